@@ -1,0 +1,48 @@
+"""SpatialFusion-Mini's base: files, prompt template and pixel range, shared by training and by the host's loader.
+
+The base is a Qwen2.5 decoder (`mini_mllm.safetensors`, transformers' names) and an OmniGen2 transformer in pixel space
+(`mini_dit.safetensors`, the official names), each with its sizes as JSON in the metadata; `tokenizer/` is a Qwen2
+tokenizer directory.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+
+MINI_DIR = Path(__file__).resolve().parent.parent / "mini"
+MLLM_FILE = "mini_mllm.safetensors"
+DIT_FILE = "mini_dit.safetensors"
+SPATIALFUSION_FILE = "mini_spatialfusion.safetensors"
+TOKENIZER_DIR = "tokenizer"
+
+PROMPT_TEMPLATE = "<|im_start|>{}<|im_end|>"
+PAD_TOKEN, START_TOKEN, END_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+PAD_TOKEN_ID = 0
+# The noise schedule's shift at sampling: timesteps are spent as sigma' = shift * sigma / (1 + (shift - 1) * sigma).
+SAMPLING_SHIFT = 2.0
+
+
+@dataclass(frozen=True)
+class BaseWeights:
+    """One model of the base: its sizes as read from the file, the tensors, and the run that made them."""
+
+    config: dict[str, Any]
+    revision: str
+    state_dict: dict[str, torch.Tensor]
+
+
+def load_base_weights(path: Path) -> BaseWeights:
+    """Read one of the base's files. ValueError if it is not one, with the file's name and the remedy."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return BaseWeights(json.loads(metadata["config"]), metadata["base_revision"], state_dict)
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{path}: not a file of SpatialFusion-Mini ({error}); install the pack again") from error

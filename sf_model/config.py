@@ -1,0 +1,184 @@
+"""Configurations of every size of the method, as frozen dataclasses without hidden defaults.
+
+The widths of the spatial transformer are free; its head count, key/value head count and head_dim must be those of
+the multimodal language model (MLLM) whose keys and values it reads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Injection = Literal["latent", "token"]
+
+
+@dataclass(frozen=True)
+class MLLMConfig:
+    """What the spatial transformer must know of the MLLM that it runs beside."""
+
+    num_layers: int
+    num_attention_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rope_theta: float
+    qk_norm: bool
+
+
+@dataclass(frozen=True)
+class SpatialTransformerConfig:
+    """Sizes of the expert. `query_grid` is the side of the learnable query grid, `stride` the pixels a query covers.
+
+    `source_feature_dim` is the width of the source image's features (DINOv2's hidden size), None without editing.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    rms_norm_eps: float
+    query_grid: int
+    stride: int
+    source_feature_dim: int | None
+
+
+@dataclass(frozen=True)
+class DepthHeadConfig:
+    """Sizes of the DPT head: channels of the four reassembled maps, and of the fused one."""
+
+    reassemble_channels: tuple[int, int, int, int]
+    fusion_channels: int
+
+
+@dataclass(frozen=True)
+class DepthAdapterConfig:
+    """`downscale`: image pixels per cell of F along one axis. `out_channels`: the latent's channels (injection
+    "latent") or the diffusion transformer's hidden size (injection "token")."""
+
+    injection: Injection
+    downscale: int
+    hidden_channels: int
+    num_blocks: int
+    out_channels: int
+
+
+@dataclass(frozen=True)
+class SpatialFusionConfig:
+    """One complete system for one base model; `backbone` is the id under which `sf_model.backbones` knows the base."""
+
+    name: str
+    backbone: str
+    mllm: MLLMConfig
+    spatial_transformer: SpatialTransformerConfig
+    depth_head: DepthHeadConfig
+    depth_adapter: DepthAdapterConfig
+
+    def __post_init__(self) -> None:
+        if self.spatial_transformer.num_layers > self.mllm.num_layers:
+            raise ValueError(
+                f"the spatial transformer has {self.spatial_transformer.num_layers} layers, more than the "
+                f"{self.mllm.num_layers} of the MLLM that it reads"
+            )
+        if self.mllm.num_attention_heads % self.mllm.num_kv_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_kv_heads")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(values: dict[str, Any]) -> SpatialFusionConfig:
+        """The inverse of `to_dict`, strict: an unknown, missing or mistyped field raises ValueError with its path."""
+        return _from_dict(SpatialFusionConfig, values, "config")
+
+
+def _from_dict(cls: type, values: Any, path: str) -> Any:
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must be an object, got {type(values).__name__}")
+    names = {field.name for field in dataclasses.fields(cls)}
+    if names != set(values):
+        missing, unknown = sorted(names - set(values)), sorted(set(values) - names)
+        raise ValueError(f"{path}: missing fields {missing}, unknown fields {unknown}")
+    hints = typing.get_type_hints(cls)
+    return cls(**{name: _convert(hints[name], value, f"{path}.{name}") for name, value in values.items()})
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return _from_dict(typing.cast(type, hint), value, path)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{path} must be one of {list(arguments)}, got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
+            raise ValueError(f"{path} must be a list of {len(arguments)} numbers, got {value!r}")
+        return tuple(_convert(hint, item, path) for hint, item in zip(arguments, value))
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _convert(arguments[0], value, path)
+    accepted = (int, float) if hint is float else hint
+    if not isinstance(value, accepted) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{path} must be {hint.__name__}, got {value!r}")
+    return value
+
+
+QWEN25_VL_3B = MLLMConfig(36, num_attention_heads=16, num_kv_heads=2, head_dim=128, rope_theta=1e6, qk_norm=False)
+QWEN25_VL_7B = MLLMConfig(28, num_attention_heads=28, num_kv_heads=4, head_dim=128, rope_theta=1e6, qk_norm=False)
+MINI_MLLM = MLLMConfig(6, num_attention_heads=4, num_kv_heads=2, head_dim=64, rope_theta=1e6, qk_norm=False)
+DUMMY_MLLM = MLLMConfig(4, num_attention_heads=2, num_kv_heads=1, head_dim=16, rope_theta=1e6, qk_norm=False)
+
+DINOV2_LARGE_DIM = 1024
+
+DUMMY = SpatialFusionConfig(
+    name="dummy",
+    backbone="mini",
+    mllm=DUMMY_MLLM,
+    spatial_transformer=SpatialTransformerConfig(24, 48, 3, 1e-6, query_grid=4, stride=8, source_feature_dim=12),
+    depth_head=DepthHeadConfig((8, 8, 12, 12), 8),
+    depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
+)
+
+MINI = SpatialFusionConfig(
+    name="mini",
+    backbone="mini",
+    mllm=MINI_MLLM,
+    spatial_transformer=SpatialTransformerConfig(256, 640, 4, 1e-6, query_grid=8, stride=8, source_feature_dim=None),
+    depth_head=DepthHeadConfig((32, 48, 64, 64), 48),
+    depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=256),
+)
+
+OMNIGEN2 = SpatialFusionConfig(
+    name="omnigen2",
+    backbone="omnigen2",
+    mllm=QWEN25_VL_3B,
+    spatial_transformer=SpatialTransformerConfig(
+        1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
+    ),
+    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
+    depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
+)
+
+# The published width: the expert's layers have the MLLM's own sizes, so that they can be initialised from them.
+OMNIGEN2_FULL = dataclasses.replace(
+    OMNIGEN2,
+    name="omnigen2_full",
+    spatial_transformer=dataclasses.replace(OMNIGEN2.spatial_transformer, hidden_size=2048, intermediate_size=11008),
+)
+
+QWEN_IMAGE = SpatialFusionConfig(
+    name="qwen_image",
+    backbone="qwen_image",
+    mllm=QWEN25_VL_7B,
+    spatial_transformer=SpatialTransformerConfig(
+        1536, 6144, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
+    ),
+    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
+    depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
+)
+
+CONFIGS: dict[str, SpatialFusionConfig] = {
+    config.name: config for config in (DUMMY, MINI, OMNIGEN2, OMNIGEN2_FULL, QWEN_IMAGE)
+}

@@ -1,0 +1,96 @@
+"""Prompt keys/values (and source features) -> metric depth: the spatial transformer with its head, one module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .config import SpatialFusionConfig
+from .depth_head import CONFIDENCE, LOG_DEPTH, VALIDITY, DepthHead
+from .metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
+from .source_encoder import SourceEncoder
+from .spatial_transformer import KeysValues, SpatialTransformer
+
+
+@dataclass(frozen=True)
+class DepthPrediction:
+    """What the network says, before it is a MetricDepth. Maps are (B, H, W) float32; fov_y_deg is (B,)."""
+
+    log_depth: torch.Tensor
+    validity_logit: torch.Tensor
+    confidence_logit: torch.Tensor
+    fov_y_deg: torch.Tensor
+
+    def to_metric_depth(self) -> MetricDepth:
+        """Metres bounded to [MIN_DEPTH_M, MAX_DEPTH_M], inf where a surface is less likely than not."""
+        depth = self.log_depth.clamp(math.log(MIN_DEPTH_M), math.log(MAX_DEPTH_M)).exp()
+        depth = torch.where(self.validity_logit > 0, depth, torch.full_like(depth, torch.inf))
+        return MetricDepth(depth, torch.sigmoid(self.confidence_logit), self.fov_y_deg)
+
+
+class DepthPredictor(nn.Module):
+    """Children are named after the checkpoint's prefixes."""
+
+    def __init__(
+        self,
+        config: SpatialFusionConfig,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        factory = {"operations": operations, "dtype": dtype, "device": device}
+        sizes = config.spatial_transformer
+        self.spatial_transformer = SpatialTransformer(sizes, config.mllm, **factory)
+        self.depth_head = DepthHead(config.depth_head, sizes.hidden_size, sizes.num_layers, **factory)
+        self.source_encoder = (
+            None
+            if sizes.source_feature_dim is None
+            else SourceEncoder(sizes.source_feature_dim, sizes.hidden_size, **factory)
+        )
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of queries for an image of height x width pixels."""
+        stride = self.config.spatial_transformer.stride
+        return max(1, round(height / stride)), max(1, round(width / stride))
+
+    def forward(
+        self,
+        keys_values: KeysValues,
+        height: int,
+        width: int,
+        prompt_mask: torch.Tensor | None = None,
+        source_features: torch.Tensor | None = None,
+        source_grid: tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
+        on_layer: Callable[[], None] | None = None,
+    ) -> DepthPrediction:
+        """Depth of the height x width image that the prompt describes; arguments as in `SpatialTransformer.forward`.
+
+        source_features: (B, N, feature_dim) of the source image on `source_grid`. ValueError where the checkpoint has
+        no source encoder, or the keys/values are another MLLM's.
+        """
+        rows, columns = self.grid(height, width)
+        source_tokens = None
+        if source_features is not None:
+            if self.source_encoder is None:
+                raise ValueError(
+                    f"checkpoint {self.config.name!r} was trained without source images; disconnect the source image"
+                )
+            source_tokens = self.source_encoder(source_features.to(dtype or source_features.dtype))
+        states, camera = self.spatial_transformer(
+            keys_values, rows, columns, prompt_mask, source_tokens, source_grid, dtype, on_layer
+        )
+        maps = self.depth_head(states, rows, columns)
+        if maps.shape[-2:] != (height, width):
+            maps = F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+        return DepthPrediction(
+            maps[:, LOG_DEPTH], maps[:, VALIDITY], maps[:, CONFIDENCE], self.depth_head.field_of_view(camera)
+        )

@@ -1,0 +1,92 @@
+"""Metric depth of an image: the one value that travels between predictor, adapter, host geometry and the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+MIN_DEPTH_M = 0.1
+MAX_DEPTH_M = 1000.0
+# Centre and spread of log metres over everyday scenes (geometric mean 5 m): network inputs are near unit scale.
+LOG_DEPTH_MEAN = 1.6
+LOG_DEPTH_STD = 1.2
+
+
+@dataclass(frozen=True)
+class MetricDepth:
+    """Depth along the optical axis of a pinhole camera with square pixels and a centred principal point.
+
+    depth: (B, H, W) float32, metres > 0, `inf` where there is no surface (sky).
+    confidence: (B, H, W) float32 in [0, 1]; 0 leaves the diffusion model free.
+    fov_y_deg: (B,) float32, vertical field of view in degrees, in (0, 180).
+    Raises ValueError for NaN, non-positive depth, or shapes that disagree.
+    """
+
+    depth: torch.Tensor
+    confidence: torch.Tensor
+    fov_y_deg: torch.Tensor
+
+    def __post_init__(self) -> None:
+        if self.depth.ndim != 3 or 0 in self.depth.shape:
+            raise ValueError(f"depth must be a non-empty (B, H, W), got {tuple(self.depth.shape)}")
+        if self.confidence.shape != self.depth.shape:
+            raise ValueError(
+                f"confidence {tuple(self.confidence.shape)} and depth {tuple(self.depth.shape)} differ in shape"
+            )
+        if self.fov_y_deg.shape != self.depth.shape[:1]:
+            raise ValueError(f"fov_y_deg must have one value an image, got {tuple(self.fov_y_deg.shape)}")
+        if torch.isnan(self.depth).any():
+            raise ValueError("depth has NaN values; mark pixels without a surface as inf")
+        if (self.depth <= 0).any():
+            raise ValueError("depth has zero or negative values; depth is in metres in front of the camera")
+        if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
+            raise ValueError("confidence must lie in [0, 1]")
+        if not ((self.fov_y_deg > 0) & (self.fov_y_deg < 180)).all():
+            raise ValueError("fov_y_deg must lie between 0 and 180 degrees")
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """(B, H, W) bool: where there is a surface."""
+        return torch.isfinite(self.depth)
+
+    def log_depth(self) -> torch.Tensor:
+        """(B, H, W) natural logarithm of the metres, bounded to [MIN_DEPTH_M, MAX_DEPTH_M]; sky is at the maximum."""
+        return self.depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
+
+    def intrinsics(self) -> torch.Tensor:
+        """(B, 3, 3) pinhole matrix normalised by width and height: fx / W, fy / H, principal point (0.5, 0.5)."""
+        _, height, width = self.depth.shape
+        focal_y = 0.5 / torch.tan(torch.deg2rad(self.fov_y_deg) / 2)
+        matrix = torch.zeros(self.depth.shape[0], 3, 3, dtype=self.fov_y_deg.dtype, device=self.fov_y_deg.device)
+        matrix[:, 0, 0] = focal_y * height / width
+        matrix[:, 1, 1] = focal_y
+        matrix[:, :2, 2] = 0.5
+        matrix[:, 2, 2] = 1.0
+        return matrix
+
+    def points(self) -> torch.Tensor:
+        """(B, H, W, 3) metres in OpenCV camera axes (x right, y down, z forward); inf where there is no surface."""
+        batch, height, width = self.depth.shape
+        inverse = torch.linalg.inv(self.intrinsics())
+        rows = (torch.arange(height, device=self.depth.device) + 0.5) / height
+        columns = (torch.arange(width, device=self.depth.device) + 0.5) / width
+        row, column = torch.meshgrid(rows, columns, indexing="ij")
+        pixels = torch.stack([column, row, torch.ones_like(row)], dim=-1)
+        rays = torch.einsum("bij,hwj->bhwi", inverse, pixels.to(inverse))
+        points = rays * self.depth.unsqueeze(-1)
+        return torch.where(self.valid.unsqueeze(-1), points, torch.full_like(points, torch.inf))
+
+    def network_input(self, height: int, width: int) -> torch.Tensor:
+        """(B, 3, height, width): normalised log depth, validity in {0, 1} and confidence, as the adapter reads them.
+
+        Resized in log depth with the confidence as it is; downscaling is antialiased.
+        """
+        channels = torch.stack(
+            [(self.log_depth() - LOG_DEPTH_MEAN) / LOG_DEPTH_STD, self.valid.to(self.depth.dtype), self.confidence],
+            dim=1,
+        )
+        if channels.shape[-2:] == (height, width):
+            return channels
+        return F.interpolate(channels, size=(height, width), mode="bilinear", antialias=True)

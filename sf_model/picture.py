@@ -1,0 +1,33 @@
+"""A metric depth as a picture to look at: near is bright and warm, far is dark, sky is grey."""
+
+from __future__ import annotations
+
+import torch
+
+from .metric_depth import MetricDepth
+
+# Anchors of the "turbo"-like ramp from far (dark blue) to near (yellow); linear between, chosen to be monotonic in
+# lightness so that the picture also reads in grey.
+RAMP = (
+    (0.05, 0.03, 0.25),
+    (0.25, 0.12, 0.55),
+    (0.62, 0.17, 0.50),
+    (0.91, 0.38, 0.30),
+    (0.99, 0.68, 0.25),
+    (0.98, 0.95, 0.60),
+)
+SKY = (0.55, 0.60, 0.66)
+NEAR_M, FAR_M = 0.5, 50.0
+
+
+def depth_picture(depth: MetricDepth, near_m: float = NEAR_M, far_m: float = FAR_M) -> torch.Tensor:
+    """(B, 3, H, W) float32 in [0, 1]; logarithmic between near_m and far_m, so that colours always mean the same
+    metres."""
+    log_near, log_far = torch.tensor(near_m).log().item(), torch.tensor(far_m).log().item()
+    position = ((log_far - depth.log_depth()) / (log_far - log_near)).clamp(0, 1) * (len(RAMP) - 1)
+    ramp = torch.tensor(RAMP, device=depth.depth.device)
+    lower = position.floor().long().clamp(max=len(RAMP) - 2)
+    weight = (position - lower).unsqueeze(-1)
+    color = ramp[lower] * (1 - weight) + ramp[lower + 1] * weight
+    sky = torch.tensor(SKY, device=color.device)
+    return torch.where(depth.valid.unsqueeze(-1), color, sky).permute(0, 3, 1, 2)

@@ -1,0 +1,41 @@
+"""Exponential moving average of the trained parameters, in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.nn as nn
+
+
+class ParameterAverage:
+    """Averages `parameters` by name; the decay grows with the step, so that the start is soon forgotten."""
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.values = {name: value.detach().float().clone() for name, value in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
+        """Mix in the parameters after optimiser step `step` (1 is the first)."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        names = list(self.values)
+        current = [parameters[name].detach().float() for name in names]
+        torch._foreach_lerp_([self.values[name] for name in names], current, 1 - decay)
+
+    @contextmanager
+    def applied(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
+        """The averages stand in the parameters inside the block."""
+        trained = {name: value.detach().clone() for name, value in parameters.items()}
+        self._write(parameters, self.values)
+        try:
+            yield
+        finally:
+            self._write(parameters, trained)
+
+    @staticmethod
+    @torch.no_grad()
+    def _write(parameters: Mapping[str, nn.Parameter], values: Mapping[str, torch.Tensor]) -> None:
+        for name, value in parameters.items():
+            value.copy_(values[name])

@@ -1,0 +1,36 @@
+"""Flow matching in the official convention of OmniGen2: x_t = t x + (1 - t) noise, velocity x - noise, t = 1 is data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+
+def sample_times(batch: int, mean: float, generator: torch.Generator) -> torch.Tensor:
+    """(B,) logit-normal times; a negative mean spends more of them near the noise, where the layout is decided."""
+    return torch.sigmoid(torch.randn(batch, generator=generator) + mean)
+
+
+def interpolate(data: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    """x_t for data and noise (B, ...) at times (B,)."""
+    time = time.view(-1, *[1] * (data.ndim - 1))
+    return time * data + (1 - time) * noise
+
+
+def shifted_times(steps: int, shift: float) -> torch.Tensor:
+    """(steps + 1,) times from 0 to 1, spent as the host's flow sampling with `shift` spends its sigmas = 1 - t."""
+    sigma = torch.linspace(1, 0, steps + 1)
+    return 1 - shift * sigma / (1 + (shift - 1) * sigma)
+
+
+@torch.no_grad()
+def euler_sample(
+    velocity: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], noise: torch.Tensor, steps: int, shift: float
+) -> torch.Tensor:
+    """Integrate from noise (B, ...) to data; velocity(x, t (B,)) may hold guidance."""
+    times = shifted_times(steps, shift).to(noise.device)
+    x = noise
+    for now, after in zip(times[:-1], times[1:]):
+        x = x + (after - now) * velocity(x, now.expand(x.shape[0])).float()
+    return x

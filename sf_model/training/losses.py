@@ -1,0 +1,46 @@
+"""Losses of the depth path (arXiv 2604.26341, section 4) and of the language model."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..depth_predictor import DepthPrediction
+from ..metric_depth import LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
+
+# The error in log metres at which the confidence falls below 1: about 10% of the depth.
+CONFIDENT_ERROR = 0.1
+VALIDITY_WEIGHT = 0.2
+CONFIDENCE_WEIGHT = 0.05
+FOV_WEIGHT = 0.1
+
+
+def depth_losses(
+    prediction: DepthPrediction, depth_m: torch.Tensor, fov_y_deg: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Parts of L_depth, and their weighted sum under "depth".
+
+    log_depth: L2 over pixels with a surface, in log metres over LOG_DEPTH_STD (the published masked L2, on log depth).
+    validity: cross entropy of surface against sky. fov: relative L2 of the field of view.
+    confidence: its optimum is c = min(1, CONFIDENT_ERROR / |error|); the error is detached, so it never softens the L2.
+    On sky the error is the probability of a surface.
+    depth_m: (B, H, W), inf for sky. fov_y_deg: (B,).
+    """
+    valid = torch.isfinite(depth_m)
+    target = depth_m.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
+    error = torch.where(valid, prediction.log_depth - target, torch.zeros_like(target))
+    count = valid.sum().clamp_min(1)
+    log_depth = (error / LOG_DEPTH_STD).square().sum() / count
+    validity = F.binary_cross_entropy_with_logits(prediction.validity_logit, valid.float())
+    relative = torch.where(valid, error.abs(), torch.sigmoid(prediction.validity_logit)).detach() / CONFIDENT_ERROR
+    log_confidence = F.logsigmoid(prediction.confidence_logit)
+    confidence = (log_confidence.exp() * relative - log_confidence).mean()
+    fov = ((prediction.fov_y_deg - fov_y_deg) / fov_y_deg).square().mean()
+    total = log_depth + VALIDITY_WEIGHT * validity + CONFIDENCE_WEIGHT * confidence + FOV_WEIGHT * fov
+    return {"log_depth": log_depth, "validity": validity, "confidence": confidence, "fov": fov, "depth": total}
+
+
+def language_loss(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean next-token cross entropy; logits (B, T, V), ids (B, T), mask (B, T) bool."""
+    targets = ids[:, 1:].masked_fill(~mask[:, 1:], -100)
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=-100)

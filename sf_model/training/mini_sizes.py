@@ -1,0 +1,73 @@
+"""Sizes of the bases that this repository trains from nothing: SpatialFusion-Mini, and a dummy for tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..config import DUMMY, MINI, SpatialFusionConfig
+from .omnigen2 import OmniGen2Config
+from .qwen2 import DecoderConfig
+
+
+@dataclass(frozen=True)
+class SystemSizes:
+    """Everything one needs to build a complete small system; images are image_size pixels square."""
+
+    image_size: int
+    decoder: DecoderConfig
+    transformer: OmniGen2Config
+    spatialfusion: SpatialFusionConfig
+
+
+def _decoder(config: SpatialFusionConfig, vocab_size: int, hidden_size: int, intermediate_size: int) -> DecoderConfig:
+    mllm = config.mllm
+    return DecoderConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=intermediate_size,
+        num_layers=mllm.num_layers,
+        num_attention_heads=mllm.num_attention_heads,
+        num_kv_heads=mllm.num_kv_heads,
+        head_dim=mllm.head_dim,
+        rope_theta=mllm.rope_theta,
+    )
+
+
+SIZES: dict[str, SystemSizes] = {
+    "mini": SystemSizes(
+        image_size=64,
+        decoder=_decoder(MINI, vocab_size=1024, hidden_size=256, intermediate_size=640),
+        transformer=OmniGen2Config(
+            patch_size=8,
+            in_channels=3,
+            hidden_size=256,
+            num_layers=6,
+            num_refiner_layers=1,
+            num_attention_heads=4,
+            num_kv_heads=2,
+            multiple_of=64,
+            axes_dim_rope=(16, 24, 24),
+            axes_lens=(256, 64, 64),
+            text_feat_dim=256,
+        ),
+        spatialfusion=MINI,
+    ),
+    "dummy": SystemSizes(
+        image_size=32,
+        decoder=_decoder(DUMMY, vocab_size=512, hidden_size=32, intermediate_size=64),
+        transformer=OmniGen2Config(
+            patch_size=8,
+            in_channels=3,
+            hidden_size=32,
+            num_layers=2,
+            num_refiner_layers=1,
+            num_attention_heads=2,
+            num_kv_heads=1,
+            multiple_of=16,
+            axes_dim_rope=(4, 6, 6),
+            axes_lens=(256, 64, 64),
+            text_feat_dim=32,
+        ),
+        spatialfusion=DUMMY,
+    ),
+}

@@ -1,0 +1,79 @@
+"""The small Qwen2.5 decoder that reads the prompt, built from `transformers`.
+
+Its state dict, less the prefix `model.`, loads in ComfyUI's `comfy.text_encoders.llama.Llama2_`, which gives the same
+hidden states, keys and values.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.cache_utils import Cache
+
+KeysValues = list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    """Sizes of a Qwen2.5 decoder; `head_dim * num_attention_heads` may differ from `hidden_size`."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_attention_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rope_theta: float = 1e6
+    rms_norm_eps: float = 1e-6
+    max_position_embeddings: int = 32768
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_attention_heads % self.num_kv_heads:
+            raise ValueError(f"{self.num_kv_heads} KV heads do not divide {self.num_attention_heads} heads")
+
+
+def build_decoder(config: DecoderConfig) -> Qwen2ForCausalLM:
+    """A decoder with transformers' random initialisation, in float32 and training mode."""
+    decoder = Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_attention_heads,
+            num_key_value_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            rope_theta=config.rope_theta,
+            rms_norm_eps=config.rms_norm_eps,
+            max_position_embeddings=config.max_position_embeddings,
+            tie_word_embeddings=config.tie_word_embeddings,
+            attn_implementation="sdpa",
+        )
+    )
+    return decoder.float().train()
+
+
+def prompt_keys_values(
+    decoder: Qwen2ForCausalLM, input_ids: Tensor, attention_mask: Tensor | None = None
+) -> tuple[Tensor, KeysValues]:
+    """Run the prompt once and keep what the spatial transformer reads.
+
+    input_ids: (B, S) long. attention_mask: (B, S), nonzero = a token of the prompt; padding must be on the right.
+    Returns the hidden states (B, S, hidden_size) after the final norm and, for each layer, (K, V), each
+    (B, num_kv_heads, S, head_dim) with RoPE applied to K at positions 0 .. S - 1. What stands at padded positions is
+    meaningless. Gradients flow unless the caller switches them off.
+    Raises ValueError for a mask with padding anywhere but on the right.
+    """
+    if attention_mask is not None and bool((attention_mask.bool().int().diff(dim=1) > 0).any()):
+        raise ValueError("attention_mask has padding before a token; pad prompts on the right")
+    # The mask itself is not needed: a causal decoder's tokens never see what stands to their right.
+    output = decoder.model(input_ids=input_ids, use_cache=True)
+    return output.last_hidden_state, _cached_keys_values(output.past_key_values)
+
+
+def _cached_keys_values(cache: Cache) -> KeysValues:
+    if hasattr(cache, "layers"):
+        return [(layer.keys, layer.values) for layer in cache.layers]
+    return list(zip(cache.key_cache, cache.value_cache))  # before transformers 4.54

@@ -1,0 +1,83 @@
+"""A training run on disk: safetensors and JSON only (no pickle), written so that a kill at any moment loses little.
+
+<run>/config.json, log.jsonl, sheets/, and state-<step>/ with system.safetensors (all weights), optimizer.safetensors,
+average.safetensors and state.json, renamed into place when complete.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+import torch.nn as nn
+
+STATE_PREFIX = "state-"
+
+
+def latest_state(run_dir: Path) -> Path | None:
+    """The newest complete state of a run."""
+    states = [path for path in run_dir.glob(f"{STATE_PREFIX}*") if path.suffix != ".partial"]
+    return max(states, key=lambda path: int(path.name[len(STATE_PREFIX) :]), default=None)
+
+
+def save_state(
+    run_dir: Path,
+    step: int,
+    system: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    names: list[str],
+    average: Mapping[str, torch.Tensor],
+    keep: int = 1,
+) -> Path:
+    """Write the state after `step` optimiser steps. `names`: the optimiser's parameters in its own order."""
+    final = run_dir / f"{STATE_PREFIX}{step:07d}"
+    partial = final.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    # The language model's output layer is tied to its embedding: safetensors stores it once.
+    safetensors.torch.save_model(system, str(partial / "system.safetensors"))
+    safetensors.torch.save_file(_flatten_optimizer(optimizer, names), partial / "optimizer.safetensors")
+    safetensors.torch.save_file(
+        {name: value.contiguous() for name, value in average.items()}, partial / "average.safetensors"
+    )
+    (partial / "state.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    for old in sorted(run_dir.glob(f"{STATE_PREFIX}*"))[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def load_system(state_dir: Path, system: nn.Module) -> int:
+    """Load the weights of a state, strictly; returns its step."""
+    safetensors.torch.load_model(system, state_dir / "system.safetensors")
+    return int(json.loads((state_dir / "state.json").read_text(encoding="utf-8"))["step"])
+
+
+def load_optimizer(state_dir: Path, optimizer: torch.optim.Optimizer, names: list[str]) -> None:
+    """Restore the moments that `save_state` wrote."""
+    stored = safetensors.torch.load_file(state_dir / "optimizer.safetensors")
+    entries: dict[int, dict[str, Any]] = {index: {} for index in range(len(names))}
+    for key, value in stored.items():
+        name, _, slot = key.rpartition("|")
+        entries[names.index(name)][slot] = value
+    state = optimizer.state_dict()
+    optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
+
+
+def load_average(state_dir: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(state_dir / "average.safetensors")
+
+
+def _flatten_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, torch.Tensor]:
+    entries = optimizer.state_dict()["state"]
+    return {
+        f"{names[index]}|{slot}": value.contiguous()
+        for index, entry in entries.items()
+        for slot, value in entry.items()
+    }

@@ -1,0 +1,135 @@
+"""Sample sheets (image | predicted depth | true depth ...) and the validation figures that go to the log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from ..backbones.mini import SAMPLING_SHIFT
+from ..metric_depth import MetricDepth
+from ..picture import depth_picture
+from .flow import euler_sample, interpolate
+from .stages import Stage
+from .system import EncodedPrompt, SpatialFusionSystem
+from .world_data import Batch
+
+SHEET_STEPS = 20
+SHEET_GUIDANCE = 4.0
+SHEET_ROWS = 8
+GUTTER = 2
+SCALE = 2
+
+
+@torch.no_grad()
+def sample_images(
+    system: SpatialFusionSystem,
+    prompt: EncodedPrompt,
+    empty: EncodedPrompt,
+    depth: MetricDepth | None,
+    noise: torch.Tensor,
+    guidance: float = SHEET_GUIDANCE,
+    steps: int = SHEET_STEPS,
+    shift: float = SAMPLING_SHIFT,
+) -> torch.Tensor:
+    """Images (B, 3, H, W) in [-1, 1] by Euler steps with classifier-free text guidance, depth on both halves."""
+    tokens = None if depth is None else system.depth_tokens(depth, *noise.shape[-2:])
+
+    def velocity(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+        conditional = system.velocity(x, time, prompt, tokens)
+        unconditional = system.velocity(x, time, empty, tokens)
+        return unconditional + guidance * (conditional - unconditional)
+
+    return euler_sample(velocity, noise, steps, shift).clamp(-1, 1)
+
+
+def expand_prompt(prompt: EncodedPrompt, batch: int) -> EncodedPrompt:
+    """One prompt for a whole batch."""
+    pairs = [(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)) for keys, values in prompt.keys_values]
+    return EncodedPrompt(prompt.hidden.expand(batch, -1, -1), prompt.mask.expand(batch, -1), pairs)
+
+
+@torch.no_grad()
+def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
+    """Draw the validation batch to `path` and return its figures.
+
+    Columns: true image | true depth | predicted depth (from stage 1 on) | generated image (base and stage 2). The flow
+    loss is measured with the scaffold, with a shuffled one and without: the adapter is used where they differ.
+    """
+    system = stage.system
+    was_training = stage.training
+    stage.eval()
+    rgb, truth = batch["rgb"], _truth(batch)
+    prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
+    empty = system.encode(stage.empty_prompt_ids, torch.ones_like(stage.empty_prompt_ids, dtype=torch.bool))
+    columns, metrics = [rgb, depth_picture(truth) * 2 - 1], {}
+    prediction = None
+    if stage.name != "base":
+        raw = system.predict_depth(prompt, *rgb.shape[-2:])
+        prediction = raw.to_metric_depth()
+        columns.append(depth_picture(prediction) * 2 - 1)
+        metrics |= depth_metrics(raw.log_depth, batch["depth_m"])
+    if stage.name != "stage1":
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randn(rgb.shape, generator=generator).to(rgb)
+        metrics |= _flow_metrics(system, rgb, noise, prompt, prediction)
+        rows = slice(0, SHEET_ROWS)
+        some = EncodedPrompt(
+            prompt.hidden[rows], prompt.mask[rows], [(k[rows], v[rows]) for k, v in prompt.keys_values]
+        )
+        scaffold = None if prediction is None else _rows(prediction, rows)
+        columns.append(sample_images(system, some, expand_prompt(empty, SHEET_ROWS), scaffold, noise[rows]))
+    _write_png([column[:SHEET_ROWS] for column in columns], path)
+    stage.train(was_training)
+    return metrics
+
+
+def depth_metrics(log_depth: torch.Tensor, depth_m: torch.Tensor) -> dict[str, float]:
+    """AbsRel and delta1 over pixels with a surface, mean over images; `log_depth` (B, H, W) in log metres."""
+    valid = torch.isfinite(depth_m)
+    true = torch.where(valid, depth_m, torch.ones_like(depth_m))
+    ratio = log_depth.exp() / true
+    counts = valid.sum(dim=(1, 2)).clamp_min(1)
+    abs_rel = ((ratio - 1).abs() * valid).sum(dim=(1, 2)) / counts
+    delta1 = ((torch.maximum(ratio, 1 / ratio) < 1.25) & valid).sum(dim=(1, 2)) / counts
+    return {"abs_rel": abs_rel.mean().item(), "delta1": delta1.mean().item()}
+
+
+def _truth(batch: Batch) -> MetricDepth:
+    return MetricDepth(batch["depth_m"], torch.ones_like(batch["depth_m"]), batch["fov_y_deg"])
+
+
+def _rows(depth: MetricDepth, rows: slice) -> MetricDepth:
+    return MetricDepth(depth.depth[rows], depth.confidence[rows], depth.fov_y_deg[rows])
+
+
+def _flow_metrics(
+    system: SpatialFusionSystem,
+    rgb: torch.Tensor,
+    noise: torch.Tensor,
+    prompt: EncodedPrompt,
+    prediction: MetricDepth | None,
+) -> dict[str, float]:
+    time = (torch.arange(rgb.shape[0], device=rgb.device) + 0.5) / rgb.shape[0]
+    x = interpolate(rgb, noise, time)
+
+    def loss(tokens: torch.Tensor | None) -> float:
+        return F.mse_loss(system.velocity(x, time, prompt, tokens).float(), rgb - noise).item()
+
+    metrics = {"flow_without_depth": loss(None)}
+    if prediction is not None:
+        tokens = system.depth_tokens(prediction, *rgb.shape[-2:])
+        metrics |= {"flow": loss(tokens), "flow_shuffled_depth": loss(tokens.roll(1, dims=0))}
+    return metrics
+
+
+def _write_png(columns: list[torch.Tensor], path: Path) -> None:
+    padded = [F.pad(column.float().cpu(), (GUTTER, GUTTER, GUTTER, GUTTER), value=1.0) for column in columns]
+    rows = [torch.cat([column[index] for column in padded], dim=2) for index in range(len(padded[0]))]
+    sheet = torch.cat(rows, dim=1)
+    pixels = ((sheet.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    image = Image.fromarray(pixels)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.resize((image.width * SCALE, image.height * SCALE), Image.Resampling.NEAREST).save(path)

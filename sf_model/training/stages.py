@@ -1,0 +1,116 @@
+"""The three trainings, each one module whose forward is its loss and whose trainable parameters are its freeze set.
+
+base: MLLM + diffusion transformer from nothing, flow matching on web-like captions, and next-token loss on captions of
+every kind: the MLLM knows spatial language as a pretrained one does, the image model does not.
+stage 1: spatial transformer and head on spatial captions; MLLM and diffusion transformer frozen (masked L2).
+stage 2: adapter, diffusion transformer and spatial transformer; L_diffusion + 0.5 L_depth on live predicted depth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .flow import interpolate, sample_times
+from .losses import depth_losses, language_loss
+from .system import SpatialFusionSystem, drop_prompts
+from .world_data import Batch
+
+Losses = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """`time_mean` of the logit-normal times; dropout rates of caption (for guidance) and depth (to work without)."""
+
+    time_mean: float = -0.4
+    caption_dropout: float = 0.1
+    depth_dropout: float = 0.15
+    language_weight: float = 0.25
+    depth_weight: float = 0.5
+
+
+class Stage(nn.Module):
+    """Base of the three: `trainable` names the system's parts that learn, every other one is frozen."""
+
+    name: str
+    trainable: tuple[str, ...]
+
+    def __init__(self, system: SpatialFusionSystem, config: StageConfig, empty_prompt_ids: torch.Tensor) -> None:
+        super().__init__()
+        self.system, self.config = system, config
+        self.register_buffer("empty_prompt_ids", empty_prompt_ids, persistent=False)
+        for part_name, part in system.named_children():
+            part.requires_grad_(part_name in self.trainable)
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        return {name: value for name, value in self.system.named_parameters() if value.requires_grad}
+
+    def _flow_batch(
+        self, rgb: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """x_t, times and the target velocity; drawn on the CPU, so that every device sees the same noise."""
+        noise = torch.randn(rgb.shape, generator=generator).to(rgb)
+        time = sample_times(rgb.shape[0], self.config.time_mean, generator).to(rgb)
+        return interpolate(rgb, noise, time), time, rgb - noise
+
+    def _dropped(self, rate: float, batch: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+        return (torch.rand(batch, generator=generator) < rate).to(device)
+
+    def _empty(self) -> torch.Tensor:
+        return torch.ones_like(self.empty_prompt_ids, dtype=torch.bool)
+
+
+class BaseStage(Stage):
+    name = "base"
+    trainable = ("decoder", "transformer")
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        x, time, target = self._flow_batch(batch["rgb"], generator)
+        prompt = self.system.encode(batch["input_ids"], batch["prompt_mask"])
+        empty = self.system.encode(self.empty_prompt_ids, self._empty())
+        dropped = self._dropped(self.config.caption_dropout, x.shape[0], generator, x.device)
+        velocity = self.system.velocity(x, time, drop_prompts(prompt, empty, dropped), None)
+        flow = F.mse_loss(velocity.float(), target)
+        logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
+        language = language_loss(logits, batch["language_ids"], batch["language_mask"])
+        return {"loss": flow + self.config.language_weight * language, "flow": flow, "language": language}
+
+
+class DepthStage(Stage):
+    name = "stage1"
+    trainable = ("predictor",)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        with torch.no_grad():
+            prompt = self.system.encode(batch["input_ids"], batch["prompt_mask"])
+        prediction = self.system.predict_depth(prompt, *batch["depth_m"].shape[-2:])
+        losses = depth_losses(prediction, batch["depth_m"], batch["fov_y_deg"])
+        return {"loss": losses["depth"], **losses}
+
+
+class FusionStage(Stage):
+    name = "stage2"
+    trainable = ("predictor", "adapter", "transformer")
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        x, time, target = self._flow_batch(batch["rgb"], generator)
+        height, width = x.shape[-2:]
+        with torch.no_grad():
+            prompt = self.system.encode(batch["input_ids"], batch["prompt_mask"])
+            empty = self.system.encode(self.empty_prompt_ids, self._empty())
+        prediction = self.system.predict_depth(prompt, height, width)
+        tokens = self.system.depth_tokens(prediction.to_metric_depth(), height, width)
+        no_depth = self._dropped(self.config.depth_dropout, x.shape[0], generator, x.device)
+        tokens = tokens * (~no_depth)[:, None, None]
+        dropped = self._dropped(self.config.caption_dropout, x.shape[0], generator, x.device)
+        velocity = self.system.velocity(x, time, drop_prompts(prompt, empty, dropped), tokens)
+        flow = F.mse_loss(velocity.float(), target)
+        losses = depth_losses(prediction, batch["depth_m"], batch["fov_y_deg"])
+        return {"loss": flow + self.config.depth_weight * losses["depth"], "flow": flow, **losses}
+
+
+STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (BaseStage, DepthStage, FusionStage)}

@@ -1,0 +1,74 @@
+"""A complete small system (MLLM, diffusion transformer, depth predictor, adapter) and how its parts act together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn as nn
+
+from ..depth_adapter import DepthAdapter
+from ..depth_predictor import DepthPrediction, DepthPredictor
+from ..metric_depth import MetricDepth
+from ..spatial_transformer import KeysValues
+from .mini_sizes import SystemSizes
+from .omnigen2 import OmniGen2Transformer
+from .qwen2 import build_decoder, prompt_keys_values
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """One pass of the MLLM: hidden states (B, S, D), mask (B, S) bool, and every layer's keys and values."""
+
+    hidden: torch.Tensor
+    mask: torch.Tensor
+    keys_values: KeysValues
+
+
+class SpatialFusionSystem(nn.Module):
+    """The four networks under the names of their files; freezing and the loss belong to the stages."""
+
+    def __init__(self, sizes: SystemSizes, seed: int) -> None:
+        super().__init__()
+        self.sizes = sizes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.decoder = build_decoder(sizes.decoder)
+            self.transformer = OmniGen2Transformer(sizes.transformer)
+            self.predictor = DepthPredictor(sizes.spatialfusion)
+            self.adapter = DepthAdapter(sizes.spatialfusion.depth_adapter)
+            self.transformer.initialize_weights()
+
+    def encode(self, input_ids: torch.Tensor, mask: torch.Tensor) -> EncodedPrompt:
+        hidden, keys_values = prompt_keys_values(self.decoder, input_ids, mask)
+        return EncodedPrompt(hidden, mask, keys_values)
+
+    def predict_depth(self, prompt: EncodedPrompt, height: int, width: int) -> DepthPrediction:
+        return self.predictor(prompt.keys_values, height, width, prompt.mask)
+
+    def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
+        """F (B, N, hidden) for images of height x width pixels, as the transformer adds it after its patch embedding."""
+        patch = self.sizes.transformer.patch_size
+        dtype = self.adapter.out.weight.dtype
+        features = self.adapter.infer(depth, -(-height // patch), -(-width // patch), dtype)
+        return features.flatten(2).transpose(1, 2)
+
+    def velocity(
+        self, latent: torch.Tensor, time: torch.Tensor, prompt: EncodedPrompt, depth_tokens: torch.Tensor | None
+    ) -> torch.Tensor:
+        """data - noise (B, C, H, W) at times (B,), 1 being data."""
+        return self.transformer(latent, time, prompt.hidden, prompt.mask, depth_tokens=depth_tokens)
+
+
+def drop_prompts(prompt: EncodedPrompt, empty: EncodedPrompt, dropped: torch.Tensor) -> EncodedPrompt:
+    """The same batch with the prompts marked in `dropped` (B,) bool replaced by the one empty prompt's hidden states.
+
+    The keys/values stay those of the full prompt: the depth is still predicted from it.
+    """
+    length = empty.hidden.shape[1]
+    hidden = prompt.hidden.clone()
+    mask = prompt.mask.clone()
+    hidden[dropped, :length] = empty.hidden.to(hidden.dtype)
+    mask[dropped] = False
+    mask[dropped, :length] = True
+    return EncodedPrompt(hidden, mask, prompt.keys_values)

@@ -1,0 +1,69 @@
+"""A small Qwen2-style byte-level BPE, learned from the world's captions, and its use on batches of prompts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import Qwen2Tokenizer
+
+from .. import world
+from ..backbones.mini import END_TOKEN, PAD_TOKEN, PAD_TOKEN_ID, PROMPT_TEMPLATE, START_TOKEN
+
+# Qwen2's own pre-tokenisation, so that the host's Qwen2Tokenizer splits text exactly as in training.
+QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+CORPUS_SIZE = 20_000
+
+
+def corpus(seed: int, size: int = CORPUS_SIZE) -> Iterator[str]:
+    """Captions of every kind in equal parts."""
+    rng = random.Random(seed)
+    for index in range(size):
+        yield world.sample(rng, world.KINDS[index % len(world.KINDS)]).caption
+
+
+def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int = CORPUS_SIZE) -> None:
+    """Learn a vocabulary of at most `vocab_size` and write a Qwen2 tokenizer directory."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN2_SPLIT), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD_TOKEN, START_TOKEN, END_TOKEN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(seed, size), trainer)
+    directory.mkdir(parents=True, exist_ok=True)
+    tokenizer.model.save(str(directory))
+    special = {"pad_token": PAD_TOKEN, "eos_token": PAD_TOKEN, "unk_token": PAD_TOKEN}
+    Qwen2Tokenizer.from_pretrained(
+        str(directory), additional_special_tokens=[START_TOKEN, END_TOKEN], **special
+    ).save_pretrained(str(directory))
+
+
+def load_tokenizer(directory: Path) -> Qwen2Tokenizer:
+    return Qwen2Tokenizer.from_pretrained(str(directory), local_files_only=True)
+
+
+def encode_prompts(tokenizer: Qwen2Tokenizer, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids (B, S) and mask (B, S) bool of the prompts in the MLLM's template, padded on the right."""
+    rows = [tokenizer(PROMPT_TEMPLATE.format(prompt))["input_ids"] for prompt in prompts]
+    length = max(map(len, rows))
+    ids = torch.full((len(rows), length), PAD_TOKEN_ID)
+    mask = torch.zeros(len(rows), length, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = True
+    return ids, mask

@@ -1,0 +1,109 @@
+"""Batches of the metric world: batch n of a run is a function of (seed, n) alone, so a run resumes exactly."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .. import world
+from .tokenizer import encode_prompts, load_tokenizer
+
+Batch = dict[str, torch.Tensor]
+
+SPATIAL_KINDS = tuple(kind for kind in world.KINDS if kind not in ("plain", "free"))
+
+
+def _mixture(plain: float, free: float) -> dict[str, float]:
+    spatial = (1.0 - plain - free) / len(SPATIAL_KINDS)
+    return {"plain": plain, "free": free, **dict.fromkeys(SPATIAL_KINDS, spatial)}
+
+
+# Web captions for the base; captions that fix the scene, and GenSpace's nine sub-domains, for the spatial stages.
+PLAIN_MIXTURE: Mapping[str, float] = {"plain": 1.0}
+SPATIAL_MIXTURE: Mapping[str, float] = _mixture(plain=0.15, free=0.45)
+LANGUAGE_MIXTURE: Mapping[str, float] = _mixture(plain=0.3, free=0.3)
+
+
+@dataclass(frozen=True)
+class WorldDataConfig:
+    """`mixture` weighs the caption kinds of the images; `language_batch` more captions without an image a batch."""
+
+    image_size: int
+    batch_size: int
+    seed: int
+    split: str
+    mixture: tuple[tuple[str, float], ...]
+    language_batch: int
+    supersample: int
+
+
+class WorldBatches(Dataset):
+    """Item n is batch n: rgb (B, 3, S, S) in [-1, 1], depth_m (B, S, S) with inf for sky, fov_y_deg (B,), input_ids and
+    prompt_mask (B, T), and for the language model language_ids and language_mask (L, T)."""
+
+    def __init__(self, config: WorldDataConfig, tokenizer_dir: Path) -> None:
+        self.config = config
+        self.tokenizer = load_tokenizer(tokenizer_dir)
+
+    def captioned(self, index: int) -> list[world.CaptionedScene]:
+        """The scenes of batch `index` with their captions."""
+        config = self.config
+        kinds, weights = zip(*config.mixture)
+        rng = random.Random(f"{config.split}-{config.seed}-{index}")
+        return [world.sample(rng, rng.choices(kinds, weights)[0], config.split) for _ in range(config.batch_size)]
+
+    def __getitem__(self, index: int) -> Batch:
+        config = self.config
+        scenes = self.captioned(index)
+        rendering = world.render(
+            [item.scene for item in scenes], config.image_size, config.image_size, supersample=config.supersample
+        )
+        input_ids, prompt_mask = encode_prompts(self.tokenizer, [item.caption for item in scenes])
+        batch = {
+            "rgb": rendering.rgb * 2 - 1,
+            "depth_m": rendering.depth_m,
+            "fov_y_deg": torch.tensor([item.scene.camera.fov_y_deg for item in scenes]),
+            "input_ids": input_ids,
+            "prompt_mask": prompt_mask,
+        }
+        if config.language_batch:
+            batch["language_ids"], batch["language_mask"] = encode_prompts(self.tokenizer, self._language(index))
+        return batch
+
+    def _language(self, index: int) -> list[str]:
+        rng = random.Random(f"language-{self.config.seed}-{index}")
+        kinds, weights = zip(*LANGUAGE_MIXTURE.items())
+        return [world.sample(rng, rng.choices(kinds, weights)[0]).caption for _ in range(self.config.language_batch)]
+
+
+class _Indices(torch.utils.data.Sampler):
+    def __init__(self, indices: range) -> None:
+        self.indices = indices
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def loader(dataset: WorldBatches, indices: range, workers: int) -> DataLoader:
+    """Batches `indices` of the dataset in order; `workers` processes render ahead (0: in this process)."""
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_Indices(indices),
+        num_workers=workers,
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_one_thread,
+        multiprocessing_context="spawn" if workers else None,
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)

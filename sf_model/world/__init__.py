@@ -1,0 +1,36 @@
+"""The synthetic metric world: scenes, a batched ray-cast renderer and captions that are true of their scenes."""
+
+from .caption_common import CaptionedScene, Fact
+from .captions import KINDS, SPATIAL_KINDS, sample
+from .categories import CATEGORY_NAMES, HELD_OUT
+from .edits import EDIT_KINDS, EditPair, sample_edit
+from .palette import COLORS, GROUND_NAMES, SKY_NAMES
+from .render import GROUND_INDEX, SKY_INDEX, Rendering, render
+from .sampling import SPLITS, sample_scene
+from .scene import GROUND_EXTENT_M, Camera, Scene, SceneObject
+
+__all__ = [
+    "CATEGORY_NAMES",
+    "COLORS",
+    "EDIT_KINDS",
+    "GROUND_EXTENT_M",
+    "GROUND_INDEX",
+    "GROUND_NAMES",
+    "HELD_OUT",
+    "KINDS",
+    "SKY_INDEX",
+    "SKY_NAMES",
+    "SPATIAL_KINDS",
+    "SPLITS",
+    "Camera",
+    "CaptionedScene",
+    "EditPair",
+    "Fact",
+    "Rendering",
+    "Scene",
+    "SceneObject",
+    "render",
+    "sample",
+    "sample_edit",
+    "sample_scene",
+]

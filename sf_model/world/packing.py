@@ -1,0 +1,165 @@
+"""Turn a batch of scenes into flat arrays of primitives: transforms, colours, bounding rectangles.
+
+Everything is vectorised over the primitives of the whole batch in float64 numpy; only scalars of scenes and objects
+are gathered in Python.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .categories import CATEGORIES, SHAPES, Part
+from .palette import COLORS, role_color
+from .scene import Scene, focal_lengths
+
+Array = NDArray[np.float64]
+_NEAR_M = 0.02
+_CUBE = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+_AXIS_ORDER = {"a": (1, 0, 2), "b": (0, 1, 2), "c": (0, 2, 1)}
+_RIDGE_ORDER = {"a": (0, 1, 2), "c": (2, 1, 0)}
+
+
+@dataclass(frozen=True)
+class CategoryTable:
+    """Parts of one category as arrays: centres and extents (P, 3) in (a, b, c), axis order (P, 3), colours by name."""
+
+    middle: Array
+    extent: Array
+    order: NDArray[np.int64]
+    shape: NDArray[np.int64]
+    shadow: NDArray[np.bool_]
+    rgb: Array
+
+
+def category_table(parts: Sequence[Part]) -> CategoryTable:
+    """Arrays of a category's parts."""
+    low = np.array([[p.a[0], p.b[0], p.c[0]] for p in parts])
+    high = np.array([[p.a[1], p.b[1], p.c[1]] for p in parts])
+    order = [(_RIDGE_ORDER if p.shape == "prism" else _AXIS_ORDER)[p.axis] for p in parts]
+    return CategoryTable(
+        middle=(low + high) / 2,
+        extent=high - low,
+        order=np.array(order),
+        shape=np.array([SHAPES.index(p.shape) for p in parts]),
+        shadow=np.array([p.casts_shadow for p in parts]),
+        rgb=np.array([[role_color(p.role, color) for p in parts] for color in COLORS]),
+    )
+
+
+CATEGORY_TABLES: dict[str, CategoryTable] = {name: category_table(kind.parts) for name, kind in CATEGORIES.items()}
+_COLOR_INDEX = {name: index for index, name in enumerate(COLORS)}
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Per scene: position (B, 3), camera-to-world rotation (B, 3, 3), normalised focal lengths (B, 2)."""
+
+    position: Array
+    rotation: Array
+    focal: Array
+    to_sun: Array
+
+
+@dataclass(frozen=True)
+class Primitives:
+    """P primitives, sorted by shape: world_to_canonical (P, 3, 3) about centre (P, 3), and ids (P,).
+
+    rect and shadow_rect (P, 4) are half-open pixel rectangles (x0, y0, x1, y1) that contain the primitive's image and
+    the image of its shadow on the ground; empty ones have x0 >= x1 or y0 >= y1.
+    """
+
+    world_to_canonical: Array
+    centre: Array
+    scene: NDArray[np.int64]
+    object: NDArray[np.int64]
+    shape: NDArray[np.int64]
+    rgb: Array
+    rect: NDArray[np.int64]
+    shadow_rect: NDArray[np.int64]
+
+
+def pack_cameras(scenes: Sequence[Scene], aspect: float) -> Cameras:
+    """Cameras and suns of B scenes for images of aspect W / H."""
+    pitch = np.radians([s.camera.pitch_deg for s in scenes])
+    rotation = np.zeros((len(scenes), 3, 3))
+    rotation[:, 0, 0] = 1.0
+    rotation[:, 1, 1] = rotation[:, 2, 2] = np.cos(pitch)
+    rotation[:, 1, 2] = np.sin(pitch)
+    rotation[:, 2, 1] = -np.sin(pitch)
+    azimuth = np.radians([s.sun_azimuth_deg for s in scenes])
+    elevation = np.radians([s.sun_elevation_deg for s in scenes])
+    level = np.cos(elevation)
+    to_sun = np.stack([level * np.sin(azimuth), -np.sin(elevation), -level * np.cos(azimuth)], axis=1)
+    position = np.zeros((len(scenes), 3))
+    position[:, 1] = [-s.camera.height_m for s in scenes]
+    focal = np.array([focal_lengths(s.camera.fov_y_deg, aspect) for s in scenes])
+    return Cameras(position, rotation, focal, to_sun)
+
+
+def _rectangles(
+    points: Array, cameras: Cameras, scene: NDArray[np.int64], width: int, height: int
+) -> NDArray[np.int64]:
+    """Pixel rectangles (P, 4) around the projections of (P, 8, 3) world points; the whole image if one is too near."""
+    in_camera = np.einsum("pki,pij->pkj", points - cameras.position[scene][:, None], cameras.rotation[scene])
+    z = in_camera[..., 2]
+    near = z < _NEAR_M
+    safe = np.where(near, 1.0, z)
+    focal = cameras.focal[scene][:, None]
+    pixel = (in_camera[..., :2] / safe[..., None] * focal + 0.5) * (width, height)
+    limit = np.array([width, height])
+    # A pixel centre at c + 0.5 is inside [low, high] exactly when ceil(low - 0.5) <= c <= floor(high - 0.5).
+    low = np.clip(np.ceil(pixel.min(axis=1) - 0.5 - 1e-6), 0, limit)
+    high = np.clip(np.floor(pixel.max(axis=1) - 0.5 + 1e-6) + 1, 0, limit)
+    some, every = near.any(axis=1)[:, None], near.all(axis=1)[:, None]
+    low = np.where(some, 0, low)
+    high = np.where(every, 0, np.where(some, limit, high))
+    return np.concatenate([low, high], axis=1).astype(np.int64)
+
+
+def _shadow_points(corners: Array, to_sun: Array) -> Array:
+    """Where rays from the sun through the corners (P, 8, 3) meet the ground."""
+    reach = corners[..., 1] / to_sun[:, None, 1]
+    return corners - to_sun[:, None] * reach[..., None]
+
+
+def pack(scenes: Sequence[Scene], cameras: Cameras, width: int, height: int) -> Primitives:
+    """All primitives of the scenes. Raises KeyError for an unknown category or colour."""
+    owners = [
+        (b, k, obj, CATEGORY_TABLES[obj.category]) for b, s in enumerate(scenes) for k, obj in enumerate(s.objects)
+    ]
+    if not owners:
+        none = np.zeros(0, dtype=np.int64)
+        rects = np.zeros((0, 4), dtype=np.int64)
+        vectors = np.zeros((0, 3))
+        return Primitives(np.zeros((0, 3, 3)), vectors, none, none, none, vectors, rects, rects)
+    tables = [table for *_, table in owners]
+    repeat = np.repeat(np.arange(len(owners)), [len(t.shape) for t in tables])
+    shape = np.concatenate([t.shape for t in tables])
+    middle = np.concatenate([t.middle for t in tables])
+    extent = np.concatenate([t.extent for t in tables])
+    order = np.concatenate([t.order for t in tables])
+    shadow = np.concatenate([t.shadow for t in tables])
+    rgb = np.concatenate([t.rgb[_COLOR_INDEX[obj.color]] for _, _, obj, t in owners])
+
+    heading = [math.radians(obj.heading_deg) for _, _, obj, _ in owners]
+    axes = np.array([[[math.sin(h), 0, -math.cos(h)], [0, -1, 0], [-math.cos(h), 0, -math.sin(h)]] for h in heading])
+    size = np.array([(obj.size_m[0], obj.size_m[2], obj.size_m[1]) for _, _, obj, _ in owners])
+    ground = np.array([(obj.position_m[0], 0.0, obj.position_m[1]) for _, _, obj, _ in owners])
+
+    axes, size = axes[repeat], size[repeat]
+    centre = ground[repeat] + np.einsum("pk,pkj->pj", middle * size, axes)
+    half_span = axes * (extent * size)[..., None]
+    corners = centre[:, None] + np.einsum("ck,pkj->pcj", _CUBE, half_span)
+    world_to_canonical = np.take_along_axis(axes / (extent * size)[..., None], order[..., None], axis=1)
+
+    scene = np.array([b for b, *_ in owners])[repeat]
+    rect = _rectangles(corners, cameras, scene, width, height)
+    shadow_rect = _rectangles(_shadow_points(corners, cameras.to_sun[scene]), cameras, scene, width, height)
+    shadow_rect[~shadow, 2:] = 0
+    by_shape = np.argsort(shape, kind="stable")
+    index = np.array([k for _, k, *_ in owners])[repeat]
+    flat = (world_to_canonical, centre, scene, index, shape, rgb, rect, shadow_rect)
+    return Primitives(*(array[by_shape] for array in flat))

@@ -1,0 +1,40 @@
+"""Makes the real host importable in this process: COMFYUI_PATH_FOR_TESTS, or the newest host that dev.py installs."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOST = Path(os.environ.get("COMFYUI_PATH_FOR_TESTS") or REPOSITORY / ".host" / "0.30.0" / "ComfyUI").resolve()
+
+
+def import_host() -> None:
+    """Import comfy on the CPU. It parses sys.argv when first imported, so pytest's own is put aside."""
+    if not (HOST / "comfy").is_dir():
+        raise FileNotFoundError(f"no ComfyUI at {HOST}; run `python3 dev.py test` or set COMFYUI_PATH_FOR_TESTS")
+    sys.path.append(str(HOST))
+    pytest_argv, sys.argv = sys.argv, ["main.py", "--cpu"]
+    try:
+        import comfy.options
+
+        comfy.options.enable_args_parsing()
+        import comfy.model_management
+    finally:
+        sys.argv = pytest_argv
+    assert Path(comfy.model_management.__file__).is_relative_to(HOST)
+
+
+import_host()
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small lose time to threads that wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
