@@ -6,8 +6,8 @@ import torch
 
 from .metric_depth import MetricDepth
 
-# Anchors of the "turbo"-like ramp from far (dark blue) to near (yellow); linear between, chosen to be monotonic in
-# lightness so that the picture also reads in grey.
+# Anchors of the ramp from far (dark blue) to near (yellow), linear between; lightness grows all the way, so that the
+# picture also reads in grey.
 RAMP = (
     (0.05, 0.03, 0.25),
     (0.25, 0.12, 0.55),

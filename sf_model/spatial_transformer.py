@@ -6,7 +6,8 @@ MLLM's forward never changes and is computed once. Layer i reads MLLM layer floo
 the width is free (only the attention heads must match) and a camera token gives the field of view that makes depth
 metric geometry. Parameter names are those of Qwen2, so that layers can be initialised from the MLLM's own.
 
-Shapes: B batch, S prompt tokens, N own tokens (camera, queries, source), D width, H heads, K key/value heads, d head_dim.
+Shapes: B batch, S prompt tokens, N own tokens (camera, queries, source), D width, H heads, K key/value heads, d the
+head_dim.
 """
 
 from __future__ import annotations
@@ -193,7 +194,8 @@ class SpatialTransformer(nn.Module):
     def _check(self, keys_values: KeysValues) -> None:
         if len(keys_values) != self.mllm.num_layers:
             raise ValueError(
-                f"the MLLM gave keys/values of {len(keys_values)} layers, this checkpoint reads {self.mllm.num_layers}; "
+                f"the MLLM gave keys/values of {len(keys_values)} layers, this checkpoint reads "
+                f"{self.mllm.num_layers}; "
                 "load the text encoder that it was trained with"
             )
         kv_heads, head_dim = keys_values[0][0].shape[1], keys_values[0][0].shape[3]

@@ -1,4 +1,4 @@
-"""Flow matching in the official convention of OmniGen2: x_t = t x + (1 - t) noise, velocity x - noise, t = 1 is data."""
+"""Flow matching in OmniGen2's convention: x_t = t x + (1 - t) noise, velocity x - noise, t = 1 is data."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +142,5 @@ class Trainer:
 def write_run_config(run_dir: Path, **configs: Any) -> None:
     """config.json of the run: what was asked, with the dataclasses as objects."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    values = {
-        name: asdict(value) if hasattr(value, "__dataclass_fields__") else value for name, value in configs.items()
-    }
+    values = {name: asdict(value) if is_dataclass(value) else value for name, value in configs.items()}
     (run_dir / "config.json").write_text(json.dumps(values, indent=1), encoding="utf-8")

@@ -47,7 +47,7 @@ class SpatialFusionSystem(nn.Module):
         return self.predictor(prompt.keys_values, height, width, prompt.mask)
 
     def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
-        """F (B, N, hidden) for images of height x width pixels, as the transformer adds it after its patch embedding."""
+        """F (B, N, hidden) for images of height x width pixels, as the transformer adds it to its patches."""
         patch = self.sizes.transformer.patch_size
         dtype = self.adapter.out.weight.dtype
         features = self.adapter.infer(depth, -(-height // patch), -(-width // patch), dtype)

@@ -133,13 +133,11 @@ def _recolor(rng: random.Random, scene: Scene, split: str) -> EditPair | None:
     if (obj.category, color) in taken or (split == "train" and (obj.category, color) in HELD_OUT):
         return None
     target = _with_object(scene, index, replace(obj, color=color))
-    instruction = rng.choice(
-        (
-            f"make the {name_of(obj)} {color}",
-            f"paint the {name_of(obj)} {color}",
-            f"the {name_of(obj)} should be {color}",
-        )
-    )
+    name = name_of(obj)
+    phrasings = [f"change the color of the {name} to {color}"]
+    if obj.category != "person":
+        phrasings += [f"make the {name} {color}", f"paint the {name} {color}"]
+    instruction = rng.choice(phrasings)
     return EditPair(scene, target, instruction, "recolor", (Fact("color", index, value=color),))
 
 

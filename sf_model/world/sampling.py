@@ -117,7 +117,7 @@ def is_good_picture(camera: Camera, objects: tuple[SceneObject, ...], aspect: fl
 def sample_camera(rng: random.Random) -> Camera:
     """Camera 0.5 to 3 m high, pitched -3 to 25 degrees down, with a vertical field of view of 35 to 75 degrees."""
     height_m = round(rng.triangular(0.5, 3.0, 1.4), 1)
-    return Camera(height_m, round(rng.triangular(-3.0, 25.0, 7.0)), rng.randint(35, 75))
+    return Camera(height_m, float(round(rng.triangular(-3.0, 25.0, 7.0))), float(rng.randint(35, 75)))
 
 
 def sample_look(rng: random.Random) -> tuple[str, str, float, float]:
