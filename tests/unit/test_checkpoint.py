@@ -1,0 +1,96 @@
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from sf_model.checkpoint import CheckpointError, load_checkpoint, read_config, save_checkpoint
+from sf_model.config import DUMMY
+from sf_model.depth_adapter import DepthAdapter
+from sf_model.depth_predictor import DepthPredictor
+
+
+@pytest.fixture
+def modules() -> tuple[DepthPredictor, DepthAdapter]:
+    return DepthPredictor(DUMMY), DepthAdapter(DUMMY.depth_adapter)
+
+
+@pytest.fixture
+def file(tmp_path: Path, modules: tuple[DepthPredictor, DepthAdapter]) -> Path:
+    path = tmp_path / "dummy.safetensors"
+    predictor, adapter = modules
+    save_checkpoint(
+        path, DUMMY, predictor.state_dict(), adapter.state_dict(), "base-1", {"steps": 3}, dtype=torch.float32
+    )
+    return path
+
+
+def test_round_trip(file: Path, modules: tuple[DepthPredictor, DepthAdapter]) -> None:
+    checkpoint = load_checkpoint(file)
+    assert (checkpoint.config, checkpoint.base_revision, checkpoint.training) == (DUMMY, "base-1", {"steps": 3})
+    assert read_config(file) == DUMMY
+    for module, state in zip(modules, (checkpoint.predictor_state(), checkpoint.adapter_state())):
+        assert state.keys() == module.state_dict().keys()
+        assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
+
+
+def test_tensors_live_under_the_four_prefixes(file: Path) -> None:
+    prefixes = {name.split(".")[0] for name in load_checkpoint(file).state_dict}
+    assert prefixes == {"spatial_transformer", "depth_head", "depth_adapter", "source_encoder"}
+
+
+def rewrite(file: Path, metadata: dict[str, str] | None = None, drop: str = "", reshape: str = "") -> None:
+    with safetensors.safe_open(file, framework="pt") as opened:
+        old = opened.metadata()
+    tensors = {name: value for name, value in safetensors.torch.load_file(file).items() if name != drop}
+    if reshape:
+        tensors[reshape] = torch.zeros(1)
+    safetensors.torch.save_file(tensors, file, old if metadata is None else metadata)
+
+
+def test_a_missing_file_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"absent.safetensors: no such file.*models/spatialfusion"):
+        load_checkpoint(tmp_path / "absent.safetensors")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 5000])
+def test_a_truncated_file(file: Path, keep: int) -> None:
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"dummy.safetensors: not a complete safetensors file.*again"):
+        load_checkpoint(file)
+
+
+def test_a_foreign_file(file: Path) -> None:
+    rewrite(file, metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match="not a SpatialFusion checkpoint"):
+        load_checkpoint(file)
+
+
+def test_a_format_of_the_future(file: Path) -> None:
+    rewrite(file, metadata={"spatialfusion_format": "99"})
+    with pytest.raises(CheckpointError, match="checkpoint format 99, this version reads 1; update the pack"):
+        load_checkpoint(file)
+
+
+@pytest.mark.parametrize("config", ["{", json.dumps({"name": "x"})])
+def test_unreadable_metadata(file: Path, config: str) -> None:
+    rewrite(file, metadata={"spatialfusion_format": "1", "config": config, "base_revision": "", "training": "{}"})
+    with pytest.raises(CheckpointError, match="its metadata cannot be read"):
+        load_checkpoint(file)
+
+
+def test_missing_and_misshapen_tensors_are_named(file: Path) -> None:
+    rewrite(file, drop="depth_head.fov.bias", reshape="depth_adapter.out.bias")
+    with pytest.raises(
+        CheckpointError, match=r"2 tensors differ.*depth_adapter.out.bias \(expected \(32,\), found \(1,\)\)"
+    ):
+        load_checkpoint(file)
+
+
+def test_nothing_wrong_is_ever_written(tmp_path: Path, modules: tuple[DepthPredictor, DepthAdapter]) -> None:
+    predictor, adapter = modules
+    path = tmp_path / "wrong.safetensors"
+    with pytest.raises(CheckpointError, match="tensors differ"):
+        save_checkpoint(path, DUMMY, {}, adapter.state_dict(), "base-1", {}, dtype=torch.float32)
+    assert not path.exists()

@@ -1,0 +1,120 @@
+"""Depth head, predictor and adapter."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from sf_model.config import DUMMY
+from sf_model.depth_adapter import DepthAdapter
+from sf_model.depth_head import UPSCALE, DepthHead, tap_layers
+from sf_model.depth_predictor import DepthPrediction, DepthPredictor
+from sf_model.metric_depth import LOG_DEPTH_MEAN, MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
+
+
+def keys_values(batch: int = 1, length: int = 5) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    shape = (batch, DUMMY.mllm.num_kv_heads, length, DUMMY.mllm.head_dim)
+    return [(torch.randn(shape), torch.randn(shape)) for _ in range(DUMMY.mllm.num_layers)]
+
+
+def flat_depth(batch: int = 1, size: int = 32, confidence: float = 1.0) -> MetricDepth:
+    depth = torch.rand(batch, size, size) * 5 + 1
+    return MetricDepth(depth, torch.full_like(depth, confidence), torch.full((batch,), 50.0))
+
+
+def trained_adapter(injection_channels: int = 32) -> DepthAdapter:
+    config = dataclasses.replace(DUMMY.depth_adapter, out_channels=injection_channels)
+    adapter = DepthAdapter(config)
+    torch.nn.init.normal_(adapter.out.weight)
+    return adapter
+
+
+@pytest.mark.parametrize(
+    ("layers", "taps"), [(10, [2, 4, 7, 9]), (4, [0, 1, 2, 3]), (3, [0, 1, 2, 2]), (1, [0, 0, 0, 0])]
+)
+def test_taps_end_with_the_last_layer(layers: int, taps: list[int]) -> None:
+    assert tap_layers(layers) == taps
+
+
+def test_head_of_zero_output_says_the_mean_depth() -> None:
+    head = DepthHead(DUMMY.depth_head, hidden_size=24, num_layers=3)
+    torch.nn.init.zeros_(head.out_conv2.weight)
+    torch.nn.init.zeros_(head.out_conv2.bias)
+    maps = head([torch.randn(2, 15, 24)] * 3, rows=3, columns=5)
+    assert maps.shape == (2, 3, 3 * UPSCALE, 5 * UPSCALE)
+    assert torch.equal(maps[:, 0], torch.full((2, 24, 40), LOG_DEPTH_MEAN))
+
+
+def test_rows_and_columns_are_not_swapped() -> None:
+    """A state that differs in one query moves the depth where that query lies most."""
+    torch.manual_seed(0)
+    head = DepthHead(DUMMY.depth_head, hidden_size=24, num_layers=3)
+    states = torch.zeros(1, 15, 24)
+    other = states.clone()
+    other[0, 1 * 5 + 3] = torch.randn(24)  # row 1, column 3
+    change = (head([other] * 3, 3, 5) - head([states] * 3, 3, 5))[0, 0].abs()
+    peak = change.flatten().argmax().item()
+    assert (peak // 40 // UPSCALE, peak % 40 // UPSCALE) == (1, 3)
+
+
+def test_bounds_of_the_metric_depth() -> None:
+    prediction = DepthPrediction(
+        log_depth=torch.tensor([[[-50.0, 50.0, math.log(2.0)]]]),
+        validity_logit=torch.tensor([[[1.0, 1.0, -1.0]]]),
+        confidence_logit=torch.zeros(1, 1, 3),
+        fov_y_deg=torch.tensor([60.0]),
+    )
+    depth = prediction.to_metric_depth()
+    torch.testing.assert_close(depth.depth[0, 0, :2], torch.tensor([MIN_DEPTH_M, MAX_DEPTH_M]))
+    assert depth.depth[0, 0, 2] == math.inf
+    assert (depth.confidence == 0.5).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 24), (37, 51), (16, 100)])
+@torch.no_grad()
+def test_any_size_is_predicted_exactly(height: int, width: int) -> None:
+    prediction = DepthPredictor(DUMMY)(keys_values(2), height, width)
+    assert prediction.log_depth.shape == (2, height, width)
+    assert prediction.to_metric_depth().points().shape == (2, height, width, 3)
+    assert ((prediction.fov_y_deg > 5) & (prediction.fov_y_deg < 150)).all()
+
+
+def test_source_image_needs_an_encoder_of_its_width() -> None:
+    predictor = DepthPredictor(DUMMY)
+    with pytest.raises(ValueError, match="have 10 channels, this checkpoint reads 12"):
+        predictor(keys_values(), 32, 32, source_features=torch.randn(1, 4, 10), source_grid=(2, 2))
+    without = dataclasses.replace(
+        DUMMY, spatial_transformer=dataclasses.replace(DUMMY.spatial_transformer, source_feature_dim=None)
+    )
+    with pytest.raises(ValueError, match="trained without source images; disconnect"):
+        DepthPredictor(without)(keys_values(), 32, 32, source_features=torch.randn(1, 4, 12), source_grid=(2, 2))
+
+
+def test_an_untrained_adapter_changes_nothing() -> None:
+    features = DepthAdapter(DUMMY.depth_adapter).infer(flat_depth(), 4, 4, torch.float32)
+    assert features.shape == (1, 32, 4, 4)
+    assert not features.any()
+
+
+def test_no_confidence_leaves_the_model_free() -> None:
+    adapter = trained_adapter()
+    depth = flat_depth()
+    confidence = torch.ones(1, 32, 32)
+    confidence[:, :16] = 0.0
+    features = adapter.infer(MetricDepth(depth.depth, confidence, depth.fov_y_deg), 4, 4, torch.float32)
+    assert not features[:, :, :2].any()
+    assert features[:, :, 2:].abs().amin(dim=(0, 1)).gt(0).all()
+
+
+@pytest.mark.parametrize("channels", [16, 32])
+def test_the_adapter_reads_depth_at_its_cells(channels: int) -> None:
+    adapter = trained_adapter(channels)
+    depth = flat_depth(2, size=64)
+    before = adapter.infer(depth, 4, 4, torch.float32)
+    moved = depth.depth.clone()
+    moved[:, :16, :16] *= 3
+    after = adapter.infer(MetricDepth(moved, depth.confidence, depth.fov_y_deg), 4, 4, torch.float32)
+    change = (after - before).abs().sum(dim=1)
+    assert change.shape == (2, 4, 4)
+    assert (change.flatten(1).argmax(dim=1) == 0).all()
