@@ -55,6 +55,7 @@ class Trainer:
         self, stage: Stage, dataset: WorldBatches, validation: Batch, config: LoopConfig, run_dir: Path
     ) -> None:
         self.config, self.dataset, self.validation, self.run_dir = config, dataset, validation, run_dir
+        run_dir.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator(mixed_precision=config.mixed_precision)
         parameters = stage.trainable_parameters()
         self.names = list(parameters)

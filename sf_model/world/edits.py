@@ -112,7 +112,7 @@ def _add(rng: random.Random, scene: Scene, split: str) -> EditPair | None:
         side = "right" if slope > 0 else "left"
         where = f" on the {side}"
         facts += (Fact("image_side", index, value=side),)
-    instruction = rng.choice((f"add {what}{where}", f"put {what}{where}", f"there should be {what}{where}"))
+    instruction = rng.choice((f"add {what}{where}", f"insert {what}{where}", f"there should be {what}{where}"))
     return EditPair(_without_object(scene, index), scene, instruction, "add", facts)
 
 

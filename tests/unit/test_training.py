@@ -1,0 +1,278 @@
+"""Training: losses by hand, freeze sets, exact resume, and the commands from tokenizer to export."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from sf_model.backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
+from sf_model.checkpoint import load_checkpoint
+from sf_model.depth_predictor import DepthPrediction
+from sf_model.metric_depth import LOG_DEPTH_STD
+from sf_model.training import __main__ as command_line
+from sf_model.training.ema import ParameterAverage
+from sf_model.training.flow import euler_sample, interpolate, shifted_times
+from sf_model.training.loop import LoopConfig, Trainer
+from sf_model.training.losses import CONFIDENCE_WEIGHT, FOV_WEIGHT, VALIDITY_WEIGHT, depth_losses, language_loss
+from sf_model.training.mini_sizes import SIZES
+from sf_model.training.stages import STAGES, Stage, StageConfig
+from sf_model.training.system import EncodedPrompt, SpatialFusionSystem, drop_prompts
+from sf_model.training.tokenizer import encode_prompts, load_tokenizer, train_tokenizer
+from sf_model.training.world_data import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches, WorldDataConfig
+
+DUMMY = SIZES["dummy"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("tokenizer") / TOKENIZER_DIR
+    train_tokenizer(directory, DUMMY.decoder.vocab_size, seed=0, size=500)
+    return directory
+
+
+def data_config(mixture: dict[str, float], language_batch: int = 0) -> WorldDataConfig:
+    return WorldDataConfig(
+        image_size=DUMMY.image_size,
+        batch_size=4,
+        seed=0,
+        split="train",
+        mixture=tuple(mixture.items()),
+        language_batch=language_batch,
+        supersample=1,
+    )
+
+
+def build_stage(name: str, tokenizer_dir: Path, seed: int = 0) -> Stage:
+    empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
+    return STAGES[name](SpatialFusionSystem(DUMMY, seed), StageConfig(), empty_ids)
+
+
+def test_depth_loss_by_hand() -> None:
+    # One pixel at 1 m predicted a factor e too far, one of sky predicted as surface with even odds.
+    prediction = DepthPrediction(
+        log_depth=torch.tensor([[[1.0, 5.0]]]),
+        validity_logit=torch.zeros(1, 1, 2),
+        confidence_logit=torch.zeros(1, 1, 2),
+        fov_y_deg=torch.tensor([66.0]),
+    )
+    losses = depth_losses(prediction, torch.tensor([[[1.0, math.inf]]]), torch.tensor([60.0]))
+    log_depth, validity, fov = 1 / LOG_DEPTH_STD**2, math.log(2), 0.1**2
+    # Confidence 1/2: c * r - log c with r = 1 / 0.1 at the surface and 0.5 / 0.1 at the sky.
+    confidence = (0.5 * 10 + 0.5 * 5) / 2 + math.log(2)
+    assert losses["log_depth"].item() == pytest.approx(log_depth, rel=1e-5)
+    assert losses["validity"].item() == pytest.approx(validity, rel=1e-5)
+    assert losses["fov"].item() == pytest.approx(fov, rel=1e-4)
+    assert losses["confidence"].item() == pytest.approx(confidence, rel=1e-5)
+    total = log_depth + VALIDITY_WEIGHT * validity + CONFIDENCE_WEIGHT * confidence + FOV_WEIGHT * fov
+    assert losses["depth"].item() == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize(("error", "best"), [(0.05, 1.0), (0.2, 0.5), (1.0, 0.1)])
+def test_confidence_learns_the_error(error: float, best: float) -> None:
+    """The loss's minimum over c lies at min(1, 0.1 / error)."""
+    logits = torch.linspace(-5, 8, 500).view(500, 1, 1)
+    values = [
+        depth_losses(
+            DepthPrediction(torch.full((1, 1, 1), error), torch.zeros(1, 1, 1), logit.view(1, 1, 1), torch.ones(1)),
+            torch.ones(1, 1, 1),
+            torch.ones(1),
+        )["confidence"].item()
+        for logit in logits
+    ]
+    at_minimum = torch.sigmoid(logits[values.index(min(values))]).item()
+    assert at_minimum == pytest.approx(best, abs=0.01)
+
+
+def test_confidence_never_softens_the_depth() -> None:
+    log_depth = torch.ones(1, 2, 2, requires_grad=True)
+    prediction = DepthPrediction(log_depth, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), torch.ones(1))
+    losses = depth_losses(prediction, torch.ones(1, 2, 2), torch.ones(1))
+    (both,) = torch.autograd.grad(losses["depth"], log_depth, retain_graph=True)
+    (alone,) = torch.autograd.grad(losses["log_depth"], log_depth)
+    assert torch.equal(both, alone)
+
+
+def test_language_loss_ignores_padding() -> None:
+    logits = torch.zeros(1, 4, 8)
+    logits[0, 0, 3] = 100.0  # token 3 follows surely; then even odds over 8; then padding
+    ids, mask = torch.tensor([[1, 3, 5, 0]]), torch.tensor([[True, True, True, False]])
+    assert language_loss(logits, ids, mask).item() == pytest.approx(math.log(8) / 2, rel=1e-5)
+
+
+def test_flow_goes_from_noise_to_data() -> None:
+    data, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+    assert torch.equal(interpolate(data, noise, torch.ones(2)), data)
+    assert torch.equal(interpolate(data, noise, torch.zeros(2)), noise)
+    # Straight paths: the exact velocity reaches the data in any number of steps, whatever the shift.
+    reached = euler_sample(lambda x, t: data - noise, noise, steps=7, shift=2.6)
+    torch.testing.assert_close(reached, data, atol=1e-5, rtol=1e-5)
+
+
+def test_shifted_times_by_hand() -> None:
+    # sigma 1/2 with shift 3: 1.5 / 2 = 0.75, so a quarter of the way in time.
+    assert shifted_times(2, 3.0).tolist() == [0.0, 0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("base", {"decoder", "transformer"}),
+        ("stage1", {"predictor"}),
+        ("stage2", {"predictor", "adapter", "transformer"}),
+    ],
+)
+def test_freeze_sets(name: str, parts: set[str], tokenizer_dir: Path) -> None:
+    """After one step, exactly the named parts' parameters have gradients, and all parts that should learn do."""
+    stage = build_stage(name, tokenizer_dir)
+    assert {key.split(".")[0] for key in stage.trainable_parameters()} == parts
+    mixture = PLAIN_MIXTURE if name == "base" else SPATIAL_MIXTURE
+    batch = WorldBatches(data_config(dict(mixture), language_batch=2 if name == "base" else 0), tokenizer_dir)[0]
+    stage(batch, torch.Generator().manual_seed(0))["loss"].backward()
+    with_gradient = {key for key, value in stage.system.named_parameters() if value.grad is not None}
+    assert {key.split(".")[0] for key in with_gradient} == parts
+    # References and source images are not part of these trainings yet; everything else must be reached.
+    unused = {"ref_image", "source_encoder", "image_index_embedding"}
+    expected = {key for key in stage.trainable_parameters() if not any(word in key for word in unused)}
+    assert expected <= with_gradient
+
+
+def test_dropped_captions_keep_their_depth(tokenizer_dir: Path) -> None:
+    system = SpatialFusionSystem(DUMMY, 0)
+    tokenizer = load_tokenizer(tokenizer_dir)
+    ids, mask = encode_prompts(tokenizer, ["a red car on grass", "a blue chair"])
+    empty_ids, empty_mask = encode_prompts(tokenizer, [""])
+    with torch.no_grad():
+        prompt, empty = system.encode(ids, mask), system.encode(empty_ids, empty_mask)
+        mixed = drop_prompts(prompt, empty, torch.tensor([True, False]))
+        latent, time = torch.randn(2, 3, 32, 32), torch.rand(2)
+        torch.nn.init.normal_(system.transformer.norm_out.linear_2.weight, std=0.1)
+        both = system.velocity(latent, time, mixed, None)
+        alone = system.velocity(latent[:1], time[:1], empty, None)
+        kept = system.velocity(latent[1:], time[1:], EncodedPrompt(prompt.hidden[1:], prompt.mask[1:], []), None)
+    assert mixed.keys_values is prompt.keys_values
+    torch.testing.assert_close(both[:1], alone, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(both[1:], kept, rtol=1e-4, atol=1e-5)
+
+
+def test_the_average_follows_and_is_applied_only_inside() -> None:
+    weight = torch.nn.Parameter(torch.zeros(3))
+    average = ParameterAverage({"w": weight}, decay=0.5)
+    with torch.no_grad():
+        weight.fill_(1.0)
+    average.update({"w": weight}, step=1)  # decay (1 + 1) / (10 + 1) = 2 / 11
+    with average.applied({"w": weight}):
+        torch.testing.assert_close(weight.data, torch.full((3,), 9 / 11))
+    assert weight.data.tolist() == [1.0, 1.0, 1.0]
+
+
+def loop_config(steps: int) -> LoopConfig:
+    return LoopConfig(
+        steps=steps,
+        learning_rate=1e-3,
+        warmup_steps=2,
+        weight_decay=0.01,
+        gradient_clip=1.0,
+        ema_decay=0.9,
+        seed=0,
+        log_every=1,
+        save_every=2,
+        sheet_every=100,
+        workers=0,
+        mixed_precision="bf16",
+    )
+
+
+@pytest.mark.parametrize("name", ["base", "stage1", "stage2"])
+def test_two_steps_resume_two_steps_are_four_steps(name: str, tokenizer_dir: Path, tmp_path: Path) -> None:
+    mixture = PLAIN_MIXTURE if name == "base" else SPATIAL_MIXTURE
+    data = WorldBatches(data_config(dict(mixture), language_batch=2 if name == "base" else 0), tokenizer_dir)
+    validation = WorldBatches(data_config(dict(SPATIAL_MIXTURE)), tokenizer_dir)[7]
+    states = {}
+    for run, stops in (("whole", [4]), ("resumed", [2, 4])):
+        for stop in stops:
+            # A resumed run is built anew, from other random weights, as a restarted process builds it.
+            trainer = Trainer(
+                build_stage(name, tokenizer_dir, seed=0 if stop == stops[0] else 5),
+                data,
+                validation,
+                loop_config(4),
+                tmp_path / run,
+            )
+            _train_until(trainer, stop)
+        states[run] = {
+            file: safetensors.torch.load_file(tmp_path / run / "state-0000004" / file)
+            for file in ("system.safetensors", "optimizer.safetensors", "average.safetensors")
+        }
+    for file, tensors in states["whole"].items():
+        assert tensors.keys() == states["resumed"][file].keys()
+        assert all(torch.equal(value, states["resumed"][file][key]) for key, value in tensors.items()), file
+
+
+def _train_until(trainer: Trainer, stop: int) -> None:
+    """Train, and be killed right after the state of step `stop` was saved."""
+
+    class KilledError(Exception):
+        pass
+
+    save = trainer._save
+
+    def save_then_die() -> None:
+        save()
+        if trainer.step == stop:
+            raise KilledError
+
+    trainer._save = save_then_die  # type: ignore[method-assign]
+    with pytest.raises(KilledError):
+        trainer.train()
+
+
+def test_batches_are_a_function_of_seed_and_index(tokenizer_dir: Path) -> None:
+    first, again = (WorldBatches(data_config(dict(SPATIAL_MIXTURE)), tokenizer_dir) for _ in range(2))
+    again[0]
+    assert all(torch.equal(value, again[3][key]) for key, value in first[3].items())
+    assert not torch.equal(first[3]["rgb"], first[4]["rgb"])
+
+
+def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The README's commands at dummy size: what they write loads strictly, and holds the averaged weights."""
+    common = ["--size", "dummy", "--runs", str(tmp_path / "runs")]
+    short = ["--steps", "2", "--batch-size", "4", "--workers", "0", "--log-every", "1", "--supersample", "1"]
+
+    def run(*arguments: str) -> None:
+        monkeypatch.setattr("sys.argv", ["training", *arguments, *common])
+        command_line.main()
+
+    with pytest.raises(SystemExit, match=r"holds no trained state; run `python -m sf_model.training base"):
+        run("tokenizer")
+        run("stage1", *short)
+    for stage in ("base", "stage1", "stage2"):
+        run(stage, *short)
+        log = [json.loads(line) for line in (tmp_path / f"runs/dummy/{stage}/log.jsonl").read_text().splitlines()]
+        assert [entry["step"] for entry in log] == [1, 2, 2]
+        assert math.isfinite(log[1]["loss"])
+        assert (tmp_path / f"runs/dummy/{stage}/sheets/0000002.png").stat().st_size > 1000
+    run("export", "--output", str(tmp_path / "out"))
+
+    checkpoint = load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE)
+    assert checkpoint.config == DUMMY.spatialfusion
+    assert checkpoint.training["stage2_steps"] == 2
+    averages = safetensors.torch.load_file(tmp_path / "runs/dummy/stage2/state-0000002/average.safetensors")
+    name = "depth_head.fov.weight"
+    assert torch.equal(checkpoint.state_dict[name], averages[f"predictor.{name}"].bfloat16())
+    base = load_base_weights(tmp_path / "out" / DIT_FILE)
+    assert base.revision == checkpoint.base_revision
+    assert base.config["hidden_size"] == DUMMY.transformer.hidden_size
+    assert "lm_head.weight" not in load_base_weights(tmp_path / "out" / MLLM_FILE).state_dict
+    assert load_tokenizer(tmp_path / "out" / TOKENIZER_DIR)("a car")["input_ids"]
+
+
+def test_tokenizer_keeps_every_text(tokenizer_dir: Path) -> None:
+    tokenizer = load_tokenizer(tokenizer_dir)
+    text = "a red car 2.5 m away, Gr\u00fc\u00dfe \u732b (x)"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    ids, mask = encode_prompts(tokenizer, ["a red car", ""])
+    assert ids[1, : mask[1].sum()].tolist() == [1, 2]  # the template's two special tokens
+    assert not ids[~mask].any()

@@ -1,0 +1,33 @@
+"""`dev.py test`: ruff and pytest in the environment, with the oldest and the newest host and a browser at hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from . import hosts
+from .chromium import ensure_chromium
+from .environment import Environment, say
+from .host_process import OFFLINE
+
+
+def check(root: Path, pytest_arguments: list[str]) -> int:
+    """Run every check, pytest last so that its summary ends the output. 0 only if all of them passed."""
+    environment = Environment(root)
+    hosts.prepare(environment, "test", [hosts.NEWEST, hosts.OLDEST])
+    ensure_chromium()
+    python = str(environment.python)
+    env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
+    failed = []
+    for arguments in (["check", "."], ["format", "--check", "."]):
+        name = "ruff " + arguments[0]
+        say(f"== {name}")
+        if subprocess.run([python, "-m", "ruff", *arguments], cwd=root, env=env).returncode:
+            failed.append(name)
+    if failed:
+        print(f"dev.py: {' and '.join(failed)} failed (see above), so this run will fail", file=sys.stderr, flush=True)
+    say("== pytest")
+    status = subprocess.run([python, "-m", "pytest", *pytest_arguments], cwd=root, env=env).returncode
+    return status or (1 if failed else 0)

@@ -1,0 +1,58 @@
+"""The command line of dev.py. Every expected failure ends as one message on stderr and a non-zero exit status."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from .checks import check
+from .demo import demo
+from .errors import DevError, disk_full_message, is_disk_full
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return the exit status: 0 done, 1 failed, 2 wrong usage, 130 cancelled."""
+    _stop_in_order_when_ended()
+    options, rest = _parser().parse_known_args(arguments)
+    try:
+        if options.command == "test":
+            return check(ROOT, rest)
+        if rest:
+            _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+        return demo(ROOT, options.prompt, options.port)
+    except DevError as error:
+        message = str(error)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        message = disk_full_message(ROOT)
+    except KeyboardInterrupt:
+        print("\ndev.py: cancelled", file=sys.stderr)
+        return 130
+    print(f"dev.py: {message}", file=sys.stderr)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dev.py", description="Try and test SpatialFusion in a real ComfyUI.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo_parser = commands.add_parser("demo", help="make an image and its metric depth from a prompt, into output/")
+    demo_parser.add_argument("prompt", nargs="?", help="what to show; without one, the template's own prompt")
+    demo_parser.add_argument("--port", type=int, help="the server's port (default: a free one)")
+    commands.add_parser("test", help="ruff and all tests, those against real servers included", add_help=False)
+    return parser
+
+
+def _stop_in_order_when_ended() -> None:
+    """Let SIGTERM and a closed terminal unwind like Ctrl-C, so that the server is stopped."""
+
+    def cancel(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), cancel)
