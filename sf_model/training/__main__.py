@@ -7,7 +7,6 @@ command is given again. Each stage starts from the averaged weights of the one b
 from __future__ import annotations
 
 import argparse
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
 from .export import averaged_system, export_system
 from .loop import LoopConfig, Trainer, write_run_config
 from .mini_sizes import SIZES
+from .revision import current_commit
 from .run_state import latest_state
 from .stages import STAGES, StageConfig
 from .system import SpatialFusionSystem
@@ -105,7 +105,7 @@ def _train(arguments: argparse.Namespace) -> None:
     stage_config = StageConfig()
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     stage = STAGES[arguments.command](system, stage_config, empty_ids)
-    write_run_config(run_dir, data=data, loop=loop, stage=stage_config, sizes=sizes, commit=_commit())
+    write_run_config(run_dir, data=data, loop=loop, stage=stage_config, sizes=sizes, commit=current_commit())
     validation = WorldBatches(validation_data, tokenizer_dir)[0]
     Trainer(stage, WorldBatches(data, tokenizer_dir), validation, loop, run_dir).train()
 
@@ -123,16 +123,9 @@ def _required_state(arguments: argparse.Namespace, stage: str) -> Path:
 def _export(arguments: argparse.Namespace) -> None:
     system = SpatialFusionSystem(SIZES[arguments.size], arguments.seed)
     step = averaged_system(_required_state(arguments, "stage2"), system)
-    revision = f"{arguments.size}-{_commit()}-seed{arguments.seed}"
-    training = {"commit": _commit(), "seed": arguments.seed, "stage2_steps": step}
+    revision = f"{arguments.size}-{current_commit()}-seed{arguments.seed}"
+    training = {"commit": current_commit(), "seed": arguments.seed, "stage2_steps": step}
     export_system(system, _tokenizer_dir(arguments), arguments.output, revision, training)
-
-
-def _commit() -> str:
-    """The working tree's commit, or "unknown" outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
 
 
 def main() -> None:

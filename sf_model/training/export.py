@@ -11,8 +11,9 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from ..backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
-from ..checkpoint import save_checkpoint
+from ..backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
+from ..checkpoint import load_checkpoint, save_checkpoint
+from .mini_sizes import SIZES, SystemSizes
 from .run_state import load_average, load_system
 from .system import SpatialFusionSystem
 
@@ -57,3 +58,24 @@ def export_system(
     )
     if tokenizer_dir.resolve() != (output_dir / TOKENIZER_DIR).resolve():
         shutil.copytree(tokenizer_dir, output_dir / TOKENIZER_DIR, dirs_exist_ok=True)
+
+
+def load_exported(directory: Path) -> SpatialFusionSystem:
+    """The inverse of `export_system`: the system in float32, in evaluation mode. ValueError for a foreign directory."""
+    checkpoint = load_checkpoint(directory / SPATIALFUSION_FILE)
+    sizes = _sizes_of(checkpoint.config.name)
+    system = SpatialFusionSystem(sizes, seed=0).eval().requires_grad_(False)
+    decoder = load_base_weights(directory / MLLM_FILE).state_dict
+    # The output layer is tied to the embedding and not stored.
+    decoder["lm_head.weight"] = decoder["model.embed_tokens.weight"]
+    system.decoder.load_state_dict(decoder)
+    system.transformer.load_state_dict(load_base_weights(directory / DIT_FILE).state_dict)
+    system.predictor.load_state_dict(checkpoint.predictor_state())
+    system.adapter.load_state_dict(checkpoint.adapter_state())
+    return system
+
+
+def _sizes_of(name: str) -> SystemSizes:
+    if name not in SIZES:
+        raise ValueError(f"{name!r} is not a size that this repository trains; known are {sorted(SIZES)}")
+    return SIZES[name]

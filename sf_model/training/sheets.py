@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from .. import depth_metrics
 from ..backbones.mini import SAMPLING_SHIFT
 from ..metric_depth import MetricDepth
 from ..picture import depth_picture
@@ -70,7 +71,9 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
         raw = system.predict_depth(prompt, *rgb.shape[-2:])
         prediction = raw.to_metric_depth()
         columns.append(depth_picture(prediction) * 2 - 1)
-        metrics |= depth_metrics(raw.log_depth, batch["depth_m"])
+        depth_m = raw.log_depth.exp()
+        metrics["abs_rel"] = depth_metrics.abs_rel(depth_m, batch["depth_m"]).mean().item()
+        metrics["delta1"] = depth_metrics.delta1(depth_m, batch["depth_m"]).mean().item()
     if stage.name != "stage1":
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(rgb.shape, generator=generator).to(rgb)
@@ -84,17 +87,6 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
     _write_png([column[:SHEET_ROWS] for column in columns], path)
     stage.train(was_training)
     return metrics
-
-
-def depth_metrics(log_depth: torch.Tensor, depth_m: torch.Tensor) -> dict[str, float]:
-    """AbsRel and delta1 over pixels with a surface, mean over images; `log_depth` (B, H, W) in log metres."""
-    valid = torch.isfinite(depth_m)
-    true = torch.where(valid, depth_m, torch.ones_like(depth_m))
-    ratio = log_depth.exp() / true
-    counts = valid.sum(dim=(1, 2)).clamp_min(1)
-    abs_rel = ((ratio - 1).abs() * valid).sum(dim=(1, 2)) / counts
-    delta1 = ((torch.maximum(ratio, 1 / ratio) < 1.25) & valid).sum(dim=(1, 2)) / counts
-    return {"abs_rel": abs_rel.mean().item(), "delta1": delta1.mean().item()}
 
 
 def _truth(batch: Batch) -> MetricDepth:

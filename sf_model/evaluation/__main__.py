@@ -1,0 +1,63 @@
+"""python -m sf_model.evaluation depth: measure a trained system on held-out captions."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ..backbones.mini import MINI_DIR, SPATIALFUSION_FILE, TOKENIZER_DIR
+from ..training.export import load_exported
+from ..training.revision import current_commit
+from .depth import DepthScore, evaluate_depth
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sf_model.evaluation", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    depth = commands.add_parser("depth", help="AbsRel and delta1 beside the constant and mean-map baselines")
+    depth.add_argument("--weights", default="builtin", help='"builtin" or a directory that `training export` wrote')
+    depth.add_argument("--images", type=int, default=100, help="held-out captions of each kind")
+    depth.add_argument("--seed", type=int, default=0)
+    depth.add_argument("--json", type=Path, help="also write the table here")
+    return parser
+
+
+def markdown_table(table: dict[str, dict[str, DepthScore]]) -> str:
+    """One row a caption kind: AbsRel (lower is better) and delta1 (higher is better) of each method."""
+    methods = list(next(iter(table.values())))
+    header = ["captions", *(f"{method} {measure}" for method in methods for measure in ("AbsRel", "delta1"))]
+    lines = ["| " + " | ".join([*header, "constant / prediction", "sky right"]) + " |"]
+    lines.append("|" + "---|" * (len(header) + 2))
+    for kind, row in table.items():
+        cells = [f"{value:.3f}" for score in row.values() for value in (score.abs_rel, score.delta1)]
+        ratio = row["constant"].abs_rel / row["prediction"].abs_rel
+        sky = f"{row['prediction'].sky_accuracy:.3f}"
+        lines.append("| " + " | ".join([kind, *cells, f"{ratio:.2f}x", sky]) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    directory = MINI_DIR if arguments.weights == "builtin" else Path(arguments.weights)
+    system = load_exported(directory)
+    table = evaluate_depth(system, directory / TOKENIZER_DIR, arguments.images, arguments.seed)
+    run: dict[str, Any] = {
+        "weights": str(arguments.weights),
+        "weights_sha256": hashlib.sha256((directory / SPATIALFUSION_FILE).read_bytes()).hexdigest()[:16],
+        "commit": current_commit(),
+        "images_per_kind": arguments.images,
+        "seed": arguments.seed,
+    }
+    print(json.dumps(run))
+    print(markdown_table(table))
+    if arguments.json:
+        rows = {kind: {name: dataclasses.asdict(score) for name, score in row.items()} for kind, row in table.items()}
+        arguments.json.write_text(json.dumps({"run": run, "table": rows}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

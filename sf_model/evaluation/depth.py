@@ -1,0 +1,119 @@
+"""Depth accuracy of a system's prediction on held-out captions, beside two baselines that see no caption.
+
+constant: the one depth that minimises AbsRel over training renders. mean map: the pixelwise mean log depth of training
+renders, which knows that the ground is below and near. Both are fitted on the training split only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import depth_metrics, world
+from ..metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
+from ..training.system import SpatialFusionSystem
+from ..training.world_data import SPATIAL_MIXTURE, WorldBatches, WorldDataConfig
+
+BATCH = 32
+BASELINE_BATCHES = 16
+
+
+@dataclass(frozen=True)
+class DepthScore:
+    """Means over images; `sky_accuracy` is the share of pixels whose surface-or-sky is right (nan for baselines)."""
+
+    abs_rel: float
+    delta1: float
+    sky_accuracy: float
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """`constant_m`: one depth in metres. `mean_map_m`: (H, W) metres."""
+
+    constant_m: float
+    mean_map_m: torch.Tensor
+
+
+def fit_baselines(batches: Iterable[torch.Tensor]) -> Baselines:
+    """From training depth maps (B, H, W) in metres, inf for sky."""
+    maps = torch.cat(list(batches))
+    return Baselines(_best_constant(maps[torch.isfinite(maps)]), _mean_map(maps))
+
+
+def _best_constant(depths: torch.Tensor) -> float:
+    """The c that minimises sum |c - d| / d: the median of d weighted by 1 / d."""
+    ordered = depths.double().sort().values
+    weight = (1 / ordered).cumsum(0)
+    return ordered[torch.searchsorted(weight, weight[-1:] / 2)].item()
+
+
+def _mean_map(maps: torch.Tensor) -> torch.Tensor:
+    valid = torch.isfinite(maps)
+    logs = torch.where(valid, maps, torch.ones_like(maps)).log()
+    overall = logs[valid].mean()
+    count = valid.sum(dim=0)
+    mean = logs.sum(dim=0) / count.clamp_min(1)
+    return torch.where(count > 0, mean, overall).exp()
+
+
+def data_config(kind_weights: dict[str, float], split: str, image_size: int, seed: int, batch: int) -> WorldDataConfig:
+    return WorldDataConfig(
+        image_size=image_size,
+        batch_size=batch,
+        seed=seed,
+        split=split,
+        mixture=tuple(kind_weights.items()),
+        language_batch=0,
+        supersample=1,
+    )
+
+
+@torch.no_grad()
+def evaluate_depth(
+    system: SpatialFusionSystem, tokenizer_dir: Path, images_per_kind: int, seed: int
+) -> dict[str, dict[str, DepthScore]]:
+    """{caption kind: {"prediction" | "constant" | "mean map": score}} on the held-out split, and "all" kinds."""
+    size = system.sizes.image_size
+    training = WorldBatches(data_config(dict(SPATIAL_MIXTURE), "train", size, seed, BATCH), tokenizer_dir)
+    baselines = fit_baselines(training[index]["depth_m"] for index in range(BASELINE_BATCHES))
+    table: dict[str, dict[str, DepthScore]] = {}
+    for kind in world.KINDS:
+        batches = WorldBatches(data_config({kind: 1.0}, "held_out", size, seed, images_per_kind), tokenizer_dir)
+        table[kind] = _score_batch(system, batches[0], baselines)
+    names = next(iter(table.values())).keys()
+    table["all"] = {name: _mean_score([row[name] for row in table.values()]) for name in names}
+    return table
+
+
+def _score_batch(
+    system: SpatialFusionSystem, batch: dict[str, torch.Tensor], baselines: Baselines
+) -> dict[str, DepthScore]:
+    true = batch["depth_m"]
+    prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
+    prediction = system.predict_depth(prompt, *true.shape[-2:])
+    depth = prediction.log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    sky_right = ((prediction.validity_logit > 0) == torch.isfinite(true)).float().mean().item()
+    return {
+        "prediction": _score(depth, true, sky_right),
+        "constant": _score(torch.full_like(true, baselines.constant_m), true, float("nan")),
+        "mean map": _score(baselines.mean_map_m.expand_as(true), true, float("nan")),
+    }
+
+
+def _score(depth: torch.Tensor, true: torch.Tensor, sky_accuracy: float) -> DepthScore:
+    return DepthScore(
+        depth_metrics.abs_rel(depth, true).mean().item(), depth_metrics.delta1(depth, true).mean().item(), sky_accuracy
+    )
+
+
+def _mean_score(scores: list[DepthScore]) -> DepthScore:
+    count = len(scores)
+    return DepthScore(
+        sum(score.abs_rel for score in scores) / count,
+        sum(score.delta1 for score in scores) / count,
+        sum(score.sky_accuracy for score in scores) / count,
+    )

@@ -1,0 +1,69 @@
+"""Depth measures and baselines by hand, and the evaluation command on an exported dummy system."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from sf_model import depth_metrics, world
+from sf_model.evaluation import __main__ as command_line
+from sf_model.evaluation.depth import fit_baselines
+from sf_model.training.export import export_system, load_exported
+from sf_model.training.mini_sizes import SIZES
+from sf_model.training.system import SpatialFusionSystem
+from sf_model.training.tokenizer import train_tokenizer
+
+
+def test_measures_by_hand() -> None:
+    true = torch.tensor([[[1.0, 2.0], [4.0, math.inf]]])
+    depth = torch.tensor([[[1.2, 1.0], [4.0, 7.0]]])
+    # Relative errors 0.2, 0.5 and 0 over three pixels of surface; factors 1.2, 2 and 1.
+    assert depth_metrics.abs_rel(depth, true).item() == pytest.approx(0.7 / 3)
+    assert depth_metrics.delta1(depth, true).item() == pytest.approx(2 / 3)
+    assert depth_metrics.abs_rel(true, true).item() == 0.0
+    assert depth_metrics.delta1(true, true).item() == 1.0
+
+
+def test_the_constant_baseline_is_the_best_constant() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.exp(torch.randn(3, 8, 8, generator=generator))
+    maps[0, :2] = math.inf
+    best = fit_baselines([maps]).constant_m
+    surface = maps[torch.isfinite(maps)]
+
+    def error(constant: float) -> float:
+        return ((constant - surface).abs() / surface).mean().item()
+
+    assert all(error(best) <= error(best * factor) for factor in (0.7, 0.9, 0.98, 1.02, 1.1, 1.5))
+
+
+def test_the_mean_map_is_the_geometric_mean_of_surfaces() -> None:
+    maps = torch.tensor([[[1.0, 2.0, math.inf]], [[4.0, math.inf, math.inf]]])
+    mean_map = fit_baselines([maps]).mean_map_m
+    overall = 8.0 ** (1 / 3)
+    torch.testing.assert_close(mean_map, torch.tensor([[2.0, 2.0, overall]]))
+
+
+def test_the_command_measures_an_exported_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = SIZES["dummy"]
+    train_tokenizer(tmp_path / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
+    system = SpatialFusionSystem(sizes, seed=0)
+    export_system(system, tmp_path / "tokenizer", tmp_path, "base-0", {}, dtype=torch.float32)
+    loaded = load_exported(tmp_path).state_dict()
+    assert all(torch.equal(value, loaded[name]) for name, value in system.state_dict().items())
+
+    monkeypatch.setattr(
+        "sys.argv",
+        ["evaluation", "depth", "--weights", str(tmp_path), "--images", "2", "--json", str(tmp_path / "table.json")],
+    )
+    command_line.main()
+    written = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
+    assert list(written["table"]) == [*world.KINDS, "all"]
+    score = written["table"]["free"]["prediction"]
+    assert 0 < score["abs_rel"] < math.inf
+    assert 0 <= score["delta1"] <= 1
+    assert f"| free | {score['abs_rel']:.3f} | {score['delta1']:.3f} |" in capsys.readouterr().out
