@@ -1,0 +1,26 @@
+"""The pack's nodes: the only code that knows ComfyUI. The method itself is in `sf_model`."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import ComfyExtension, io
+
+from .apply_depth import SpatialFusionApplyDepth
+from .loader import SpatialFusionLoader
+from .mini_loader import SpatialFusionMiniLoader
+from .predict_depth import SpatialFusionPredictDepth
+from .sampler import SpatialFusionSampler
+from .save_depth import SpatialFusionSaveDepth
+
+NODES: list[type[io.ComfyNode]] = [
+    SpatialFusionMiniLoader,
+    SpatialFusionLoader,
+    SpatialFusionPredictDepth,
+    SpatialFusionApplyDepth,
+    SpatialFusionSampler,
+    SpatialFusionSaveDepth,
+]
+
+
+class SpatialFusionExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODES

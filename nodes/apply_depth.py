@@ -1,0 +1,111 @@
+"""Depth Adapter Apply: a MODEL that draws the image whose depth is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_patcher
+import comfy.model_sampling
+import torch
+from comfy_api.v0_0_2 import io
+
+from ..sf_model.config import DepthAdapterConfig
+from .geometry import to_metric_depth
+from .injection import DepthControl, inject, patch_embedder_name
+from .sockets import CATEGORY, SpatialFusion, geometry_input
+from .spatialfusion_model import SpatialFusionModel
+
+
+class SpatialFusionApplyDepth(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        percent = {"min": 0.0, "max": 1.0, "step": 0.01}
+        return io.Schema(
+            node_id="SpatialFusionApplyDepth",
+            display_name="Depth Adapter Apply",
+            category=CATEGORY,
+            description=(
+                "Adds metric depth to the diffusion model: computed once a run, then used in every step. Works with "
+                "any sampler; several on one model add up."
+            ),
+            search_aliases=["spatialfusion", "depth", "control", "controlnet", "geometry", "depth adapter"],
+            inputs=[
+                io.Model.Input(
+                    "model", tooltip="The diffusion model that the checkpoint was trained with. Not changed."
+                ),
+                SpatialFusion.Input("spatialfusion", tooltip="From Load SpatialFusion MLLM+MoT."),
+                geometry_input(
+                    "geometry",
+                    "From Predict Metric Depth, or measured from a photo by MoGe or a metric Depth Anything 3. It has "
+                    "the image's aspect ratio.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=4.0,
+                    step=0.05,
+                    tooltip="How strongly the depth is added; 0 changes nothing, 1 is as trained.",
+                ),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    **percent,
+                    tooltip="The part of sampling from which the depth is used.",
+                ),
+                io.Float.Input(
+                    "end_percent", default=1.0, **percent, tooltip="The part of sampling up to which the depth is used."
+                ),
+                io.Mask.Input(
+                    "mask", optional=True, tooltip="Where the depth is used: white yes, black no. Resized to the image."
+                ),
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="The model with the depth, for any sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: comfy.model_patcher.ModelPatcher,
+        spatialfusion: SpatialFusionModel,
+        geometry: dict[str, Any],
+        strength: float,
+        start_percent: float,
+        end_percent: float,
+        mask: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        depth = to_metric_depth(geometry)
+        _check_model(model, spatialfusion.config.depth_adapter, spatialfusion.config.name)
+        if strength == 0:
+            return io.NodeOutput(model.clone())
+        sampling = model.get_model_object("model_sampling")
+        control = DepthControl(
+            depth=depth,
+            mask=None if mask is None else mask.reshape(-1, *mask.shape[-2:]),
+            strength=strength,
+            start_sigma=float(sampling.percent_to_sigma(start_percent)),
+            end_sigma=float(sampling.percent_to_sigma(end_percent)),
+        )
+        return io.NodeOutput(inject(model, spatialfusion.adapter, control))
+
+
+def _check_model(model: comfy.model_patcher.ModelPatcher, config: DepthAdapterConfig, checkpoint_name: str) -> None:
+    sampling = model.get_model_object("model_sampling")
+    if not isinstance(sampling, comfy.model_sampling.CONST):
+        raise ValueError(
+            f"Depth Adapter Apply needs a flow-matching MODEL (OmniGen2, Qwen-Image, Lumina 2, ...); this one "
+            f"({type(model.model).__name__}) is not. Load the diffusion model that checkpoint {checkpoint_name!r} was "
+            "trained with"
+        )
+    if config.injection == "latent":
+        kind, found = "latent channels", model.get_model_object("latent_format").latent_channels
+    else:
+        diffusion_model = model.get_model_object("diffusion_model")
+        embedder = getattr(diffusion_model, patch_embedder_name(diffusion_model))
+        kind, found = "token channels", embedder.out_features
+    if found != config.out_channels:
+        raise ValueError(
+            f"the adapter of checkpoint {checkpoint_name!r} adds {config.out_channels} {kind}, but this MODEL "
+            f"({type(model.model).__name__}) has {found}; load the diffusion model that the checkpoint was trained "
+            "with, or a checkpoint for this one"
+        )

@@ -1,0 +1,76 @@
+"""Separate guidance for text and depth, on the host's classifier-free guidance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_patcher
+import comfy.samplers
+import torch
+
+from .injection import INJECTIONS_KEY, WITHOUT_DEPTH_KEY
+
+NEGATIVE = 1
+NEGATIVE_WITHOUT_DEPTH = 2
+
+
+class DepthGuider(comfy.samplers.CFGGuider):
+    """v = v(0, 0) + depth_guidance * (v(0, D) - v(0, 0)) + cfg * (v(c, D) - v(0, D)).
+
+    v(c, D) is the prediction for the positive prompt with depth, v(0, D) for the negative with depth, v(0, 0) for the
+    negative without. Linear, so it holds for the host's denoised predictions as for velocities. Only what the formula
+    needs is run: plain guidance where depth_guidance is 1 or no depth is in use, two passes where the scales are equal.
+    """
+
+    def __init__(self, model: comfy.model_patcher.ModelPatcher, depth_guidance: float) -> None:
+        super().__init__(model)
+        self.depth_guidance = depth_guidance
+
+    def predict_noise(
+        self, x: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any], seed: int | None = None
+    ) -> torch.Tensor:
+        injections = model_options["transformer_options"].get(INJECTIONS_KEY, ())
+        in_use = any(injection.active(float(timestep[0])) for injection in injections)
+        if self.depth_guidance == 1 or not in_use:
+            return super().predict_noise(x, timestep, model_options, seed)
+        if self.depth_guidance == self.cfg:
+            # v(0, D) cancels out: guidance from the negative without depth.
+            return super().predict_noise(x, timestep, _without_depth(model_options, NEGATIVE), seed)
+        recorder = _ThirdPass(self.conds["negative"], model_options)
+        options = {
+            **model_options,
+            "sampler_calc_cond_batch_function": recorder,
+            # At cfg 1 the host would leave out v(0, D), which is needed.
+            "disable_cfg1_optimization": True,
+        }
+        guided = super().predict_noise(x, timestep, options, seed)
+        return guided + (1 - self.depth_guidance) * (recorder.without_depth - recorder.with_depth)
+
+
+class _ThirdPass:
+    """Runs the host's two conditions and, in the same batch, the negative without depth, which it keeps."""
+
+    def __init__(self, negative: Any, model_options: dict[str, Any]) -> None:
+        self._negative = negative
+        self._other = model_options.get("sampler_calc_cond_batch_function")
+        self.with_depth: torch.Tensor
+        self.without_depth: torch.Tensor
+
+    def __call__(self, arguments: dict[str, Any]) -> list[torch.Tensor]:
+        model, x, sigma = arguments["model"], arguments["input"], arguments["sigma"]
+        conds, options = arguments["conds"], arguments["model_options"]
+        third_options = _without_depth(options, NEGATIVE_WITHOUT_DEPTH)
+        if self._other is None:
+            *out, third = comfy.samplers.calc_cond_batch(model, [*conds, self._negative], x, sigma, third_options)
+        else:
+            # Another extension computes the two; it does not know of a third.
+            out = self._other(arguments)
+            third = comfy.samplers.calc_cond_batch(model, [None, None, self._negative], x, sigma, third_options)[-1]
+        self.with_depth, self.without_depth = out[NEGATIVE], third
+        return out
+
+
+def _without_depth(model_options: dict[str, Any], condition: int) -> dict[str, Any]:
+    """A copy of the options in which the numbered condition gets no depth."""
+    transformer_options = {**model_options["transformer_options"], WITHOUT_DEPTH_KEY: (condition,)}
+    return {**model_options, "transformer_options": transformer_options}

@@ -1,0 +1,110 @@
+"""Load SpatialFusion MLLM+MoT: a checkpoint beside the text encoder that it was trained with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.clip_vision
+import comfy.sd
+import folder_paths
+from comfy_api.v0_0_2 import io
+
+from ..sf_model.backbones.mini import MINI_DIR, SPATIALFUSION_FILE
+from ..sf_model.checkpoint import load_checkpoint
+from ..sf_model.config import SpatialFusionConfig
+from .sockets import CATEGORY, SpatialFusion
+from .spatialfusion_model import SpatialFusionModel, build_patchers
+from .text_decoder import find_decoder
+
+FOLDER = "spatialfusion"
+BUILT_IN = "SpatialFusion-Mini (built-in)"
+
+folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
+
+
+def _checkpoint_names() -> list[str]:
+    names = folder_paths.get_filename_list(FOLDER)
+    return [BUILT_IN, *(name for name in names if name.lower().endswith(".safetensors"))]
+
+
+def _checkpoint_path(name: str) -> Path:
+    if name == BUILT_IN:
+        return MINI_DIR / SPATIALFUSION_FILE
+    return Path(folder_paths.get_full_path_or_raise(FOLDER, name))
+
+
+def _check_clip_vision(
+    clip_vision: comfy.clip_vision.ClipVisionModel, config: SpatialFusionConfig, checkpoint_name: str
+) -> None:
+    expected = config.spatial_transformer.source_feature_dim
+    found = clip_vision.config.get("hidden_size")
+    if expected is None:
+        raise ValueError(
+            f"checkpoint {checkpoint_name!r} was trained without source images; disconnect clip_vision, or choose a "
+            "checkpoint trained for editing"
+        )
+    if found != expected:
+        raise ValueError(
+            f"checkpoint {checkpoint_name!r} reads image features of {expected} channels, this CLIP_VISION gives "
+            f"{found}; load the DINOv2 model that it was trained with"
+        )
+
+
+class SpatialFusionLoader(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SpatialFusionLoader",
+            display_name="Load SpatialFusion MLLM+MoT",
+            category=CATEGORY,
+            description=(
+                "Loads a SpatialFusion checkpoint (spatial transformer, depth head and depth adapter) beside the text "
+                "encoder that it was trained with. Checkpoints go to models/spatialfusion."
+            ),
+            search_aliases=["spatialfusion", "spatial transformer", "mixture of transformers", "depth", "mllm"],
+            inputs=[
+                io.Clip.Input(
+                    "clip",
+                    tooltip="The text encoder that the checkpoint was trained with, from any loader, LoRAs included.",
+                ),
+                io.Combo.Input(
+                    "checkpoint",
+                    options=_checkpoint_names(),
+                    default=BUILT_IN,
+                    tooltip="A .safetensors file in models/spatialfusion, or the small one that comes with the pack.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="DINOv2, the encoder of source images. Only editing needs it.",
+                ),
+            ],
+            outputs=[
+                SpatialFusion.Output(
+                    display_name="spatialfusion", tooltip="For Predict Metric Depth and Depth Adapter Apply."
+                )
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(
+        cls,
+        checkpoint: str,
+        clip: comfy.sd.CLIP | None = None,
+        clip_vision: comfy.clip_vision.ClipVisionModel | None = None,
+    ) -> str:
+        """Changes with the file, so that one written again is read again."""
+        stat = _checkpoint_path(checkpoint).stat()
+        return f"{checkpoint} {stat.st_size} {stat.st_mtime_ns}"
+
+    @classmethod
+    def execute(
+        cls, clip: comfy.sd.CLIP, checkpoint: str, clip_vision: comfy.clip_vision.ClipVisionModel | None = None
+    ) -> io.NodeOutput:
+        path = _checkpoint_path(checkpoint)
+        contents = load_checkpoint(path)
+        decoder_path = find_decoder(clip, contents.config, checkpoint)
+        if clip_vision is not None:
+            _check_clip_vision(clip_vision, contents.config, checkpoint)
+        predictor, adapter = build_patchers(path, contents)
+        return io.NodeOutput(SpatialFusionModel(contents.config, clip, decoder_path, predictor, adapter, clip_vision))

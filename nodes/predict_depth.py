@@ -1,0 +1,145 @@
+"""Predict Metric Depth: prompt (and source image) -> the metric depth of the image that is about to be generated."""
+
+from __future__ import annotations
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.utils
+import torch
+from comfy_api.v0_0_2 import io, ui
+
+from ..sf_model.config import SpatialFusionConfig
+from ..sf_model.metric_depth import MetricDepth
+from .geometry import to_geometry
+from .preview import depth_picture
+from .prompt_capture import EncodedPrompt, encode_prompt
+from .sockets import CATEGORY, MoGeGeometry, SpatialFusion
+from .spatialfusion_model import SpatialFusionModel
+
+MIN_SIZE_PX = 16
+MAX_SIZE_PX = 16384
+FLOAT_BYTES = 4
+
+
+class SpatialFusionPredictDepth(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        size = {"default": 64, "min": MIN_SIZE_PX, "max": MAX_SIZE_PX, "step": 8}
+        return io.Schema(
+            node_id="SpatialFusionPredictDepth",
+            display_name="Predict Metric Depth",
+            category=CATEGORY,
+            description=(
+                "Reads the prompt once and predicts, in metres, the depth of the image that it describes. Connect the "
+                "geometry to Depth Adapter Apply and the conditioning to the sampler's positive input."
+            ),
+            search_aliases=["spatialfusion", "depth", "geometry", "metric depth", "layout", "text to depth"],
+            inputs=[
+                SpatialFusion.Input("spatialfusion", tooltip="From Load SpatialFusion MLLM+MoT."),
+                io.String.Input(
+                    "prompt",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="What the image shows and where things stand. It replaces CLIP Text Encode's prompt.",
+                ),
+                io.Int.Input("width", **size, tooltip="Width in pixels of the image to generate: the latent's."),
+                io.Int.Input("height", **size, tooltip="Height in pixels of the image to generate: the latent's."),
+                io.Image.Input(
+                    "source",
+                    optional=True,
+                    tooltip="The image to edit. Needs a checkpoint trained for editing, with its CLIP_VISION loaded.",
+                ),
+            ],
+            outputs=[
+                MoGeGeometry.Output(
+                    display_name="geometry",
+                    tooltip="Metric depth with its camera, as the host's geometry nodes use it.",
+                ),
+                io.Conditioning.Output(
+                    display_name="conditioning",
+                    tooltip="The encoded prompt, from the same pass: identical to CLIP Text Encode's.",
+                ),
+                io.Image.Output(
+                    display_name="preview", tooltip="The depth as colours: red 0.5 m, blue 100 m, black no surface."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        spatialfusion: SpatialFusionModel,
+        prompt: str,
+        width: int,
+        height: int,
+        source: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        features = None if source is None else _source_features(spatialfusion, source)
+        encoded = encode_prompt(spatialfusion.clip, spatialfusion.decoder_path, prompt)
+        depth = _predict(spatialfusion, encoded, width, height, features)
+        preview = depth_picture(depth).to(comfy.model_management.intermediate_device())
+        return io.NodeOutput(
+            to_geometry(depth, preview), encoded.conditioning, preview, ui=ui.PreviewImage(preview, cls=cls)
+        )
+
+
+def _source_features(model: SpatialFusionModel, source: torch.Tensor) -> torch.Tensor:
+    """DINOv2's patch tokens (1, N, feature_dim) of the whole source image (1, H, W, 3), on a square grid."""
+    if model.config.spatial_transformer.source_feature_dim is None:
+        raise ValueError(
+            f"checkpoint {model.config.name!r} was trained without source images; disconnect source, or choose a "
+            "checkpoint trained for editing"
+        )
+    if model.clip_vision is None:
+        raise ValueError(
+            "a source image needs its encoder: connect DINOv2 (Load CLIP Vision) to clip_vision of Load SpatialFusion "
+            "MLLM+MoT, or disconnect source"
+        )
+    if source.shape[0] != 1:
+        raise ValueError(f"one source image at a time, got a batch of {source.shape[0]}; pick one with ImageFromBatch")
+    output = model.clip_vision.encode_image(source[..., :3], crop=False)
+    return output["last_hidden_state"][:, -(_source_side(model.clip_vision) ** 2) :]
+
+
+def _source_side(clip_vision: comfy.clip_vision.ClipVisionModel) -> int:
+    return clip_vision.image_size // clip_vision.config["patch_size"]
+
+
+def _predict(
+    model: SpatialFusionModel, encoded: EncodedPrompt, width: int, height: int, features: torch.Tensor | None
+) -> MetricDepth:
+    source_tokens = 0 if features is None else features.shape[1]
+    comfy.model_management.load_models_gpu(
+        [model.predictor], memory_required=_activation_bytes(model.config, width, height, source_tokens)
+    )
+    device = model.predictor.load_device
+    progress = comfy.utils.ProgressBar(model.config.spatial_transformer.num_layers)
+
+    def on_layer() -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        progress.update(1)
+
+    prediction = model.predictor.model(
+        [(keys.to(device), values.to(device)) for keys, values in encoded.keys_values],
+        height,
+        width,
+        prompt_mask=None if encoded.mask is None else encoded.mask.to(device),
+        source_features=None if features is None else features.to(device),
+        source_grid=None if features is None else (_source_side(model.clip_vision),) * 2,
+        # Half precision would cost 1% of the depth, and this runs once an image.
+        dtype=torch.float32,
+        on_layer=on_layer,
+    )
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    return prediction.to_metric_depth()
+
+
+def _activation_bytes(config: SpatialFusionConfig, width: int, height: int, source_tokens: int) -> int:
+    """An upper estimate: the states that are kept, one layer's work, the head's maps at 8x the grid, the outputs."""
+    sizes = config.spatial_transformer
+    queries = max(1, round(width / sizes.stride)) * max(1, round(height / sizes.stride))
+    tokens = queries + source_tokens + 1
+    per_token = sizes.hidden_size * (sizes.num_layers + 4) + 3 * sizes.intermediate_size
+    per_token += 4 * config.mllm.num_attention_heads * config.mllm.head_dim
+    head = queries * 64 * 4 * config.depth_head.fusion_channels
+    return FLOAT_BYTES * (tokens * per_token + head + 16 * width * height)

@@ -1,0 +1,21 @@
+"""Socket types of the pack, and the category under which its nodes are listed.
+
+SPATIALFUSION carries a `spatialfusion_model.SpatialFusionModel`. Geometry travels as the host's MOGE_GEOMETRY dict, so
+that the host's own nodes render and mesh it; where geometry comes in, the host's DA3_GEOMETRY is accepted as well
+(`geometry.py` states both contracts).
+"""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import io
+
+CATEGORY = "SpatialFusion"
+
+SpatialFusion = io.Custom("SPATIALFUSION")
+MoGeGeometry = io.Custom("MOGE_GEOMETRY")
+DA3Geometry = io.Custom("DA3_GEOMETRY")
+
+
+def geometry_input(name: str, tooltip: str) -> io.MultiType.Input:
+    """An input for either of the host's geometry types."""
+    return io.MultiType.Input(name, types=[MoGeGeometry, DA3Geometry], tooltip=tooltip)

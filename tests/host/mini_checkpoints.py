@@ -1,0 +1,60 @@
+"""Small checkpoints for tests, beside the built-in Mini: random weights whose adapters do change the image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from sf_model.checkpoint import save_checkpoint
+from sf_model.config import MINI, SpatialFusionConfig
+from sf_model.depth_adapter import DepthAdapter
+from sf_model.depth_predictor import DepthPredictor
+
+TOKEN, LATENT, EDITING = "token.safetensors", "latent.safetensors", "editing.safetensors"
+OTHER_LAYERS, OTHER_HEADS = "other_layers.safetensors", "other_heads.safetensors"
+OTHER_CHANNELS, OTHER_WIDTH = "other_channels.safetensors", "other_width.safetensors"
+TRUNCATED, NOT_SAFETENSORS, FOREIGN = "truncated.safetensors", "text.safetensors", "foreign.safetensors"
+
+SOURCE_FEATURE_DIM = 32
+
+_SMALL = replace(
+    MINI,
+    name="test",
+    spatial_transformer=replace(MINI.spatial_transformer, hidden_size=32, intermediate_size=48),
+    depth_head=replace(MINI.depth_head, reassemble_channels=(8, 8, 8, 8), fusion_channels=8),
+)
+_LATENT_ADAPTER = replace(MINI.depth_adapter, injection="latent", downscale=1, out_channels=3)
+_CONFIGS: dict[str, SpatialFusionConfig] = {
+    TOKEN: _SMALL,
+    LATENT: replace(_SMALL, depth_adapter=_LATENT_ADAPTER),
+    EDITING: replace(
+        _SMALL,
+        spatial_transformer=replace(_SMALL.spatial_transformer, source_feature_dim=SOURCE_FEATURE_DIM),
+    ),
+    OTHER_LAYERS: replace(_SMALL, mllm=replace(MINI.mllm, num_layers=9)),
+    OTHER_HEADS: replace(_SMALL, mllm=replace(MINI.mllm, num_attention_heads=8, num_kv_heads=4)),
+    OTHER_CHANNELS: replace(_SMALL, depth_adapter=replace(_LATENT_ADAPTER, out_channels=16)),
+    OTHER_WIDTH: replace(_SMALL, depth_adapter=replace(MINI.depth_adapter, out_channels=320)),
+}
+
+
+def write_checkpoints(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, (name, config) in enumerate(_CONFIGS.items()):
+        _write(folder / name, config, seed)
+    complete = (folder / TOKEN).read_bytes()
+    (folder / TRUNCATED).write_bytes(complete[: len(complete) // 2])
+    (folder / NOT_SAFETENSORS).write_text("this is not a model", encoding="utf-8")
+    safetensors.torch.save_file({"weight": torch.zeros(2, 2)}, folder / FOREIGN)
+
+
+def _write(path: Path, config: SpatialFusionConfig, seed: int) -> None:
+    torch.manual_seed(seed)
+    predictor, adapter = DepthPredictor(config), DepthAdapter(config.depth_adapter)
+    with torch.no_grad():
+        adapter.out.weight.normal_(std=0.2)
+        predictor.depth_head.out_conv2.bias.copy_(torch.tensor([0.0, 4.0, 0.0]))  # a surface everywhere
+    save_checkpoint(path, config, predictor.state_dict(), adapter.state_dict(), "none", {}, torch.float32)

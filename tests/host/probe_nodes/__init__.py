@@ -1,0 +1,283 @@
+"""Nodes for the tests only: they look into values that no node of the host shows, and make inputs that none makes.
+
+The tests link this folder into the server's custom_nodes beside the pack.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import comfy.clip_vision
+import comfy.model_management
+import comfy.model_sampling
+import comfy.patcher_extension
+import folder_paths
+import torch
+from comfy_api.v0_0_2 import ComfyExtension, io
+
+CATEGORY = "SpatialFusion tests"
+FORWARD_CALLS = {"calls": 0, "conditions": 0}
+ADAPTER_CALLS = {"calls": 0}
+TINY_DINOV2 = {
+    "model_type": "dinov2",
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "layer_norm_eps": 1e-6,
+    "use_swiglu_ffn": False,
+    "image_size": 518,  # the only one of the oldest host
+    "patch_size": 14,
+    "image_mean": [0.485, 0.456, 0.406],
+    "image_std": [0.229, 0.224, 0.225],
+}
+
+
+def _digest(value: Any) -> str:
+    """A hash of every tensor and number in nested lists and dicts, so that equal means bit-identical."""
+    digest = hashlib.sha256()
+
+    def add(item: Any) -> None:
+        if isinstance(item, torch.Tensor):
+            digest.update(f"{item.dtype}{tuple(item.shape)}".encode())
+            digest.update(item.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        elif isinstance(item, dict):
+            for key in sorted(item):
+                digest.update(key.encode())
+                add(item[key])
+        elif isinstance(item, (list, tuple)):
+            for element in item:
+                add(element)
+        else:
+            digest.update(repr(item).encode())
+
+    add(value)
+    return digest.hexdigest()
+
+
+def _output(**values: Any) -> io.NodeOutput:
+    return io.NodeOutput(ui={name: [value] for name, value in values.items()})
+
+
+class ProbeDigest(io.ComfyNode):
+    """Shows a hash of anything."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("ProbeDigest", category=CATEGORY, inputs=[io.AnyType.Input("value")], is_output_node=True)
+
+    @classmethod
+    def fingerprint_inputs(cls, value: Any = None) -> float:
+        return float("nan")  # the oldest host tells nothing of nodes that it did not run again
+
+    @classmethod
+    def execute(cls, value: Any) -> io.NodeOutput:
+        return _output(digest=_digest(value))
+
+
+class ProbeDistance(io.ComfyNode):
+    """Shows the mean absolute difference of two latents, and the mean magnitude of the first."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        inputs = [io.Latent.Input("a"), io.Latent.Input("b")]
+        return io.Schema("ProbeDistance", category=CATEGORY, inputs=inputs, is_output_node=True)
+
+    @classmethod
+    def fingerprint_inputs(cls, a: Any = None, b: Any = None) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, a: dict[str, Any], b: dict[str, Any]) -> io.NodeOutput:
+        first, second = a["samples"], b["samples"]
+        return _output(distance=float((first - second).abs().mean()), magnitude=float(first.abs().mean()))
+
+
+class ProbeCombine(io.ComfyNode):
+    """The weighted sum of three latents."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        latents = [io.Latent.Input(name) for name in ("a", "b", "c")]
+        weights = [io.Float.Input(f"weight_{name}", min=-100, max=100) for name in ("a", "b", "c")]
+        return io.Schema("ProbeCombine", category=CATEGORY, inputs=[*latents, *weights], outputs=[io.Latent.Output()])
+
+    @classmethod
+    def execute(
+        cls, a: dict[str, Any], b: dict[str, Any], c: dict[str, Any], weight_a: float, weight_b: float, weight_c: float
+    ) -> io.NodeOutput:
+        return io.NodeOutput({"samples": weight_a * a["samples"] + weight_b * b["samples"] + weight_c * c["samples"]})
+
+
+class ProbeCount(io.ComfyNode):
+    """A MODEL that counts its forward calls and the conditions in them, and counts the depth adapters' too."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("ProbeCount", category=CATEGORY, inputs=[io.Model.Input("model")], outputs=[io.Model.Output()])
+
+    @classmethod
+    def fingerprint_inputs(cls, model: Any = None) -> float:
+        return float("nan")  # counts anew in every run
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        model = model.clone()
+        FORWARD_CALLS.update(calls=0, conditions=0)
+        ADAPTER_CALLS.update(calls=0)
+
+        def count(executor: Any, x: torch.Tensor, t: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
+            FORWARD_CALLS["calls"] += 1
+            FORWARD_CALLS["conditions"] += len(arguments[3]["cond_or_uncond"])
+            return executor(x, t, *arguments, **options)
+
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "probe", count)
+        for adapter in model.get_additional_models_with_key("spatialfusion"):
+            _count_calls(adapter.model)
+        return io.NodeOutput(model)
+
+
+def _count_calls(module: torch.nn.Module) -> None:
+    if not hasattr(module, "probe_counted"):
+        module.probe_counted = True
+        module.register_forward_hook(lambda *_: ADAPTER_CALLS.update(calls=ADAPTER_CALLS["calls"] + 1))
+
+
+class ProbeCounts(io.ComfyNode):
+    """Shows what ProbeCount counted until `after` was made."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("ProbeCounts", category=CATEGORY, inputs=[io.Latent.Input("after")], is_output_node=True)
+
+    @classmethod
+    def fingerprint_inputs(cls, after: Any = None) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, after: dict[str, Any]) -> io.NodeOutput:
+        return _output(**FORWARD_CALLS, adapter_calls=ADAPTER_CALLS["calls"])
+
+
+class ProbeEpsModel(io.ComfyNode):
+    """A MODEL that is not flow matching."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "ProbeEpsModel", category=CATEGORY, inputs=[io.Model.Input("model")], outputs=[io.Model.Output()]
+        )
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        class EpsSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampling.EPS):
+            pass
+
+        model = model.clone()
+        model.add_object_patch("model_sampling", EpsSampling())
+        return io.NodeOutput(model)
+
+
+class ProbeGeometry(io.ComfyNode):
+    """A slanted plane, 2 m away at the left and 6 m at the right, as one of the host's geometries; or a broken one."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        kinds = ["moge", "da3", "da3_views", "nan", "negative", "panorama", "without_depth"]
+        return io.Schema(
+            "ProbeGeometry",
+            category=CATEGORY,
+            inputs=[
+                io.Combo.Input("kind", options=kinds),
+                io.Int.Input("width", default=64),
+                io.Int.Input("height", default=64),
+                io.Int.Input("batch", default=1),
+            ],
+            outputs=[io.Custom("MOGE_GEOMETRY").Output(), io.Custom("DA3_GEOMETRY").Output()],
+        )
+
+    @classmethod
+    def execute(cls, kind: str, width: int, height: int, batch: int) -> io.NodeOutput:
+        depth = torch.linspace(2, 6, width).expand(batch, height, width).clone()
+        geometry: dict[str, Any] = {"depth": depth, "image": torch.zeros(batch, height, width, 3)}
+        if kind.startswith("da3"):
+            geometry["mode"] = "mono" if kind == "da3" else "multiview"
+            geometry["sky"] = torch.zeros(batch, height, width)
+            geometry["sky"][:, : height // 4] = 0.9
+            if kind == "da3_views":
+                focal_px = torch.diag(torch.tensor([height / 2, height / 2, 1.0]))  # 90 degrees
+                geometry["intrinsics"] = focal_px.expand(1, batch, 3, 3).clone()
+                geometry["confidence"] = torch.full_like(depth, 2.0)  # a logit of 0
+            return io.NodeOutput(geometry, geometry)
+        if kind == "nan":
+            depth[:, -3, 3] = torch.nan
+        if kind == "negative":
+            depth[:, -3, 3] = -1.0
+        geometry["mask"] = torch.ones_like(depth, dtype=torch.bool)
+        geometry["mask"][:, : height // 4] = False
+        if kind != "panorama":
+            geometry["intrinsics"] = torch.tensor([[0.5, 0, 0.5], [0, 0.5, 0.5], [0, 0, 1]]).expand(batch, 3, 3)
+        if kind == "without_depth":
+            del geometry["depth"]
+        return io.NodeOutput(geometry, geometry)
+
+
+class ProbeClipVision(io.ComfyNode):
+    """The host's DINOv2 at a tiny size, with random weights."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "ProbeClipVision",
+            category=CATEGORY,
+            inputs=[io.Int.Input("hidden_size", default=32)],
+            outputs=[io.ClipVision.Output()],
+        )
+
+    @classmethod
+    def execute(cls, hidden_size: int) -> io.NodeOutput:
+        config = Path(folder_paths.get_temp_directory()) / f"dinov2_{hidden_size}.json"
+        config.parent.mkdir(parents=True, exist_ok=True)
+        config.write_text(json.dumps(TINY_DINOV2 | {"hidden_size": hidden_size}), encoding="utf-8")
+        clip_vision = comfy.clip_vision.ClipVisionModel(str(config))
+        generator = torch.Generator().manual_seed(0)
+        state = clip_vision.get_sd()
+        clip_vision.load_sd({name: torch.randn(value.shape, generator=generator) for name, value in state.items()})
+        return io.NodeOutput(clip_vision)
+
+
+class ProbeMemory(io.ComfyNode):
+    """Shows how many models the host holds, and their names."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema("ProbeMemory", category=CATEGORY, inputs=[], is_output_node=True)
+
+    @classmethod
+    def fingerprint_inputs(cls) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls) -> io.NodeOutput:
+        loaded = [type(patcher.model).__name__ for patcher in comfy.model_management.loaded_models()]
+        return _output(loaded=sorted(loaded))
+
+
+class ProbeExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            ProbeDigest,
+            ProbeDistance,
+            ProbeCombine,
+            ProbeCount,
+            ProbeCounts,
+            ProbeEpsModel,
+            ProbeGeometry,
+            ProbeClipVision,
+            ProbeMemory,
+        ]
+
+
+async def comfy_entrypoint() -> ProbeExtension:
+    return ProbeExtension()

@@ -1,0 +1,135 @@
+"""Bad input: the error arrives on the node that caused it, names the remedy, and the server lives on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from tests.host import mini_checkpoints
+from tests.host.mini_graphs import CONDITIONING, MODEL, add_sampler, apply_graph, node, predict_graph
+from tests.host.server import ComfyServer, Graph, PromptError
+
+pytest_plugins = ["tests.host.probe_server"]
+
+
+def checkpoint(name: str) -> Callable[[], Graph]:
+    return lambda: add_sampler(apply_graph(checkpoint=name))
+
+
+def geometry(kind: str, width: int = 64, batch: int = 1, latent_batch: int = 1) -> Callable[[], Graph]:
+    def graph() -> Graph:
+        measured = {"measured": node("ProbeGeometry", kind=kind, width=width, height=64, batch=batch)}
+        return add_sampler(apply_graph(geometry=["measured", 0]), batch_size=latent_batch) | measured
+
+    return graph
+
+
+def not_flow_matching() -> Graph:
+    graph = add_sampler(apply_graph(model=["eps", 0]))
+    graph["eps"] = node("ProbeEpsModel", model=MODEL)
+    return graph
+
+
+def mask_batch() -> Graph:
+    graph = add_sampler(apply_graph(mask=["masks", 0]), batch_size=2)
+    graph["image"] = node("EmptyImage", width=64, height=64, batch_size=3, color=0xFFFFFF)
+    graph["masks"] = node("ImageToMask", image=["image", 0], channel="red")
+    return graph
+
+
+def area_conditioning() -> Graph:
+    graph = add_sampler(apply_graph())
+    graph["area"] = node(
+        "ConditioningSetAreaPercentage", conditioning=CONDITIONING, width=0.5, height=0.5, x=0.0, y=0.0, strength=1.0
+    )
+    graph["sampler"]["inputs"]["positive"] = ["area", 0]
+    return graph
+
+
+def source(checkpoint: str, hidden_size: int | None = None, batch: int = 1) -> Callable[[], Graph]:
+    def graph() -> Graph:
+        graph = predict_graph(checkpoint=checkpoint)
+        graph["image"] = node("EmptyImage", width=64, height=64, batch_size=batch, color=0)
+        graph["predict"]["inputs"]["source"] = ["image", 0]
+        if hidden_size is not None:
+            graph["vision"] = node("ProbeClipVision", hidden_size=hidden_size)
+            graph["loader"]["inputs"]["clip_vision"] = ["vision", 0]
+        return graph
+
+    return graph
+
+
+EDITING, DIM = mini_checkpoints.EDITING, mini_checkpoints.SOURCE_FEATURE_DIM
+# name: graph, the node that must complain, what it must say: the fault and the remedy
+CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
+    "MLLM with other layers": (
+        checkpoint(mini_checkpoints.OTHER_LAYERS),
+        "loader",
+        "9 layers.*6 layers.*Load SpatialFusion Mini",
+    ),
+    "MLLM with other heads": (
+        checkpoint(mini_checkpoints.OTHER_HEADS),
+        "loader",
+        "8 heads, 4 key/value heads.*4 heads, 2 key/value heads.*choose a checkpoint",
+    ),
+    "truncated file": (checkpoint(mini_checkpoints.TRUNCATED), "loader", "truncated.*download or export it again"),
+    "not safetensors": (checkpoint(mini_checkpoints.NOT_SAFETENSORS), "loader", "text.*download or export it again"),
+    "foreign safetensors": (checkpoint(mini_checkpoints.FOREIGN), "loader", "not a SpatialFusion checkpoint.*choose"),
+    "latent channels": (
+        checkpoint(mini_checkpoints.OTHER_CHANNELS),
+        "apply",
+        "16 latent channels.*has 3; load the diffusion model",
+    ),
+    "token channels": (
+        checkpoint(mini_checkpoints.OTHER_WIDTH),
+        "apply",
+        "320 token channels.*has 256; load the diffusion model",
+    ),
+    "NaN": (geometry("nan"), "apply", "NaN.*Connect Predict Metric Depth"),
+    "negative depth": (geometry("negative"), "apply", "negative.*Connect Predict Metric Depth"),
+    "panorama": (geometry("panorama"), "apply", "no camera.*Connect Predict Metric Depth"),
+    "no depth": (geometry("without_depth"), "apply", "no depth; use"),
+    "aspect ratio": (geometry("moge", width=96), "sampler", r"96x64.*64x64.*set width and height"),
+    "geometry batch": (geometry("moge", batch=3, latent_batch=2), "sampler", "batch of 3.*batch of 2; give one geom"),
+    "mask batch": (mask_batch, "sampler", "mask has a batch of 3.*batch of 2; give one mask"),
+    "not flow matching": (not_flow_matching, "apply", "flow-matching.*is not.*Load the diffusion model"),
+    "area conditioning": (area_conditioning, "sampler", "area.*with a mask"),
+    "source, but no encoder in the checkpoint": (source(mini_checkpoints.TOKEN), "predict", "disconnect source"),
+    "source, but no CLIP_VISION": (source(EDITING), "predict", "connect DINOv2"),
+    "source batch": (source(EDITING, DIM, batch=2), "predict", "batch of 2; pick one"),
+    "other CLIP_VISION": (source(EDITING, 48), "loader", f"{DIM} channels.*gives 48; load the DINOv2"),
+    "needless CLIP_VISION": (source(mini_checkpoints.TOKEN, DIM), "loader", "disconnect clip_vision"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_error_is_on_the_right_node_with_a_remedy_and_the_server_lives_on(probe_server: ComfyServer, case: str) -> None:
+    graph, node_id, message = CASES[case]
+    with pytest.raises(PromptError) as caught:
+        probe_server.run(graph())
+    assert caught.value.kind == "execution"
+    assert caught.value.node_id == node_id
+    assert re.search(message, caught.value.message, re.DOTALL), caught.value.message
+    probe_server.run(add_sampler(apply_graph(), steps=1))
+
+
+def test_a_file_that_is_not_there_is_refused_before_anything_runs(probe_server: ComfyServer) -> None:
+    with pytest.raises(PromptError, match="nowhere.safetensors") as caught:
+        probe_server.run(apply_graph(checkpoint="nowhere.safetensors"))
+    assert (caught.value.kind, caught.value.node_id) == ("validation", "loader")
+
+
+def test_sizes_below_the_minimum_are_refused(probe_server: ComfyServer) -> None:
+    with pytest.raises(PromptError, match="16") as caught:
+        probe_server.run(predict_graph(width=8))
+    assert caught.value.node_id == "predict"
+
+
+def test_inputs_of_other_types_are_refused(probe_server: ComfyServer) -> None:
+    graph = add_sampler(apply_graph(geometry=["base", 2]))
+    del graph["preview"]  # else the host would run the graph for it
+    with pytest.raises(PromptError, match="geometry") as caught:
+        probe_server.run(graph)
+    assert caught.value.node_id == "apply"
