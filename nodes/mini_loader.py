@@ -13,6 +13,7 @@ from comfy_api.v0_0_2 import io
 
 from ..sf_model.backbones.mini import DIT_FILE, MINI_DIR, SAMPLING_SHIFT, load_base_weights
 from .mini_clip import load_mini_clip
+from .mini_model import MiniModel
 from .sockets import CATEGORY
 
 
@@ -24,7 +25,7 @@ def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelP
     config.latent_format = comfy.latent_formats.ChromaRadiance()
     config.sampling_settings = {**config.sampling_settings, "shift": SAMPLING_SHIFT}
     _set_dtypes(config, weights.state_dict)
-    model = config.get_model({}, "")
+    model = MiniModel(config)
     offload_device = comfy.model_management.unet_offload_device()
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = patcher_class(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device)

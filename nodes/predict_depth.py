@@ -10,8 +10,8 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..sf_model.config import SpatialFusionConfig
 from ..sf_model.metric_depth import MetricDepth
+from ..sf_model.picture import depth_picture
 from .geometry import to_geometry
-from .preview import depth_picture
 from .prompt_capture import EncodedPrompt, encode_prompt
 from .sockets import CATEGORY, MoGeGeometry, SpatialFusion
 from .spatialfusion_model import SpatialFusionModel
@@ -60,7 +60,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     tooltip="The encoded prompt, from the same pass: identical to CLIP Text Encode's.",
                 ),
                 io.Image.Output(
-                    display_name="preview", tooltip="The depth as colours: red 0.5 m, blue 100 m, black no surface."
+                    display_name="preview", tooltip="The depth as colours: bright 0.5 m, dark 100 m, grey no surface."
                 ),
             ],
         )
@@ -77,7 +77,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         features = None if source is None else _source_features(spatialfusion, source)
         encoded = encode_prompt(spatialfusion.clip, spatialfusion.decoder_path, prompt)
         depth = _predict(spatialfusion, encoded, width, height, features)
-        preview = depth_picture(depth).to(comfy.model_management.intermediate_device())
+        preview = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
         return io.NodeOutput(
             to_geometry(depth, preview), encoded.conditioning, preview, ui=ui.PreviewImage(preview, cls=cls)
         )

@@ -10,8 +10,8 @@ import numpy as np
 from comfy_api.v0_0_2 import io, ui
 
 from ..sf_model.metric_depth import MetricDepth
+from ..sf_model.picture import depth_picture
 from .geometry import to_metric_depth
-from .preview import depth_picture
 from .sockets import CATEGORY, geometry_input
 
 
@@ -23,8 +23,8 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             display_name="Save Metric Depth",
             category=CATEGORY,
             description=(
-                "Writes the depth to the output folder: a .png with colours (red 0.5 m, blue 100 m, black no surface) "
-                "and, of the same name, a .npz for NumPy with depth_m (metres, inf where there is no surface), "
+                "Writes the depth to the output folder: a .png with colours (bright 0.5 m, dark 100 m, grey no "
+                "surface) and, of the same name, a .npz for NumPy with depth_m (metres, inf where there is no surface), "
                 "confidence and fov_y_deg."
             ),
             search_aliases=["spatialfusion", "save depth", "export depth", "npz", "numpy", "metres"],
@@ -45,7 +45,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
     def execute(cls, geometry: dict[str, Any], filename_prefix: str) -> io.NodeOutput:
         depth = to_metric_depth(geometry)
         pictures = ui.ImageSaveHelper.save_images(
-            depth_picture(depth), filename_prefix, io.FolderType.output, cls, compress_level=4
+            depth_picture(depth).movedim(1, -1), filename_prefix, io.FolderType.output, cls, compress_level=4
         )
         arrays = [_save_arrays(depth, index, picture) for index, picture in enumerate(pictures)]
         return io.NodeOutput(ui={"images": pictures, "metric_depth": arrays})

@@ -17,7 +17,7 @@ RAMP = (
     (0.98, 0.95, 0.60),
 )
 SKY = (0.55, 0.60, 0.66)
-NEAR_M, FAR_M = 0.5, 50.0
+NEAR_M, FAR_M = 0.5, 100.0
 
 
 def depth_picture(depth: MetricDepth, near_m: float = NEAR_M, far_m: float = FAR_M) -> torch.Tensor:

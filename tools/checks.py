@@ -20,6 +20,7 @@ def check(root: Path, pytest_arguments: list[str]) -> int:
     ensure_chromium()
     python = str(environment.python)
     env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
+    env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in host_process.py
     failed = []
     for arguments in (["check", "."], ["format", "--check", "."]):
         name = "ruff " + arguments[0]

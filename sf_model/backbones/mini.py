@@ -26,6 +26,8 @@ PAD_TOKEN, START_TOKEN, END_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>
 PAD_TOKEN_ID = 0
 # The noise schedule's shift at sampling: timesteps are spent as sigma' = shift * sigma / (1 + (shift - 1) * sigma).
 SAMPLING_SHIFT = 2.0
+# Below this noise level the velocity is computed as at it: the quotient would amplify the network's last errors.
+MIN_NOISE_LEVEL = 0.05
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class BaseWeights:
     config: dict[str, Any]
     revision: str
     state_dict: dict[str, torch.Tensor]
+
+
+def velocity_from_data(latent: torch.Tensor, data: torch.Tensor, noise_level: torch.Tensor) -> torch.Tensor:
+    """data - noise (B, C, H, W), from the noisy latent, the predicted data and the noise level sigma = 1 - t (B,).
+
+    The Mini's transformer predicts the data: in pixel space a patch of noise has more dimensions than its hidden state
+    could carry beside the image (arXiv 2511.13720). Everything outside it sees velocities, as of any flow model.
+    """
+    sigma = noise_level.clamp_min(MIN_NOISE_LEVEL).view(-1, 1, 1, 1)
+    return (data - latent) / sigma
 
 
 def load_base_weights(path: Path) -> BaseWeights:

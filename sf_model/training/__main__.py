@@ -90,7 +90,7 @@ def _train(arguments: argparse.Namespace) -> None:
         warmup_steps=arguments.warmup_steps,
         weight_decay=0.01,
         gradient_clip=1.0,
-        ema_decay=0.999,
+        ema_decay=0.998,
         seed=arguments.seed,
         log_every=arguments.log_every,
         save_every=arguments.save_every,

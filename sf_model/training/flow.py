@@ -32,5 +32,5 @@ def euler_sample(
     times = shifted_times(steps, shift).to(noise.device)
     x = noise
     for now, after in zip(times[:-1], times[1:]):
-        x = x + (after - now) * velocity(x, now.expand(x.shape[0])).float()
+        x = x + (after - now) * velocity(x, now.expand(x.shape[0]))
     return x

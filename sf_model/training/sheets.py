@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from .. import depth_metrics
-from ..backbones.mini import SAMPLING_SHIFT
+from ..backbones.mini import SAMPLING_SHIFT, velocity_from_data
 from ..metric_depth import MetricDepth
 from ..picture import depth_picture
 from .flow import euler_sample, interpolate
@@ -35,7 +35,7 @@ def sample_images(
     steps: int = SHEET_STEPS,
     shift: float = SAMPLING_SHIFT,
 ) -> torch.Tensor:
-    """Images (B, 3, H, W) in [-1, 1] by Euler steps with classifier-free text guidance, depth on both halves."""
+    """Images (B, 3, H, W), nominally in [-1, 1], by Euler steps with text guidance, the depth on both halves."""
     tokens = None if depth is None else system.depth_tokens(depth, *noise.shape[-2:])
 
     def velocity(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
@@ -43,7 +43,7 @@ def sample_images(
         unconditional = system.velocity(x, time, empty, tokens)
         return unconditional + guidance * (conditional - unconditional)
 
-    return euler_sample(velocity, noise, steps, shift).clamp(-1, 1)
+    return euler_sample(velocity, noise, steps, shift)
 
 
 def expand_prompt(prompt: EncodedPrompt, batch: int) -> EncodedPrompt:
@@ -108,7 +108,7 @@ def _flow_metrics(
     x = interpolate(rgb, noise, time)
 
     def loss(tokens: torch.Tensor | None) -> float:
-        return F.mse_loss(system.velocity(x, time, prompt, tokens).float(), rgb - noise).item()
+        return F.mse_loss(system.velocity(x, time, prompt, tokens), velocity_from_data(x, rgb, 1 - time)).item()
 
     metrics = {"flow_without_depth": loss(None)}
     if prediction is not None:

@@ -14,6 +14,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
+from ..backbones.mini import velocity_from_data
 from .flow import interpolate, sample_times
 from .losses import depth_losses, language_loss
 from .system import SpatialFusionSystem, drop_prompts
@@ -26,7 +27,7 @@ Losses = dict[str, torch.Tensor]
 class StageConfig:
     """`time_mean` of the logit-normal times; dropout rates of caption (for guidance) and depth (to work without)."""
 
-    time_mean: float = -0.4
+    time_mean: float = -0.8
     caption_dropout: float = 0.1
     depth_dropout: float = 0.15
     language_weight: float = 0.25
@@ -55,7 +56,8 @@ class Stage(nn.Module):
         """x_t, times and the target velocity; drawn on the CPU, so that every device sees the same noise."""
         noise = torch.randn(rgb.shape, generator=generator).to(rgb)
         time = sample_times(rgb.shape[0], self.config.time_mean, generator).to(rgb)
-        return interpolate(rgb, noise, time), time, rgb - noise
+        latent = interpolate(rgb, noise, time)
+        return latent, time, velocity_from_data(latent, rgb, 1 - time)
 
     def _dropped(self, rate: float, batch: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         return (torch.rand(batch, generator=generator) < rate).to(device)
@@ -74,7 +76,7 @@ class BaseStage(Stage):
         empty = self.system.encode(self.empty_prompt_ids, self._empty())
         dropped = self._dropped(self.config.caption_dropout, x.shape[0], generator, x.device)
         velocity = self.system.velocity(x, time, drop_prompts(prompt, empty, dropped), None)
-        flow = F.mse_loss(velocity.float(), target)
+        flow = F.mse_loss(velocity, target)
         logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
         language = language_loss(logits, batch["language_ids"], batch["language_mask"])
         return {"loss": flow + self.config.language_weight * language, "flow": flow, "language": language}
@@ -108,7 +110,7 @@ class FusionStage(Stage):
         tokens = tokens * (~no_depth)[:, None, None]
         dropped = self._dropped(self.config.caption_dropout, x.shape[0], generator, x.device)
         velocity = self.system.velocity(x, time, drop_prompts(prompt, empty, dropped), tokens)
-        flow = F.mse_loss(velocity.float(), target)
+        flow = F.mse_loss(velocity, target)
         losses = depth_losses(prediction, batch["depth_m"], batch["fov_y_deg"])
         return {"loss": flow + self.config.depth_weight * losses["depth"], "flow": flow, **losses}
 

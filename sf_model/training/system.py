@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn as nn
 
+from ..backbones.mini import velocity_from_data
 from ..depth_adapter import DepthAdapter
 from ..depth_predictor import DepthPrediction, DepthPredictor
 from ..metric_depth import MetricDepth
@@ -56,8 +57,9 @@ class SpatialFusionSystem(nn.Module):
     def velocity(
         self, latent: torch.Tensor, time: torch.Tensor, prompt: EncodedPrompt, depth_tokens: torch.Tensor | None
     ) -> torch.Tensor:
-        """data - noise (B, C, H, W) at times (B,), 1 being data."""
-        return self.transformer(latent, time, prompt.hidden, prompt.mask, depth_tokens=depth_tokens)
+        """data - noise (B, C, H, W) float32 at times (B,), 1 being data."""
+        data = self.transformer(latent, time, prompt.hidden, prompt.mask, depth_tokens=depth_tokens)
+        return velocity_from_data(latent, data.float(), 1 - time)
 
 
 def drop_prompts(prompt: EncodedPrompt, empty: EncodedPrompt, dropped: torch.Tensor) -> EncodedPrompt:

@@ -1,0 +1,88 @@
+"""The whole Mini, from the shipped files: sf_model's pipeline and the host's classes give the same numbers."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import comfy.sample
+import pytest
+import torch
+
+from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT, TOKENIZER_DIR
+from sf_model.training.export import load_exported
+from sf_model.training.flow import shifted_times
+from sf_model.training.sheets import expand_prompt, sample_images
+from sf_model.training.system import SpatialFusionSystem
+from sf_model.training.tokenizer import encode_prompts, load_tokenizer
+
+PROMPT = "a red car 4.0 m away, facing left, and a blue chair on grass, at sunset"
+PACK = "spatialfusion_pack"
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> ModuleType:
+    """The pack's nodes, imported under a name of its own as ComfyUI does it."""
+    if PACK not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            PACK, REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
+        )
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[PACK] = module
+        spec.loader.exec_module(module)
+    return importlib.import_module(f"{PACK}.nodes")
+
+
+@pytest.fixture(scope="module")
+def system() -> SpatialFusionSystem:
+    return load_exported(MINI_DIR)
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+@torch.no_grad()
+def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSystem) -> None:
+    """Tokens, hidden states, keys/values, depth, and 6 Euler steps with guidance on the depth, from the same noise."""
+    model, clip, _ = nodes.SpatialFusionMiniLoader.execute().args
+    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.loader.BUILT_IN).args[0]
+
+    tokenizer = load_tokenizer(MINI_DIR / TOKENIZER_DIR)
+    ids, mask = encode_prompts(tokenizer, [PROMPT])
+    assert [token for token, _ in next(iter(clip.tokenize(PROMPT).values()))[0]] == ids[0].tolist()
+    prompt, empty = system.encode(ids, mask), system.encode(*encode_prompts(tokenizer, [""]))
+
+    encoded = nodes.predict_depth.encode_prompt(clip, loaded.decoder_path, PROMPT)
+    assert relative_error(encoded.conditioning[0][0], prompt.hidden) < 1e-5
+    for (key, value), (expected_key, expected_value) in zip(encoded.keys_values, prompt.keys_values):
+        assert relative_error(key, expected_key) < 1e-5
+        assert relative_error(value, expected_value) < 1e-5
+
+    depth = nodes.predict_depth._predict(loaded, encoded, width=64, height=64, features=None)
+    expected_depth = system.predict_depth(prompt, 64, 64).to_metric_depth()
+    assert torch.equal(depth.valid, expected_depth.valid)
+    assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
+
+    control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_sigma=1.0, end_sigma=0.0)
+    patched = nodes.apply_depth.inject(model, loaded.adapter, control)
+    latent = torch.zeros(1, 3, 64, 64)
+    noise = comfy.sample.prepare_noise(latent, 7)
+    negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
+    sigmas = 1 - shifted_times(6, SAMPLING_SHIFT)
+    image = comfy.sample.sample_custom(
+        patched,
+        noise,
+        3.0,
+        comfy.samplers.sampler_object("euler"),
+        sigmas,
+        encoded.conditioning,
+        negative,
+        latent,
+        disable_pbar=True,
+    )
+    expected = sample_images(system, prompt, expand_prompt(empty, 1), expected_depth, noise, guidance=3.0, steps=6)
+    assert relative_error(image, expected) < 1e-3
