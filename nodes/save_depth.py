@@ -23,9 +23,9 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             display_name="Save Metric Depth",
             category=CATEGORY,
             description=(
-                "Writes the depth to the output folder: a .png with colours (bright 0.5 m, dark 100 m, grey no "
-                "surface) and, of the same name, a .npz for NumPy with depth_m (metres, inf where there is no surface), "
-                "confidence and fov_y_deg."
+                "Writes the depth to the output folder: a .png (bright 0.5 m, dark 100 m, grey no surface) "
+                "and, of the same name, a .npz for NumPy: depth_m (metres, inf where there is no surface), confidence "
+                "and fov_y_deg."
             ),
             search_aliases=["spatialfusion", "save depth", "export depth", "npz", "numpy", "metres"],
             inputs=[
