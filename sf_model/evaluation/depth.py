@@ -69,6 +69,7 @@ def data_config(kind_weights: dict[str, float], split: str, image_size: int, see
         mixture=tuple(kind_weights.items()),
         language_batch=0,
         supersample=1,
+        length_buckets=1,
     )
 
 

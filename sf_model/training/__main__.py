@@ -83,6 +83,7 @@ def _train(arguments: argparse.Namespace) -> None:
         mixture=tuple(MIXTURES[arguments.command].items()),
         language_batch=arguments.batch_size // 2 if arguments.command == "base" else 0,
         supersample=arguments.supersample,
+        length_buckets=4,
     )
     loop = LoopConfig(
         steps=arguments.steps,
@@ -100,7 +101,13 @@ def _train(arguments: argparse.Namespace) -> None:
     )
     tokenizer_dir = _tokenizer_dir(arguments)
     validation_data = WorldDataConfig(
-        **{**vars(data), "split": "held_out", "batch_size": VALIDATION_BATCH, "seed": VALIDATION_SEED}
+        **{
+            **vars(data),
+            "split": "held_out",
+            "batch_size": VALIDATION_BATCH,
+            "seed": VALIDATION_SEED,
+            "length_buckets": 1,
+        }
     )
     stage_config = StageConfig()
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])

@@ -31,7 +31,11 @@ LANGUAGE_MIXTURE: Mapping[str, float] = _mixture(plain=0.3, free=0.3)
 
 @dataclass(frozen=True)
 class WorldDataConfig:
-    """`mixture` weighs the caption kinds of the images; `language_batch` more captions without an image a batch."""
+    """`mixture` weighs the caption kinds of the images; `language_batch` more captions without an image a batch.
+
+    `length_buckets` consecutive batches are drawn together and sorted by the captions' lengths, so that little is
+    padded; 1 where a single batch must be a fair sample.
+    """
 
     image_size: int
     batch_size: int
@@ -40,6 +44,7 @@ class WorldDataConfig:
     mixture: tuple[tuple[str, float], ...]
     language_batch: int
     supersample: int
+    length_buckets: int
 
 
 class WorldBatches(Dataset):
@@ -49,13 +54,27 @@ class WorldBatches(Dataset):
     def __init__(self, config: WorldDataConfig, tokenizer_dir: Path) -> None:
         self.config = config
         self.tokenizer = load_tokenizer(tokenizer_dir)
+        self._group = -1
+        self._group_batches: list[list[world.CaptionedScene]] = []
 
     def captioned(self, index: int) -> list[world.CaptionedScene]:
-        """The scenes of batch `index` with their captions."""
+        """The scenes of batch `index` with their captions, of about one length: little is padded."""
+        group, place = divmod(index, self.config.length_buckets)
+        if self._group != group:
+            self._group, self._group_batches = group, self._length_buckets(group)
+        return self._group_batches[place]
+
+    def _length_buckets(self, group: int) -> list[list[world.CaptionedScene]]:
+        """`length_buckets` batches, sorted among themselves by the captions' lengths and then shuffled."""
         config = self.config
         kinds, weights = zip(*config.mixture)
-        rng = random.Random(f"{config.split}-{config.seed}-{index}")
-        return [world.sample(rng, rng.choices(kinds, weights)[0], config.split) for _ in range(config.batch_size)]
+        rng = random.Random(f"{config.split}-{config.seed}-{group}")
+        count = config.length_buckets * config.batch_size
+        items = [world.sample(rng, rng.choices(kinds, weights)[0], config.split) for _ in range(count)]
+        items.sort(key=lambda item: len(item.caption))
+        batches = [items[start : start + config.batch_size] for start in range(0, count, config.batch_size)]
+        rng.shuffle(batches)
+        return batches
 
     def __getitem__(self, index: int) -> Batch:
         config = self.config

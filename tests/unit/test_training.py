@@ -42,6 +42,7 @@ def data_config(mixture: dict[str, float], language_batch: int = 0) -> WorldData
         mixture=tuple(mixture.items()),
         language_batch=language_batch,
         supersample=1,
+        length_buckets=2,
     )
 
 
