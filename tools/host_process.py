@@ -38,16 +38,20 @@ def make_base_folder(base: Path, pack: Path) -> None:
     """Make a host's folders under `base`, with `pack` (the repository) linked into custom_nodes. Idempotent."""
     for name in ("models", "input", "output", "temp", "user", "custom_nodes"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    link = base / "custom_nodes" / PACK_FOLDER
-    if link.exists() and link.resolve() == pack.resolve():
+    link_folder(base / "custom_nodes" / PACK_FOLDER, pack)
+
+
+def link_folder(link: Path, target: Path) -> None:
+    """Make `link` lead to the folder `target`, in place of whatever link was there."""
+    if link.exists() and link.resolve() == target.resolve():
         return
     if os.name == "nt":  # a junction needs no privilege, a symbolic link does
         if os.path.lexists(link):
             link.rmdir()
-        subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(pack)], check=True, capture_output=True)
+        subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(target)], check=True, capture_output=True)
         return
     link.unlink(missing_ok=True)
-    link.symlink_to(pack, target_is_directory=True)
+    link.symlink_to(target, target_is_directory=True)
 
 
 class HostProcess:

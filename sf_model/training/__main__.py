@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -100,14 +101,8 @@ def _train(arguments: argparse.Namespace) -> None:
         mixed_precision=arguments.mixed_precision,
     )
     tokenizer_dir = _tokenizer_dir(arguments)
-    validation_data = WorldDataConfig(
-        **{
-            **vars(data),
-            "split": "held_out",
-            "batch_size": VALIDATION_BATCH,
-            "seed": VALIDATION_SEED,
-            "length_buckets": 1,
-        }
+    validation_data = replace(
+        data, split="held_out", batch_size=VALIDATION_BATCH, seed=VALIDATION_SEED, language_batch=0, length_buckets=1
     )
     stage_config = StageConfig()
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])

@@ -8,19 +8,29 @@ from pathlib import Path
 import pytest
 
 from tests.host.browser import Browser, HostPage
+from tests.host.mini_checkpoints import write_checkpoints
 from tests.host.server import ComfyServer
 from tools import hosts
+from tools.host_process import link_folder
+
+PROBE_NODES = Path(__file__).parent / "probe_nodes"
 
 
 @pytest.fixture(scope="session")
 def start_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], ComfyServer]]:
-    """Gives the session's server of a version: started when first asked for, and again if a test made it die."""
+    """Gives the session's server of a version: started when first asked for, and again if a test made it die.
+
+    Besides the pack it has the probe nodes, which let graphs look at tensors, and the checkpoints of the tests.
+    """
     servers: dict[str, ComfyServer] = {}
 
     def start(version: str) -> ComfyServer:
         if version not in servers or not servers[version].alive:
-            servers[version] = ComfyServer(repository, version, tmp_path_factory.mktemp(f"host-{version}"))
-            servers[version].start()
+            server = ComfyServer(repository, version, tmp_path_factory.mktemp(f"host-{version}"))
+            link_folder(server.base / "custom_nodes" / PROBE_NODES.name, PROBE_NODES)
+            write_checkpoints(server.base / "models" / "spatialfusion")
+            server.start()
+            servers[version] = server
         return servers[version]
 
     yield start

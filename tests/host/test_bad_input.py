@@ -11,7 +11,7 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import CONDITIONING, MODEL, add_sampler, apply_graph, node, predict_graph
 from tests.host.server import ComfyServer, Graph, PromptError
 
-pytest_plugins = ["tests.host.probe_server"]
+pytest_plugins = ["tests.host.server"]
 
 
 def checkpoint(name: str) -> Callable[[], Graph]:
@@ -105,31 +105,31 @@ CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_error_is_on_the_right_node_with_a_remedy_and_the_server_lives_on(probe_server: ComfyServer, case: str) -> None:
+def test_error_is_on_the_right_node_with_a_remedy_and_the_server_lives_on(server: ComfyServer, case: str) -> None:
     graph, node_id, message = CASES[case]
     with pytest.raises(PromptError) as caught:
-        probe_server.run(graph())
+        server.run(graph())
     assert caught.value.kind == "execution"
     assert caught.value.node_id == node_id
     assert re.search(message, caught.value.message, re.DOTALL), caught.value.message
-    probe_server.run(add_sampler(apply_graph(), steps=1))
+    server.run(add_sampler(apply_graph(), steps=1))
 
 
-def test_a_file_that_is_not_there_is_refused_before_anything_runs(probe_server: ComfyServer) -> None:
+def test_a_file_that_is_not_there_is_refused_before_anything_runs(server: ComfyServer) -> None:
     with pytest.raises(PromptError, match="nowhere.safetensors") as caught:
-        probe_server.run(apply_graph(checkpoint="nowhere.safetensors"))
+        server.run(apply_graph(checkpoint="nowhere.safetensors"))
     assert (caught.value.kind, caught.value.node_id) == ("validation", "loader")
 
 
-def test_sizes_below_the_minimum_are_refused(probe_server: ComfyServer) -> None:
+def test_sizes_below_the_minimum_are_refused(server: ComfyServer) -> None:
     with pytest.raises(PromptError, match="16") as caught:
-        probe_server.run(predict_graph(width=8))
+        server.run(predict_graph(width=8))
     assert caught.value.node_id == "predict"
 
 
-def test_inputs_of_other_types_are_refused(probe_server: ComfyServer) -> None:
+def test_inputs_of_other_types_are_refused(server: ComfyServer) -> None:
     graph = add_sampler(apply_graph(geometry=["base", 2]))
     del graph["preview"]  # else the host would run the graph for it
     with pytest.raises(PromptError, match="geometry") as caught:
-        probe_server.run(graph)
+        server.run(graph)
     assert caught.value.node_id == "apply"

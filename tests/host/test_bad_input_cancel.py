@@ -12,7 +12,7 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import add_sampler, apply_graph, node, predict_graph
 from tests.host.server import ComfyServer, Graph, PromptError
 
-pytest_plugins = ["tests.host.probe_server"]
+pytest_plugins = ["tests.host.server"]
 
 MIB = 2**20
 STOP_WITHIN_S = 30.0
@@ -55,13 +55,13 @@ def loaded_models(server: ComfyServer) -> Counter[str]:
 
 @pytest.mark.parametrize("graph, node_id", [(long_prediction, "predict"), (long_sampling, "sampler")])
 def test_cancel_stops_on_the_node_and_the_next_run_works(
-    probe_server: ComfyServer, graph: Callable[[], Graph], node_id: str
+    server: ComfyServer, graph: Callable[[], Graph], node_id: str
 ) -> None:
-    before = digest_of(probe_server)
-    models = loaded_models(probe_server)
-    rss = probe_server.rss_bytes()
-    error = cancel_in_the_middle(probe_server, graph(), after_s=1.5)
+    before = digest_of(server)
+    models = loaded_models(server)
+    rss = server.rss_bytes()
+    error = cancel_in_the_middle(server, graph(), after_s=1.5)
     assert (error.kind, error.node_id) == ("interrupted", node_id)
-    assert digest_of(probe_server) == before
-    assert not loaded_models(probe_server) - models
-    assert probe_server.rss_bytes() - rss < ALLOWED_GROWTH_BYTES
+    assert digest_of(server) == before
+    assert not loaded_models(server) - models
+    assert server.rss_bytes() - rss < ALLOWED_GROWTH_BYTES

@@ -6,7 +6,7 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import add_sampler, apply_graph
 from tests.host.server import ComfyServer, Graph
 
-pytest_plugins = ["tests.host.probe_server"]
+pytest_plugins = ["tests.host.server"]
 
 WARM_UP_RUNS, RUNS = 10, 50
 MAX_RSS_BYTES = 3e9
@@ -20,12 +20,12 @@ def graph(run: int) -> Graph:
     return add_sampler(graph, steps=2, seed=run, depth_guidance=2.0)
 
 
-def test_memory_does_not_grow_over_50_runs(probe_server: ComfyServer) -> None:
+def test_memory_does_not_grow_over_50_runs(server: ComfyServer) -> None:
     for run in range(WARM_UP_RUNS):
-        probe_server.run(graph(run))
-    before = probe_server.rss_bytes()
+        server.run(graph(run))
+    before = server.rss_bytes()
     for run in range(WARM_UP_RUNS, WARM_UP_RUNS + RUNS):
-        probe_server.run(graph(run))
-    after = probe_server.rss_bytes()
+        server.run(graph(run))
+    after = server.rss_bytes()
     assert after < MAX_RSS_BYTES
     assert after - before < MAX_GROWTH * before, f"{before / 1e6:.0f} MB before, {after / 1e6:.0f} MB after {RUNS} runs"

@@ -13,7 +13,7 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import CLIP, CONDITIONING, GEOMETRY, PROMPT, digest, node, predict_graph
 from tests.host.server import ComfyServer, Graph
 
-pytest_plugins = ["tests.host.probe_server"]
+pytest_plugins = ["tests.host.server"]
 
 NODE_TITLES = {
     "SpatialFusionMiniLoader": "Load SpatialFusion Mini",
@@ -34,8 +34,8 @@ def saved_depth(server: ComfyServer, graph: Graph, geometry: list[Any] = GEOMETR
 
 
 @pytest.mark.parametrize("node_type", NODE_TITLES)
-def test_every_node_is_registered_with_title_tooltips_and_aliases(probe_server: ComfyServer, node_type: str) -> None:
-    info = probe_server.object_info(node_type)
+def test_every_node_is_registered_with_title_tooltips_and_aliases(server: ComfyServer, node_type: str) -> None:
+    info = server.object_info(node_type)
     assert info is not None
     assert info["display_name"] == NODE_TITLES[node_type]
     assert info["category"] == "SpatialFusion"
@@ -45,27 +45,27 @@ def test_every_node_is_registered_with_title_tooltips_and_aliases(probe_server: 
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, "a (red:1.3) car", "", "(one (two:0.5) three)"])
-def test_conditioning_is_bit_identical_to_clip_text_encode(probe_server: ComfyServer, prompt: str) -> None:
+def test_conditioning_is_bit_identical_to_clip_text_encode(server: ComfyServer, prompt: str) -> None:
     graph = predict_graph(prompt) | {
         "encode": node("CLIPTextEncode", clip=CLIP, text=prompt),
         "ours": digest(CONDITIONING),
         "host's": digest(["encode", 0]),
     }
-    outputs = probe_server.run(graph)
+    outputs = server.run(graph)
     assert outputs["ours"]["digest"] == outputs["host's"]["digest"]
 
 
-def test_prompt_weights_do_not_change_the_depth_but_words_do(probe_server: ComfyServer) -> None:
+def test_prompt_weights_do_not_change_the_depth_but_words_do(server: ComfyServer) -> None:
     digests = {}
     for name, prompt in (("plain", "a red car"), ("weighted", "(a red car:1.3)"), ("other", "a blue house")):
-        digests[name] = probe_server.run(predict_graph(prompt) | {"geometry": digest(GEOMETRY)})["geometry"]["digest"]
+        digests[name] = server.run(predict_graph(prompt) | {"geometry": digest(GEOMETRY)})["geometry"]["digest"]
     # The same tokens, so the same keys and values in row 0.
     assert digests["plain"] == digests["weighted"] != digests["other"]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (16, 16), (100, 52), (37, 203)])
-def test_depth_has_exactly_the_size_asked_for(probe_server: ComfyServer, size: tuple[int, int]) -> None:
-    arrays, picture = saved_depth(probe_server, predict_graph("a tree", *size))
+def test_depth_has_exactly_the_size_asked_for(server: ComfyServer, size: tuple[int, int]) -> None:
+    arrays, picture = saved_depth(server, predict_graph("a tree", *size))
     width, height = size
     assert picture.size == size
     assert arrays["depth_m"].shape == arrays["confidence"].shape == (height, width)
@@ -77,15 +77,15 @@ def test_depth_has_exactly_the_size_asked_for(probe_server: ComfyServer, size: t
     assert 0 < arrays["fov_y_deg"] < 180
 
 
-def test_the_empty_prompt_works(probe_server: ComfyServer) -> None:
-    arrays, _ = saved_depth(probe_server, predict_graph(""))
+def test_the_empty_prompt_works(server: ComfyServer) -> None:
+    arrays, _ = saved_depth(server, predict_graph(""))
     assert arrays["depth_m"].shape == (64, 64)
 
 
 @pytest.mark.parametrize("kind, output", [("moge", 0), ("da3", 1), ("da3_views", 1)])
-def test_geometry_of_the_host_is_accepted(probe_server: ComfyServer, kind: str, output: int) -> None:
+def test_geometry_of_the_host_is_accepted(server: ComfyServer, kind: str, output: int) -> None:
     graph = {"geometry": node("ProbeGeometry", kind=kind, width=60, height=40, batch=1)}
-    arrays, picture = saved_depth(probe_server, graph, ["geometry", output])
+    arrays, picture = saved_depth(server, graph, ["geometry", output])
     # The probe's plane: sky in the upper quarter, then 2 m at the left to 6 m at the right.
     assert np.isinf(arrays["depth_m"][:10]).all()
     assert arrays["depth_m"][10:, 0] == pytest.approx(2)
@@ -99,18 +99,18 @@ def test_geometry_of_the_host_is_accepted(probe_server: ComfyServer, kind: str, 
     assert pixels[20, 0, 0] > pixels[20, -1, 0], "near is redder than far"
 
 
-def test_a_batch_is_saved_image_by_image(probe_server: ComfyServer) -> None:
+def test_a_batch_is_saved_image_by_image(server: ComfyServer) -> None:
     graph = {
         "geometry": node("ProbeGeometry", kind="moge", width=32, height=16, batch=3),
         "save": node("SpatialFusionSaveDepth", geometry=["geometry", 0], filename_prefix="tests/batch"),
     }
-    output = probe_server.run(graph)["save"]
+    output = server.run(graph)["save"]
     stems = [file["filename"].rsplit(".", 1)[0] for file in output["images"]]
     assert stems == [file["filename"].rsplit(".", 1)[0] for file in output["metric_depth"]]
     assert len(set(stems)) == 3
 
 
-def test_the_hosts_geometry_nodes_take_our_depth(newest_probe_server: ComfyServer) -> None:
+def test_the_hosts_geometry_nodes_take_our_depth(newest_server: ComfyServer) -> None:
     """0.18.2 has none of these nodes."""
     graph = predict_graph(checkpoint=mini_checkpoints.TOKEN)
     for output in ("depth", "depth_colored", "normal_opengl", "mask"):
@@ -125,11 +125,11 @@ def test_the_hosts_geometry_nodes_take_our_depth(newest_probe_server: ComfyServe
         texture=True,
     )
     graph["mesh digest"] = digest(["mesh", 0])
-    outputs = newest_probe_server.run(graph)
+    outputs = newest_server.run(graph)
     assert all(outputs[f"{output} picture"]["images"] for output in ("depth", "depth_colored", "normal_opengl", "mask"))
 
 
-def test_a_source_image_changes_the_depth(probe_server: ComfyServer) -> None:
+def test_a_source_image_changes_the_depth(server: ComfyServer) -> None:
     digests = []
     for color in (None, 0, 0xFFFFFF):
         graph = predict_graph("make it red", checkpoint=mini_checkpoints.EDITING)
@@ -139,14 +139,14 @@ def test_a_source_image_changes_the_depth(probe_server: ComfyServer) -> None:
         if color is not None:
             graph["source"] = node("EmptyImage", width=80, height=48, batch_size=1, color=color)
             graph["predict"]["inputs"]["source"] = ["source", 0]
-        digests += probe_server.run(graph)["geometry"]["digest"]
+        digests += server.run(graph)["geometry"]["digest"]
     assert len(set(digests)) == 3
 
 
-def test_a_checkpoint_written_again_is_loaded_again(probe_server: ComfyServer) -> None:
-    folder = probe_server.base / "models" / "spatialfusion"
+def test_a_checkpoint_written_again_is_loaded_again(server: ComfyServer) -> None:
+    folder = server.base / "models" / "spatialfusion"
     graph = predict_graph(checkpoint="rewritten.safetensors") | {"geometry": digest(GEOMETRY)}
     (folder / "rewritten.safetensors").write_bytes((folder / mini_checkpoints.TOKEN).read_bytes())
-    first = probe_server.run(graph)["geometry"]["digest"]
+    first = server.run(graph)["geometry"]["digest"]
     (folder / "rewritten.safetensors").write_bytes((folder / mini_checkpoints.EDITING).read_bytes())
-    assert probe_server.run(graph)["geometry"]["digest"] != first
+    assert server.run(graph)["geometry"]["digest"] != first

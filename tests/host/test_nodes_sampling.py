@@ -10,7 +10,7 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import APPLIED, CONDITIONING, LATENT, MODEL, NEGATIVE, add_sampler, apply_graph, node
 from tests.host.server import ComfyServer, Graph
 
-pytest_plugins = ["tests.host.probe_server"]
+pytest_plugins = ["tests.host.server"]
 
 INJECTIONS = pytest.mark.parametrize("checkpoint", [mini_checkpoints.TOKEN, mini_checkpoints.LATENT])
 # Sums of float32 predictions in another order.
@@ -41,15 +41,15 @@ def relative_distance(server: ComfyServer, graph: Graph) -> float:
 
 
 @INJECTIONS
-def test_strength_0_is_bit_identical_to_the_graph_without_the_pack(probe_server: ComfyServer, checkpoint: str) -> None:
-    expected = latent_digest(probe_server, without_pack())
+def test_strength_0_is_bit_identical_to_the_graph_without_the_pack(server: ComfyServer, checkpoint: str) -> None:
+    expected = latent_digest(server, without_pack())
     graph = add_sampler(apply_graph(strength=0.0, checkpoint=checkpoint), depth_guidance=None)
-    assert latent_digest(probe_server, graph) == expected
+    assert latent_digest(server, graph) == expected
     graph = add_sampler(apply_graph(checkpoint=checkpoint), depth_guidance=None)
-    assert latent_digest(probe_server, graph) != expected, "at strength 1 the adapter does something"
+    assert latent_digest(server, graph) != expected, "at strength 1 the adapter does something"
     # The MODEL that was cloned is still the plain one.
-    assert latent_digest(probe_server, without_pack(seed=8)) != expected
-    assert latent_digest(probe_server, without_pack()) == expected
+    assert latent_digest(server, without_pack(seed=8)) != expected
+    assert latent_digest(server, without_pack()) == expected
 
 
 @INJECTIONS
@@ -64,14 +64,14 @@ def test_strength_0_is_bit_identical_to_the_graph_without_the_pack(probe_server:
     ],
 )
 def test_depth_guidance_1_is_bit_identical_to_ksampler(
-    probe_server: ComfyServer, checkpoint: str, options: dict[str, Any]
+    server: ComfyServer, checkpoint: str, options: dict[str, Any]
 ) -> None:
     graph = add_sampler(apply_graph(checkpoint=checkpoint), depth_guidance=1.0, **options)
     stock = add_sampler(apply_graph(checkpoint=checkpoint), depth_guidance=None, **options)
-    assert latent_digest(probe_server, graph) == latent_digest(probe_server, stock)
+    assert latent_digest(server, graph) == latent_digest(server, stock)
 
 
-def test_a_noise_mask_and_batch_indices_are_used_as_ksampler_does(probe_server: ComfyServer) -> None:
+def test_a_noise_mask_and_batch_indices_are_used_as_ksampler_does(server: ComfyServer) -> None:
     digests = []
     for depth_guidance in (1.0, None):
         graph = add_sampler(apply_graph(), depth_guidance=depth_guidance, batch_size=3, denoise=0.7)
@@ -79,12 +79,12 @@ def test_a_noise_mask_and_batch_indices_are_used_as_ksampler_does(probe_server: 
         graph["mask"] = node("SolidMask", value=0.5, width=64, height=64)
         graph["masked"] = node("SetLatentNoiseMask", samples=["picked", 0], mask=["mask", 0])
         graph["sampler"]["inputs"]["latent_image"] = ["masked", 0]
-        digests.append(latent_digest(probe_server, graph))
+        digests.append(latent_digest(server, graph))
     assert digests[0] == digests[1]
 
 
 @INJECTIONS
-def test_guidance_is_the_stated_formula(probe_server: ComfyServer, checkpoint: str) -> None:
+def test_guidance_is_the_stated_formula(server: ComfyServer, checkpoint: str) -> None:
     """After one Euler step to sigma 0 the latent is the guided prediction itself, so predictions can be combined."""
     cfg, depth_guidance = 3.0, 2.0
     one = {"steps": 1, "cfg": 1.0, "depth_guidance": 1.0}
@@ -96,10 +96,10 @@ def test_guidance_is_the_stated_formula(probe_server: ComfyServer, checkpoint: s
     weights = {"weight_a": 1 - depth_guidance, "weight_b": depth_guidance - cfg, "weight_c": cfg}
     graph["expected"] = node("ProbeCombine", a=["v00", 0], b=["v0D", 0], c=["vcD", 0], **weights)
     add_distance(graph, "sampler", "expected")
-    assert relative_distance(probe_server, graph) < LINEAR_TOLERANCE
+    assert relative_distance(server, graph) < LINEAR_TOLERANCE
     graph["sampler"]["inputs"]["depth_guidance"] = cfg  # the two-pass shortcut
     graph["expected"]["inputs"] |= {"weight_a": 1 - cfg, "weight_b": 0.0}
-    assert relative_distance(probe_server, graph) < LINEAR_TOLERANCE
+    assert relative_distance(server, graph) < LINEAR_TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -116,69 +116,67 @@ def test_guidance_is_the_stated_formula(probe_server: ComfyServer, checkpoint: s
     ],
 )
 def test_only_the_passes_that_are_needed_run_and_f_is_computed_once(
-    probe_server: ComfyServer, model: list[Any], cfg: float, depth_guidance: float | None, passes: int
+    server: ComfyServer, model: list[Any], cfg: float, depth_guidance: float | None, passes: int
 ) -> None:
     steps = 3
     graph = apply_graph(checkpoint=mini_checkpoints.TOKEN)
     graph["count"] = node("ProbeCount", model=model)
     add_sampler(graph, model=["count", 0], steps=steps, cfg=cfg, depth_guidance=depth_guidance)
     graph["counts"] = node("ProbeCounts", after=["sampler", 0])
-    counts = probe_server.run(graph)["counts"]
+    counts = server.run(graph)["counts"]
     assert counts["conditions"] == [steps * passes]
     assert counts["adapter_calls"] == [0 if model == MODEL else 1]
 
 
-def test_passes_without_depth_are_not_run_where_the_depth_is_switched_off(probe_server: ComfyServer) -> None:
+def test_passes_without_depth_are_not_run_where_the_depth_is_switched_off(server: ComfyServer) -> None:
     steps = 4
     graph = apply_graph(checkpoint=mini_checkpoints.TOKEN, end_percent=0.4)
     graph["count"] = node("ProbeCount", model=APPLIED)
     add_sampler(graph, model=["count", 0], steps=steps, cfg=4.0, depth_guidance=2.0)
     graph["counts"] = node("ProbeCounts", after=["sampler", 0])
-    conditions = probe_server.run(graph)["counts"]["conditions"][0]
+    conditions = server.run(graph)["counts"]["conditions"][0]
     assert 2 * steps < conditions < 3 * steps
 
 
 @INJECTIONS
-def test_mask_and_percents_limit_the_depth(probe_server: ComfyServer, checkpoint: str) -> None:
-    plain = latent_digest(probe_server, without_pack())
+def test_mask_and_percents_limit_the_depth(server: ComfyServer, checkpoint: str) -> None:
+    plain = latent_digest(server, without_pack())
     graph = add_sampler(apply_graph(checkpoint=checkpoint, mask=["mask", 0]), depth_guidance=None)
     graph["mask"] = node("SolidMask", value=0.0, width=32, height=32)
-    assert latent_digest(probe_server, graph) == plain, "an empty mask uses no depth"
-    full = latent_digest(probe_server, add_sampler(apply_graph(checkpoint=checkpoint)))
+    assert latent_digest(server, graph) == plain, "an empty mask uses no depth"
+    full = latent_digest(server, add_sampler(apply_graph(checkpoint=checkpoint)))
     graph["mask"]["inputs"]["value"] = 1.0
-    assert latent_digest(probe_server, graph) == full
+    assert latent_digest(server, graph) == full
     for percents, expected in (((0.0, 1.0), full), ((1.0, 1.0), plain)):
         limited = apply_graph(checkpoint=checkpoint, start_percent=percents[0], end_percent=percents[1])
-        assert latent_digest(probe_server, add_sampler(limited)) == expected
-    early = latent_digest(probe_server, add_sampler(apply_graph(checkpoint=checkpoint, end_percent=0.5)))
+        assert latent_digest(server, add_sampler(limited)) == expected
+    early = latent_digest(server, add_sampler(apply_graph(checkpoint=checkpoint, end_percent=0.5)))
     assert early not in (plain, full)
 
 
 @INJECTIONS
-def test_several_on_one_model_add_up(probe_server: ComfyServer, checkpoint: str) -> None:
+def test_several_on_one_model_add_up(server: ComfyServer, checkpoint: str) -> None:
     graph = apply_graph(checkpoint=checkpoint, strength=1.0)
     for name, model in (("half", MODEL), ("both", ["half", 0])):
         graph[name] = node("SpatialFusionApplyDepth", **(graph["apply"]["inputs"] | {"strength": 0.5, "model": model}))
     add_sampler(graph, name="sampler")
     add_sampler(graph, name="halves", model=["both", 0])
     add_distance(graph, "sampler", "halves")
-    assert relative_distance(probe_server, graph) < LINEAR_TOLERANCE
+    assert relative_distance(server, graph) < LINEAR_TOLERANCE
     graph["halves"]["inputs"]["model"] = ["half", 0]
-    assert relative_distance(probe_server, graph) > 100 * LINEAR_TOLERANCE
+    assert relative_distance(server, graph) > 100 * LINEAR_TOLERANCE
 
 
 @INJECTIONS
 @pytest.mark.parametrize("kind, output", [("moge", 0), ("da3", 1)])
-def test_measured_geometry_replaces_predicted(
-    probe_server: ComfyServer, checkpoint: str, kind: str, output: int
-) -> None:
+def test_measured_geometry_replaces_predicted(server: ComfyServer, checkpoint: str, kind: str, output: int) -> None:
     graph = add_sampler(apply_graph(geometry=["measured", output], checkpoint=checkpoint))
     graph["measured"] = node("ProbeGeometry", kind=kind, width=128, height=128, batch=1)
-    assert latent_digest(probe_server, graph) != latent_digest(probe_server, without_pack())
+    assert latent_digest(server, graph) != latent_digest(server, without_pack())
 
 
 @INJECTIONS
-def test_a_batch_of_geometries_goes_one_to_one_with_the_latents(probe_server: ComfyServer, checkpoint: str) -> None:
+def test_a_batch_of_geometries_goes_one_to_one_with_the_latents(server: ComfyServer, checkpoint: str) -> None:
     """One geometry for a batch of two and the same geometry twice give the same images."""
     graph = apply_graph(geometry=["once", 0], checkpoint=checkpoint)
     for batch, name in enumerate(("once", "twice"), start=1):
@@ -187,16 +185,16 @@ def test_a_batch_of_geometries_goes_one_to_one_with_the_latents(probe_server: Co
     add_sampler(graph, batch_size=2)
     add_sampler(graph, batch_size=2, name="other", model=["apply twice", 0])
     add_distance(graph, "sampler", "other")
-    assert relative_distance(probe_server, graph) < LINEAR_TOLERANCE
+    assert relative_distance(server, graph) < LINEAR_TOLERANCE
 
 
 @INJECTIONS
 @pytest.mark.parametrize("size", [(76, 60), (16, 64), (128, 96)])
-def test_latents_of_any_size(probe_server: ComfyServer, checkpoint: str, size: tuple[int, int]) -> None:
+def test_latents_of_any_size(server: ComfyServer, checkpoint: str, size: tuple[int, int]) -> None:
     width, height = size
     graph = add_sampler(apply_graph(checkpoint=checkpoint), width=width, height=height, depth_guidance=2.0, steps=2)
     graph["predict"]["inputs"] |= {"width": width, "height": height}
     graph["decode"] = node("VAEDecode", samples=["sampler", 0], vae=["base", 2])
     graph["size"] = node("GetImageSize", image=["decode", 0])
     graph["picture"] = node("PreviewImage", images=["decode", 0])
-    assert probe_server.run(graph)["picture"]["images"]
+    assert server.run(graph)["picture"]["images"]

@@ -14,14 +14,14 @@ from tests.host.browser import Browser, HostPage
 from tests.host.export_workflows import TEMPLATES, api_form, load_json, template_names
 from tests.host.server import ComfyServer
 
-pytest_plugins = ["tests.host.probe_server"]
+pytest_plugins = ["tests.host.server"]
 
 EACH_TEMPLATE = pytest.mark.parametrize("name", template_names())
 
 
 @pytest.fixture
-def template_page(browser: Browser, newest_probe_server: ComfyServer) -> Iterator[HostPage]:
-    with browser.open(newest_probe_server) as page:
+def template_page(browser: Browser, newest_server: ComfyServer) -> Iterator[HostPage]:
+    with browser.open(newest_server) as page:
         yield page
 
 
@@ -52,25 +52,25 @@ def test_api_form_is_what_the_front_end_makes(template_page: HostPage, name: str
 
 
 @EACH_TEMPLATE
-def test_template_runs_in_the_front_end(template_page: HostPage, newest_probe_server: ComfyServer, name: str) -> None:
+def test_template_runs_in_the_front_end(template_page: HostPage, newest_server: ComfyServer, name: str) -> None:
     graph = api_form(template_page, name)
-    newest_probe_server.free_memory()  # the host shows no pictures of nodes that it need not run again
+    newest_server.free_memory()  # the host shows no pictures of nodes that it need not run again
     outputs = template_page.run()
     picture = outputs[node_of_type(graph, "SaveImage")]["images"][0]
-    assert Image.open(io.BytesIO(newest_probe_server.view(picture))).size == (64, 64)
+    assert Image.open(io.BytesIO(newest_server.view(picture))).size == (64, 64)
     assert outputs[node_of_type(graph, "SpatialFusionSaveDepth")]["metric_depth"]
     assert outputs[node_of_type(graph, "SpatialFusionPredictDepth")]["images"]
     assert template_page.console_errors() == []
 
 
 @EACH_TEMPLATE
-def test_api_form_runs_in_both_hosts(probe_server: ComfyServer, name: str) -> None:
+def test_api_form_runs_in_both_hosts(server: ComfyServer, name: str) -> None:
     graph = load_json(TEMPLATES / "api" / f"{name}.json")
-    outputs = probe_server.run(graph)
+    outputs = server.run(graph)
     assert outputs[node_of_type(graph, "SaveImage")]["images"]
 
 
 @EACH_TEMPLATE
-def test_host_serves_the_template(probe_server: ComfyServer, name: str) -> None:
-    with urllib.request.urlopen(f"{probe_server.url}/api/workflow_templates", timeout=60) as response:
+def test_host_serves_the_template(server: ComfyServer, name: str) -> None:
+    with urllib.request.urlopen(f"{server.url}/api/workflow_templates", timeout=60) as response:
         assert name in json.load(response)["ComfyUI-SpatialFusion"]
