@@ -1,4 +1,4 @@
-"""python -m sf_model.evaluation depth: measure a trained system on held-out captions."""
+"""python -m sf_model.evaluation depth|sheet: measure a trained system on held-out captions, or draw them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ import json
 from pathlib import Path
 from typing import Any
 
+from .. import world
 from ..backbones.mini import MINI_DIR, SPATIALFUSION_FILE, TOKENIZER_DIR
 from ..training.export import load_exported
 from ..training.revision import current_commit
 from .depth import DepthScore, evaluate_depth
+from .sheet import write_sheet
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sf_model.evaluation", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     depth = commands.add_parser("depth", help="AbsRel and delta1 beside the constant and mean-map baselines")
-    depth.add_argument("--weights", default="builtin", help='"builtin" or a directory that `training export` wrote')
     depth.add_argument("--images", type=int, default=100, help="held-out captions of each kind")
-    depth.add_argument("--seed", type=int, default=0)
     depth.add_argument("--json", type=Path, help="also write the table here")
+    sheet = commands.add_parser("sheet", help="true image | true depth | predicted depth | generated image")
+    sheet.add_argument("--kind", choices=world.KINDS, default="free", help="kind of the captions")
+    sheet.add_argument("--output", type=Path, default=Path("output/sheet.png"))
+    for command in (depth, sheet):
+        command.add_argument("--weights", default="builtin", help='"builtin" or a folder that `training export` wrote')
+        command.add_argument("--seed", type=int, default=0)
     return parser
 
 
@@ -40,11 +46,8 @@ def markdown_table(table: dict[str, dict[str, DepthScore]]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    arguments = _parser().parse_args()
-    directory = MINI_DIR if arguments.weights == "builtin" else Path(arguments.weights)
-    system = load_exported(directory)
-    table = evaluate_depth(system, directory / TOKENIZER_DIR, arguments.images, arguments.seed)
+def _depth(arguments: argparse.Namespace, directory: Path) -> None:
+    table = evaluate_depth(load_exported(directory), directory / TOKENIZER_DIR, arguments.images, arguments.seed)
     run: dict[str, Any] = {
         "weights": str(arguments.weights),
         "weights_sha256": hashlib.sha256((directory / SPATIALFUSION_FILE).read_bytes()).hexdigest()[:16],
@@ -57,6 +60,17 @@ def main() -> None:
     if arguments.json:
         rows = {kind: {name: dataclasses.asdict(score) for name, score in row.items()} for kind, row in table.items()}
         arguments.json.write_text(json.dumps({"run": run, "table": rows}, indent=1), encoding="utf-8")
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    directory = MINI_DIR if arguments.weights == "builtin" else Path(arguments.weights)
+    if arguments.command == "depth":
+        _depth(arguments, directory)
+        return
+    system = load_exported(directory)
+    captions = write_sheet(system, directory / TOKENIZER_DIR, arguments.kind, arguments.seed, arguments.output)
+    print("\n".join(f"{row}. {caption}" for row, caption in enumerate(captions, start=1)))
 
 
 if __name__ == "__main__":

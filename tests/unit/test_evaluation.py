@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from sf_model import depth_metrics, world
 from sf_model.evaluation import __main__ as command_line
 from sf_model.evaluation.depth import fit_baselines
 from sf_model.training.export import export_system, load_exported
 from sf_model.training.mini_sizes import SIZES
+from sf_model.training.sheets import GUTTER, SCALE, SHEET_ROWS
 from sf_model.training.system import SpatialFusionSystem
 from sf_model.training.tokenizer import train_tokenizer
 
@@ -67,3 +69,12 @@ def test_the_command_measures_an_exported_system(
     assert 0 < score["abs_rel"] < math.inf
     assert 0 <= score["delta1"] <= 1
     assert f"| free | {score['abs_rel']:.3f} | {score['delta1']:.3f} |" in capsys.readouterr().out
+
+    sheet = tmp_path / "sheet.png"
+    monkeypatch.setattr("sys.argv", ["evaluation", "sheet", "--weights", str(tmp_path), "--output", str(sheet)])
+    command_line.main()
+    captions = capsys.readouterr().out.splitlines()
+    assert [line.split(".")[0] for line in captions] == [str(row) for row in range(1, SHEET_ROWS + 1)]
+    cell = SCALE * (sizes.image_size + 2 * GUTTER)
+    with Image.open(sheet) as image:
+        assert image.size == (4 * cell, SHEET_ROWS * cell)

@@ -1,0 +1,24 @@
+"""Sample sheets of a system on held-out captions, taken in order: none is chosen by its looks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..training.sheets import SHEET_ROWS, save_sheet
+from ..training.stages import FusionStage, StageConfig
+from ..training.system import SpatialFusionSystem
+from ..training.tokenizer import encode_prompts, load_tokenizer
+from ..training.world_data import WorldBatches
+from .depth import data_config
+
+
+def write_sheet(system: SpatialFusionSystem, tokenizer_dir: Path, kind: str, seed: int, path: Path) -> list[str]:
+    """Draw the first SHEET_ROWS captions of a kind and return them, top to bottom.
+
+    Columns: true image | true depth | predicted depth | generated image.
+    """
+    data = data_config({kind: 1.0}, "held_out", system.sizes.image_size, seed, SHEET_ROWS)
+    batches = WorldBatches(data, tokenizer_dir)
+    empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
+    save_sheet(FusionStage(system, StageConfig(), empty_ids), batches[0], path)
+    return [item.caption for item in batches.captioned(0)]
