@@ -1,13 +1,17 @@
-"""`python -m tests.host.export_workflows`: write workflows/api/*.json, the API form of every template.
+"""`python -m tests.host.export_workflows`: make what is derived from the templates. Run it after a change to one.
 
-The newest host's real front end converts them, in headless Chromium. Run it after a change to a template.
+workflows/api/*.json are the API forms, as the newest host's real front end converts them in headless Chromium;
+workflows/*.jpg show a run: the predicted depth, and the image.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 from pathlib import Path
+
+from PIL import Image
 
 from tests.host.browser import Browser, HostPage
 from tests.host.server import ComfyServer, Graph
@@ -15,6 +19,7 @@ from tools import hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "workflows"
+THUMBNAIL_SIZE = (768, 384)
 
 
 def template_names() -> list[str]:
@@ -31,6 +36,23 @@ def api_form(page: HostPage, name: str) -> Graph:
     return page.graph_to_prompt()
 
 
+def picture_of(server: ComfyServer, outputs: dict, node_id: str) -> Image.Image:
+    """The first picture that a node wrote."""
+    return Image.open(io.BytesIO(server.view(outputs[node_id]["images"][0]))).convert("RGB")
+
+
+def thumbnail(server: ComfyServer, graph: Graph) -> Image.Image:
+    """Run a template: its depth at the left, its image at the right."""
+    ids = {node["class_type"]: node_id for node_id, node in graph.items()}
+    outputs = server.run(graph)
+    sheet = Image.new("RGB", THUMBNAIL_SIZE)
+    side = THUMBNAIL_SIZE[1]
+    for column, node_type in enumerate(("SpatialFusionSaveDepth", "SaveImage")):
+        picture = picture_of(server, outputs, ids[node_type])
+        sheet.paste(picture.resize((side, side), Image.Resampling.BICUBIC), (column * side, 0))
+    return sheet
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = ComfyServer(ROOT, hosts.NEWEST.version, Path(folder))
@@ -38,8 +60,10 @@ def main() -> None:
         try:
             with Browser() as browser, browser.open(server) as page:
                 for name in template_names():
-                    text = json.dumps(api_form(page, name), indent=2)
+                    graph = api_form(page, name)
+                    text = json.dumps(graph, indent=2)
                     (TEMPLATES / "api" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+                    thumbnail(server, graph).save(TEMPLATES / f"{name}.jpg", quality=88)
         finally:
             server.stop()
 

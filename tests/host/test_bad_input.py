@@ -11,8 +11,6 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import CONDITIONING, MODEL, add_sampler, apply_graph, node, predict_graph
 from tests.host.server import ComfyServer, Graph, PromptError
 
-pytest_plugins = ["tests.host.server"]
-
 
 def checkpoint(name: str) -> Callable[[], Graph]:
     return lambda: add_sampler(apply_graph(checkpoint=name))

@@ -12,8 +12,6 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import add_sampler, apply_graph, node, predict_graph
 from tests.host.server import ComfyServer, Graph, PromptError
 
-pytest_plugins = ["tests.host.server"]
-
 MIB = 2**20
 STOP_WITHIN_S = 30.0
 # The allocator's slack after a larger run; what models take is compared by name.

@@ -6,8 +6,6 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import add_sampler, apply_graph
 from tests.host.server import ComfyServer, Graph
 
-pytest_plugins = ["tests.host.server"]
-
 WARM_UP_RUNS, RUNS = 10, 50
 MAX_RSS_BYTES = 3e9
 # One kept F, prompt cache or MODEL clone a run would pass this within the runs; the allocator's noise does not.

@@ -13,8 +13,6 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import CLIP, CONDITIONING, GEOMETRY, PROMPT, digest, node, predict_graph
 from tests.host.server import ComfyServer, Graph
 
-pytest_plugins = ["tests.host.server"]
-
 NODE_TITLES = {
     "SpatialFusionMiniLoader": "Load SpatialFusion Mini",
     "SpatialFusionLoader": "Load SpatialFusion MLLM+MoT",

@@ -10,8 +10,6 @@ from tests.host import mini_checkpoints
 from tests.host.mini_graphs import APPLIED, CONDITIONING, LATENT, MODEL, NEGATIVE, add_sampler, apply_graph, node
 from tests.host.server import ComfyServer, Graph
 
-pytest_plugins = ["tests.host.server"]
-
 INJECTIONS = pytest.mark.parametrize("checkpoint", [mini_checkpoints.TOKEN, mini_checkpoints.LATENT])
 # Sums of float32 predictions in another order.
 LINEAR_TOLERANCE = 1e-5

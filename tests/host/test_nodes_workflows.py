@@ -5,24 +5,15 @@ from __future__ import annotations
 import io
 import json
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
 from PIL import Image
 
-from tests.host.browser import Browser, HostPage
-from tests.host.export_workflows import TEMPLATES, api_form, load_json, template_names
+from tests.host.browser import HostPage
+from tests.host.export_workflows import TEMPLATES, THUMBNAIL_SIZE, api_form, load_json, template_names
 from tests.host.server import ComfyServer
 
-pytest_plugins = ["tests.host.server"]
-
 EACH_TEMPLATE = pytest.mark.parametrize("name", template_names())
-
-
-@pytest.fixture
-def template_page(browser: Browser, newest_server: ComfyServer) -> Iterator[HostPage]:
-    with browser.open(newest_server) as page:
-        yield page
 
 
 def node_of_type(graph: dict, node_type: str) -> str:
@@ -46,21 +37,21 @@ def test_template_is_tidy(name: str) -> None:
 
 
 @EACH_TEMPLATE
-def test_api_form_is_what_the_front_end_makes(template_page: HostPage, name: str) -> None:
+def test_api_form_is_what_the_front_end_makes(page: HostPage, name: str) -> None:
     """If this fails after a change to a template: python -m tests.host.export_workflows."""
-    assert api_form(template_page, name) == load_json(TEMPLATES / "api" / f"{name}.json")
+    assert api_form(page, name) == load_json(TEMPLATES / "api" / f"{name}.json")
 
 
 @EACH_TEMPLATE
-def test_template_runs_in_the_front_end(template_page: HostPage, newest_server: ComfyServer, name: str) -> None:
-    graph = api_form(template_page, name)
+def test_template_runs_in_the_front_end(page: HostPage, newest_server: ComfyServer, name: str) -> None:
+    graph = api_form(page, name)
     newest_server.free_memory()  # the host shows no pictures of nodes that it need not run again
-    outputs = template_page.run()
+    outputs = page.run()
     picture = outputs[node_of_type(graph, "SaveImage")]["images"][0]
     assert Image.open(io.BytesIO(newest_server.view(picture))).size == (64, 64)
     assert outputs[node_of_type(graph, "SpatialFusionSaveDepth")]["metric_depth"]
     assert outputs[node_of_type(graph, "SpatialFusionPredictDepth")]["images"]
-    assert template_page.console_errors() == []
+    assert page.console_errors() == []
 
 
 @EACH_TEMPLATE
@@ -71,6 +62,9 @@ def test_api_form_runs_in_both_hosts(server: ComfyServer, name: str) -> None:
 
 
 @EACH_TEMPLATE
-def test_host_serves_the_template(server: ComfyServer, name: str) -> None:
+def test_host_serves_the_template_and_its_picture(server: ComfyServer, name: str) -> None:
     with urllib.request.urlopen(f"{server.url}/api/workflow_templates", timeout=60) as response:
         assert name in json.load(response)["ComfyUI-SpatialFusion"]
+    url = f"{server.url}/api/workflow_templates/ComfyUI-SpatialFusion/{name}.jpg"
+    with urllib.request.urlopen(url, timeout=60) as response, Image.open(response) as picture:
+        assert picture.size == THUMBNAIL_SIZE
