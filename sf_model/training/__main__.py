@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
-from .export import averaged_system, export_system
+from .export import averaged_system, export_system, load_exported
 from .loop import LoopConfig, Trainer, write_run_config
 from .mini_sizes import SIZES
 from .revision import current_commit
@@ -52,7 +52,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     command.add_argument("--steps", type=int, required=True, help="optimiser steps in all")
-    command.add_argument("--batch-size", type=int, default=64)
+    command.add_argument("--init", type=Path, help="start from this exported system, not from the stage before")
+    command.add_argument("--batch-size", type=int, default=32)
     command.add_argument("--learning-rate", type=float, default=PEAK_LEARNING_RATE[stage])
     command.add_argument("--warmup-steps", type=int, default=200)
     command.add_argument("--workers", type=int, default=1, help="processes that render; 0 renders in the main one")
@@ -74,8 +75,8 @@ def _run_dir(arguments: argparse.Namespace, stage: str) -> Path:
 def _train(arguments: argparse.Namespace) -> None:
     sizes, run_dir = SIZES[arguments.size], _run_dir(arguments, arguments.command)
     system = SpatialFusionSystem(sizes, arguments.seed)
-    if arguments.command in PREVIOUS and latest_state(run_dir) is None:
-        averaged_system(_required_state(arguments, PREVIOUS[arguments.command]), system)
+    if latest_state(run_dir) is None:
+        _start_from(arguments, system)
     data = WorldDataConfig(
         image_size=sizes.image_size,
         batch_size=arguments.batch_size,
@@ -110,6 +111,14 @@ def _train(arguments: argparse.Namespace) -> None:
     write_run_config(run_dir, data=data, loop=loop, stage=stage_config, sizes=sizes, commit=current_commit())
     validation = WorldBatches(validation_data, tokenizer_dir)[0]
     Trainer(stage, WorldBatches(data, tokenizer_dir), validation, loop, run_dir).train()
+
+
+def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:
+    """Weights of a new run: the exported system that --init names, else the stage before, else random ones."""
+    if arguments.init is not None:
+        system.load_state_dict(load_exported(arguments.init).state_dict())
+    elif arguments.command in PREVIOUS:
+        averaged_system(_required_state(arguments, PREVIOUS[arguments.command]), system)
 
 
 def _required_state(arguments: argparse.Namespace, stage: str) -> Path:

@@ -269,6 +269,13 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
     assert "lm_head.weight" not in load_base_weights(tmp_path / "out" / MLLM_FILE).state_dict
     assert load_tokenizer(tmp_path / "out" / TOKENIZER_DIR)("a car")["input_ids"]
 
+    # A run can start from what was exported: with no rate of learning it stays there.
+    common[-1] = str(tmp_path / "again")
+    run("tokenizer")
+    run("stage1", *short, "--init", str(tmp_path / "out"), "--learning-rate", "0")
+    system = safetensors.torch.load_file(tmp_path / "again/dummy/stage1/state-0000002/system.safetensors")
+    assert torch.equal(system[f"predictor.{name}"].bfloat16(), checkpoint.state_dict[name])
+
 
 def test_tokenizer_keeps_every_text(tokenizer_dir: Path) -> None:
     tokenizer = load_tokenizer(tokenizer_dir)
