@@ -81,11 +81,6 @@ def save_checkpoint(
     safetensors.torch.save_file(stored, path, metadata)
 
 
-def read_config(path: Path) -> SpatialFusionConfig:
-    """The configuration of a checkpoint, from its header alone."""
-    return _read_metadata(path)[0]
-
-
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and check a checkpoint. CheckpointError for a missing, truncated, foreign or differing file."""
     config, metadata, shapes = _read_metadata(path)

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,11 @@ def markdown_table(table: dict[str, dict[str, DepthScore]]) -> str:
     return "\n".join(lines)
 
 
+def _json_score(score: DepthScore) -> dict[str, float | None]:
+    """JSON has no nan: what a baseline does not say is null."""
+    return {name: None if math.isnan(value) else value for name, value in dataclasses.asdict(score).items()}
+
+
 def _depth(arguments: argparse.Namespace, directory: Path) -> None:
     table = evaluate_depth(load_exported(directory), directory / TOKENIZER_DIR, arguments.images, arguments.seed)
     run: dict[str, Any] = {
@@ -58,7 +64,7 @@ def _depth(arguments: argparse.Namespace, directory: Path) -> None:
     print(json.dumps(run))
     print(markdown_table(table))
     if arguments.json:
-        rows = {kind: {name: dataclasses.asdict(score) for name, score in row.items()} for kind, row in table.items()}
+        rows = {kind: {name: _json_score(score) for name, score in row.items()} for kind, row in table.items()}
         arguments.json.write_text(json.dumps({"run": run, "table": rows}, indent=1), encoding="utf-8")
 
 

@@ -64,6 +64,7 @@ def data_config(kind_weights: dict[str, float], split: str, image_size: int, see
     return WorldDataConfig(
         image_size=image_size,
         batch_size=batch,
+        stream="evaluation",
         seed=seed,
         split=split,
         mixture=tuple(kind_weights.items()),

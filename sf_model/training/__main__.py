@@ -14,25 +14,27 @@ from pathlib import Path
 import torch
 
 from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
+from . import run_record
 from .export import averaged_system, export_system, load_exported
-from .loop import LoopConfig, Trainer, write_run_config
+from .loop import LoopConfig, Trainer
 from .mini_sizes import SIZES
 from .revision import current_commit
-from .run_state import latest_state
+from .run_state import latest_state, saved_step
 from .stages import STAGES, StageConfig
 from .system import SpatialFusionSystem
-from .tokenizer import encode_prompts, load_tokenizer, train_tokenizer
+from .tokenizer import encode_prompts, load_tokenizer, same_vocabulary, train_tokenizer
 from .world_data import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches, WorldDataConfig
 
 PREVIOUS = {"stage1": "base", "stage2": "stage1"}
-PEAK_LEARNING_RATE = {"base": 1e-3, "stage1": 1e-3, "stage2": 5e-4}
+PEAK_LEARNING_RATE = {"base": 8e-4, "stage1": 1.5e-3, "stage2": 6e-4}
 MIXTURES: Mapping[str, Mapping[str, float]] = {
     "base": PLAIN_MIXTURE,
     "stage1": SPATIAL_MIXTURE,
     "stage2": SPATIAL_MIXTURE,
 }
-VALIDATION_SEED = 1
+VALIDATION_STREAM = "validation"
 VALIDATION_BATCH = 64
+LENGTH_BUCKETS = 4
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -42,7 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name)
         command.add_argument("--size", choices=sorted(SIZES), default="mini")
         command.add_argument("--runs", type=Path, default=Path("runs"), help="where the runs live")
-        command.add_argument("--seed", type=int, default=0)
+        if name != "export":
+            command.add_argument("--seed", type=int, default=0)
         if name in STAGES:
             _add_stage_arguments(command, name)
         if name == "export":
@@ -53,15 +56,22 @@ def _parser() -> argparse.ArgumentParser:
 def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     command.add_argument("--steps", type=int, required=True, help="optimiser steps in all")
     command.add_argument("--init", type=Path, help="start from this exported system, not from the stage before")
+    if stage == "stage1":
+        command.add_argument(
+            "--expert-from-mllm", action="store_true", help="start the spatial transformer from the MLLM's own layers"
+        )
     command.add_argument("--batch-size", type=int, default=32)
     command.add_argument("--learning-rate", type=float, default=PEAK_LEARNING_RATE[stage])
-    command.add_argument("--warmup-steps", type=int, default=200)
+    command.add_argument("--warmup-steps", type=int, default=100)
+    command.add_argument("--ema-decay", type=float, default=0.998)
+    command.add_argument("--time-mean", type=float, default=-0.8, help="mean of the logit-normal times; 0 is symmetric")
     command.add_argument("--workers", type=int, default=1, help="processes that render; 0 renders in the main one")
     command.add_argument("--mixed-precision", choices=("no", "bf16"), default="bf16")
+    command.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
     command.add_argument("--log-every", type=int, default=20)
     command.add_argument("--save-every", type=int, default=200)
-    command.add_argument("--sheet-every", type=int, default=500)
-    command.add_argument("--supersample", type=int, default=2, help="rays a pixel along one axis, for the colours")
+    command.add_argument("--sheet-every", type=int, default=400)
+    command.add_argument("--supersample", type=int, default=1, help="rays a pixel along one axis, for the colours")
 
 
 def _tokenizer_dir(arguments: argparse.Namespace) -> Path:
@@ -72,28 +82,29 @@ def _run_dir(arguments: argparse.Namespace, stage: str) -> Path:
     return arguments.runs / arguments.size / stage
 
 
-def _train(arguments: argparse.Namespace) -> None:
-    sizes, run_dir = SIZES[arguments.size], _run_dir(arguments, arguments.command)
-    system = SpatialFusionSystem(sizes, arguments.seed)
-    if latest_state(run_dir) is None:
-        _start_from(arguments, system)
-    data = WorldDataConfig(
-        image_size=sizes.image_size,
+def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
+    stage = arguments.command
+    return WorldDataConfig(
+        image_size=SIZES[arguments.size].image_size,
         batch_size=arguments.batch_size,
+        stream=stage,
         seed=arguments.seed,
         split="train",
-        mixture=tuple(MIXTURES[arguments.command].items()),
-        language_batch=arguments.batch_size // 2 if arguments.command == "base" else 0,
+        mixture=tuple(MIXTURES[stage].items()),
+        language_batch=arguments.batch_size // 2 if stage == "base" else 0,
         supersample=arguments.supersample,
-        length_buckets=4,
+        length_buckets=LENGTH_BUCKETS,
     )
-    loop = LoopConfig(
+
+
+def _loop_config(arguments: argparse.Namespace) -> LoopConfig:
+    return LoopConfig(
         steps=arguments.steps,
         learning_rate=arguments.learning_rate,
         warmup_steps=arguments.warmup_steps,
         weight_decay=0.01,
         gradient_clip=1.0,
-        ema_decay=0.998,
+        ema_decay=arguments.ema_decay,
         seed=arguments.seed,
         log_every=arguments.log_every,
         save_every=arguments.save_every,
@@ -101,14 +112,33 @@ def _train(arguments: argparse.Namespace) -> None:
         workers=arguments.workers,
         mixed_precision=arguments.mixed_precision,
     )
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    sizes, run_dir = SIZES[arguments.size], _run_dir(arguments, arguments.command)
     tokenizer_dir = _tokenizer_dir(arguments)
-    validation_data = replace(
-        data, split="held_out", batch_size=VALIDATION_BATCH, seed=VALIDATION_SEED, language_batch=0, length_buckets=1
+    if not tokenizer_dir.is_dir():
+        raise SystemExit(f"{tokenizer_dir} is missing; run `python -m sf_model.training tokenizer` first")
+    data, loop, stage_config = _data_config(arguments), _loop_config(arguments), StageConfig(arguments.time_mean)
+    system = SpatialFusionSystem(sizes, arguments.seed)
+    state = latest_state(run_dir)
+    if state is None:
+        _start_from(arguments, system)
+    if arguments.gradient_checkpointing:
+        system.transformer.enable_gradient_checkpointing()
+    run_record.begin_session(
+        run_dir, 0 if state is None else saved_step(state), data=data, loop=loop, stage=stage_config, sizes=sizes
     )
-    stage_config = StageConfig()
+    validation_data = replace(
+        data,
+        stream=VALIDATION_STREAM,
+        split="held_out",
+        batch_size=VALIDATION_BATCH,
+        language_batch=0,
+        length_buckets=1,
+    )
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     stage = STAGES[arguments.command](system, stage_config, empty_ids)
-    write_run_config(run_dir, data=data, loop=loop, stage=stage_config, sizes=sizes, commit=current_commit())
     validation = WorldBatches(validation_data, tokenizer_dir)[0]
     Trainer(stage, WorldBatches(data, tokenizer_dir), validation, loop, run_dir).train()
 
@@ -116,9 +146,19 @@ def _train(arguments: argparse.Namespace) -> None:
 def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:
     """Weights of a new run: the exported system that --init names, else the stage before, else random ones."""
     if arguments.init is not None:
-        system.load_state_dict(load_exported(arguments.init).state_dict())
+        exported = load_exported(arguments.init)
+        if exported.sizes != system.sizes:
+            raise SystemExit(f"{arguments.init} holds another size than --size {arguments.size}; name its own")
+        if not same_vocabulary(arguments.init / TOKENIZER_DIR, _tokenizer_dir(arguments)):
+            raise SystemExit(
+                f"{arguments.init} was trained with another vocabulary than {_tokenizer_dir(arguments)}; copy its "
+                f"{TOKENIZER_DIR} folder there"
+            )
+        system.load_state_dict(exported.state_dict())
     elif arguments.command in PREVIOUS:
         averaged_system(_required_state(arguments, PREVIOUS[arguments.command]), system)
+    if getattr(arguments, "expert_from_mllm", False):
+        system.predictor.spatial_transformer.initialize_from_mllm(system.decoder.model.state_dict())
 
 
 def _required_state(arguments: argparse.Namespace, stage: str) -> Path:
@@ -132,10 +172,16 @@ def _required_state(arguments: argparse.Namespace, stage: str) -> Path:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    system = SpatialFusionSystem(SIZES[arguments.size], arguments.seed)
-    step = averaged_system(_required_state(arguments, "stage2"), system)
-    revision = f"{arguments.size}-{current_commit()}-seed{arguments.seed}"
-    training = {"commit": current_commit(), "seed": arguments.seed, "stage2_steps": step}
+    system = SpatialFusionSystem(SIZES[arguments.size], seed=0)
+    averaged_system(_required_state(arguments, "stage2"), system)
+    stages = {
+        stage: run_record.summary(_run_dir(arguments, stage))
+        for stage in STAGES
+        if (_run_dir(arguments, stage) / run_record.CONFIG_FILE).exists()
+    }
+    last = stages["stage2"]
+    revision = f"{arguments.size}-{last['commits'][-1]}-seed{last['seed']}-{last['steps']}"
+    training = {"stages": stages, "exported_by": current_commit()}
     export_system(system, _tokenizer_dir(arguments), arguments.output, revision, training)
 
 
@@ -148,7 +194,10 @@ def main() -> None:
     elif arguments.command == "export":
         _export(arguments)
     else:
-        _train(arguments)
+        try:
+            _train(arguments)
+        except run_record.RunError as error:
+            raise SystemExit(str(error)) from error
 
 
 if __name__ == "__main__":

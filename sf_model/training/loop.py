@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn as nn
@@ -15,6 +13,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from .ema import ParameterAverage
+from .run_record import append_log
 from .run_state import latest_state, load_average, load_optimizer, load_system, save_state
 from .sheets import save_sheet
 from .stages import Stage
@@ -118,15 +117,16 @@ class Trainer:
         return losses
 
     def _log(self, losses: dict[str, torch.Tensor], samples_per_second: float) -> None:
-        entry: dict[str, Any] = {
-            "step": self.step,
-            "learning_rate": learning_rate(self.config, self.step),
-            "samples_per_second": round(samples_per_second, 1),
-            "time": round(time.time()),
-            **{name: round(value.item(), 5) for name, value in losses.items()},
-        }
-        with (self.run_dir / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        append_log(
+            self.run_dir,
+            {
+                "step": self.step,
+                "learning_rate": learning_rate(self.config, self.step),
+                "samples_per_second": round(samples_per_second, 1),
+                "time": round(time.time()),
+                **{name: round(value.item(), 5) for name, value in losses.items()},
+            },
+        )
 
     def _save(self) -> None:
         save_state(self.run_dir, self.step, self._bare_stage.system, self.optimizer, self.names, self.average.values)
@@ -136,12 +136,4 @@ class Trainer:
         with self.average.applied(self._parameters()):
             validation = {name: value.to(self.accelerator.device) for name, value in self.validation.items()}
             metrics = save_sheet(stage, validation, self.run_dir / "sheets" / f"{self.step:07d}.png")
-        with (self.run_dir / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": self.step, "validation": metrics}) + "\n")
-
-
-def write_run_config(run_dir: Path, **configs: Any) -> None:
-    """config.json of the run: what was asked, with the dataclasses as objects."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    values = {name: asdict(value) if is_dataclass(value) else value for name, value in configs.items()}
-    (run_dir / "config.json").write_text(json.dumps(values, indent=1), encoding="utf-8")
+        append_log(self.run_dir, {"step": self.step, "validation": metrics})

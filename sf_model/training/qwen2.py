@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 
-KeysValues = list[tuple[Tensor, Tensor]]
+from ..spatial_transformer import KeysValues
 
 
 @dataclass(frozen=True)

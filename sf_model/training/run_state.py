@@ -17,12 +17,20 @@ import torch
 import torch.nn as nn
 
 STATE_PREFIX = "state-"
+PARTIAL = ".partial"
 
 
 def latest_state(run_dir: Path) -> Path | None:
     """The newest complete state of a run."""
-    states = [path for path in run_dir.glob(f"{STATE_PREFIX}*") if path.suffix != ".partial"]
-    return max(states, key=lambda path: int(path.name[len(STATE_PREFIX) :]), default=None)
+    return max(_states(run_dir), key=_step_of, default=None)
+
+
+def _states(run_dir: Path) -> list[Path]:
+    return [path for path in run_dir.glob(f"{STATE_PREFIX}*") if path.suffix != PARTIAL]
+
+
+def _step_of(state_dir: Path) -> int:
+    return int(state_dir.name[len(STATE_PREFIX) :])
 
 
 def save_state(
@@ -36,8 +44,9 @@ def save_state(
 ) -> Path:
     """Write the state after `step` optimiser steps. `names`: the optimiser's parameters in its own order."""
     final = run_dir / f"{STATE_PREFIX}{step:07d}"
-    partial = final.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = final.with_suffix(PARTIAL)
+    for unfinished in run_dir.glob(f"*{PARTIAL}"):
+        shutil.rmtree(unfinished)
     partial.mkdir(parents=True)
     # The language model's output layer is tied to its embedding: safetensors stores it once.
     safetensors.torch.save_model(system, str(partial / "system.safetensors"))
@@ -48,7 +57,7 @@ def save_state(
     (partial / "state.json").write_text(json.dumps({"step": step}), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    for old in sorted(run_dir.glob(f"{STATE_PREFIX}*"))[:-keep]:
+    for old in sorted(_states(run_dir), key=_step_of)[:-keep]:
         shutil.rmtree(old)
     return final
 
@@ -56,6 +65,11 @@ def save_state(
 def load_system(state_dir: Path, system: nn.Module) -> int:
     """Load the weights of a state, strictly; returns its step."""
     safetensors.torch.load_model(system, state_dir / "system.safetensors")
+    return saved_step(state_dir)
+
+
+def saved_step(state_dir: Path) -> int:
+    """How many optimiser steps led to a state."""
     return int(json.loads((state_dir / "state.json").read_text(encoding="utf-8"))["step"])
 
 

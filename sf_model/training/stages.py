@@ -22,6 +22,9 @@ from .world_data import Batch
 
 Losses = dict[str, torch.Tensor]
 
+# Parts for reference and source images: no batch of these trainings reaches them, so they keep their weights.
+EDITING_PARAMETERS = ("transformer.ref_image_", "transformer.image_index_embedding", "predictor.source_encoder.")
+
 
 @dataclass(frozen=True)
 class StageConfig:
@@ -44,8 +47,8 @@ class Stage(nn.Module):
         super().__init__()
         self.system, self.config = system, config
         self.register_buffer("empty_prompt_ids", empty_prompt_ids, persistent=False)
-        for part_name, part in system.named_children():
-            part.requires_grad_(part_name in self.trainable)
+        for name, value in system.named_parameters():
+            value.requires_grad_(name.split(".")[0] in self.trainable and not name.startswith(EDITING_PARAMETERS))
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.system.named_parameters() if value.requires_grad}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,10 +48,30 @@ def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int = COR
     tokenizer.train_from_iterator(corpus(seed, size), trainer)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(directory))
-    special = {"pad_token": PAD_TOKEN, "eos_token": PAD_TOKEN, "unk_token": PAD_TOKEN}
-    Qwen2Tokenizer.from_pretrained(
-        str(directory), additional_special_tokens=[START_TOKEN, END_TOKEN], **special
-    ).save_pretrained(str(directory))
+    _write_config(directory)
+
+
+def _write_config(directory: Path) -> None:
+    """By hand: what transformers 5 saves, transformers 4 cannot read; both read this, and vocab.json and merges.txt."""
+    flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
+    special = [PAD_TOKEN, START_TOKEN, END_TOKEN]
+    config = {
+        "tokenizer_class": "Qwen2Tokenizer",
+        "added_tokens_decoder": {str(index): {"content": token, **flags} for index, token in enumerate(special)},
+        "additional_special_tokens": [START_TOKEN, END_TOKEN],
+        "pad_token": PAD_TOKEN,
+        "eos_token": PAD_TOKEN,
+        "unk_token": PAD_TOKEN,
+        "bos_token": None,
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
+
+
+def same_vocabulary(first: Path, second: Path) -> bool:
+    """Whether two tokenizer directories give every text the same ids."""
+    return all((first / name).read_bytes() == (second / name).read_bytes() for name in ("vocab.json", "merges.txt"))
 
 
 def load_tokenizer(directory: Path) -> Qwen2Tokenizer:

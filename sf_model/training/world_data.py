@@ -15,12 +15,10 @@ from .tokenizer import encode_prompts, load_tokenizer
 
 Batch = dict[str, torch.Tensor]
 
-SPATIAL_KINDS = tuple(kind for kind in world.KINDS if kind not in ("plain", "free"))
-
 
 def _mixture(plain: float, free: float) -> dict[str, float]:
-    spatial = (1.0 - plain - free) / len(SPATIAL_KINDS)
-    return {"plain": plain, "free": free, **dict.fromkeys(SPATIAL_KINDS, spatial)}
+    spatial = (1.0 - plain - free) / len(world.SPATIAL_KINDS)
+    return {"plain": plain, "free": free, **dict.fromkeys(world.SPATIAL_KINDS, spatial)}
 
 
 # Web captions for the base; captions that fix the scene, and GenSpace's nine sub-domains, for the spatial stages.
@@ -31,14 +29,15 @@ LANGUAGE_MIXTURE: Mapping[str, float] = _mixture(plain=0.3, free=0.3)
 
 @dataclass(frozen=True)
 class WorldDataConfig:
-    """`mixture` weighs the caption kinds of the images; `language_batch` more captions without an image a batch.
+    """`stream` names an independent series of scenes (one a stage); `mixture` weighs the captions' kinds.
 
-    `length_buckets` consecutive batches are drawn together and sorted by the captions' lengths, so that little is
-    padded; 1 where a single batch must be a fair sample.
+    `language_batch`: more captions without an image a batch. `length_buckets` consecutive batches are drawn together
+    and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair sample.
     """
 
     image_size: int
     batch_size: int
+    stream: str
     seed: int
     split: str
     mixture: tuple[tuple[str, float], ...]
@@ -68,7 +67,7 @@ class WorldBatches(Dataset):
         """`length_buckets` batches, sorted among themselves by the captions' lengths and then shuffled."""
         config = self.config
         kinds, weights = zip(*config.mixture)
-        rng = random.Random(f"{config.split}-{config.seed}-{group}")
+        rng = random.Random(f"{config.split}-{config.stream}-{config.seed}-{group}")
         count = config.length_buckets * config.batch_size
         items = [world.sample(rng, rng.choices(kinds, weights)[0], config.split) for _ in range(count)]
         items.sort(key=lambda item: len(item.caption))

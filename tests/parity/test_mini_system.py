@@ -16,6 +16,7 @@ from sf_model.training.flow import shifted_times
 from sf_model.training.sheets import expand_prompt, sample_images
 from sf_model.training.system import SpatialFusionSystem
 from sf_model.training.tokenizer import encode_prompts, load_tokenizer
+from tests.parity.measures import relative_error
 
 PROMPT = "a red car 4.0 m away, facing left, and a blue chair on grass, at sunset"
 PACK = "spatialfusion_pack"
@@ -39,10 +40,6 @@ def nodes() -> ModuleType:
 @pytest.fixture(scope="module")
 def system() -> SpatialFusionSystem:
     return load_exported(MINI_DIR)
-
-
-def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((found - expected).norm() / expected.norm()).item()
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ from diffusers.models.transformers.transformer_lumina2 import Lumina2AttnProcess
 from torch import Tensor
 
 from sf_model.training.omnigen2 import OmniGen2Config, OmniGen2Transformer
+from tests.parity.measures import relative_error
 
 TOLERANCE = 1e-5
 
@@ -78,11 +79,6 @@ def run_host(
     """The host's output in the twin's convention."""
     with torch.no_grad():
         return -host(latent, 1 - timestep, text, text.shape[1], ref_latents=references)
-
-
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    assert actual.shape == expected.shape
-    return ((actual - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("with_gradient", [False, True], ids=["inference", "training"])

@@ -6,10 +6,10 @@ import comfy.ops
 import pytest
 import torch
 from comfy.text_encoders.llama import Llama2_, Qwen25_3BConfig
-from torch import Tensor
 from transformers import Qwen2ForCausalLM
 
 from sf_model.training.qwen2 import DecoderConfig, build_decoder, prompt_keys_values
+from tests.parity.measures import relative_error
 
 TOLERANCE = 1e-5
 
@@ -57,11 +57,6 @@ def make_host(config: DecoderConfig, decoder: Qwen2ForCausalLM) -> Llama2_:
     )
     host.load_state_dict(decoder.model.state_dict(), strict=True)
     return host.eval()
-
-
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    assert actual.shape == expected.shape
-    return ((actual - expected).norm() / expected.norm()).item()
 
 
 @pytest.mark.parametrize("config", [GQA, WIDE_HEADS], ids=["gqa", "wide_heads"])

@@ -13,11 +13,13 @@ from sf_model.checkpoint import load_checkpoint
 from sf_model.depth_predictor import DepthPrediction
 from sf_model.metric_depth import LOG_DEPTH_STD
 from sf_model.training import __main__ as command_line
+from sf_model.training import run_record
 from sf_model.training.ema import ParameterAverage
 from sf_model.training.flow import euler_sample, interpolate, shifted_times
 from sf_model.training.loop import LoopConfig, Trainer
 from sf_model.training.losses import CONFIDENCE_WEIGHT, FOV_WEIGHT, VALIDITY_WEIGHT, depth_losses, language_loss
 from sf_model.training.mini_sizes import SIZES
+from sf_model.training.run_state import latest_state, save_state
 from sf_model.training.stages import STAGES, Stage, StageConfig
 from sf_model.training.system import EncodedPrompt, SpatialFusionSystem, drop_prompts
 from sf_model.training.tokenizer import encode_prompts, load_tokenizer, train_tokenizer
@@ -37,6 +39,7 @@ def data_config(mixture: dict[str, float], language_batch: int = 0) -> WorldData
     return WorldDataConfig(
         image_size=DUMMY.image_size,
         batch_size=4,
+        stream="test",
         seed=0,
         split="train",
         mixture=tuple(mixture.items()),
@@ -134,10 +137,10 @@ def test_freeze_sets(name: str, parts: set[str], tokenizer_dir: Path) -> None:
     stage(batch, torch.Generator().manual_seed(0))["loss"].backward()
     with_gradient = {key for key, value in stage.system.named_parameters() if value.grad is not None}
     assert {key.split(".")[0] for key in with_gradient} == parts
-    # References and source images are not part of these trainings yet; everything else must be reached.
-    unused = {"ref_image", "source_encoder", "image_index_embedding"}
-    expected = {key for key in stage.trainable_parameters() if not any(word in key for word in unused)}
-    assert expected <= with_gradient
+    assert with_gradient == set(stage.trainable_parameters())
+    for key, _ in stage.system.named_parameters():
+        editing = any(word in key for word in ("ref_image", "source_encoder", "image_index_embedding"))
+        assert (key in with_gradient) == (key.split(".")[0] in parts and not editing), key
 
 
 def test_dropped_captions_keep_their_depth(tokenizer_dir: Path) -> None:
@@ -250,7 +253,7 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
         run("tokenizer")
         run("stage1", *short)
     for stage in ("base", "stage1", "stage2"):
-        run(stage, *short)
+        run(stage, *short, *(["--gradient-checkpointing"] if stage == "stage2" else []))
         log = [json.loads(line) for line in (tmp_path / f"runs/dummy/{stage}/log.jsonl").read_text().splitlines()]
         assert [entry["step"] for entry in log] == [1, 2, 2]
         assert math.isfinite(log[1]["loss"])
@@ -259,7 +262,10 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
 
     checkpoint = load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE)
     assert checkpoint.config == DUMMY.spatialfusion
-    assert checkpoint.training["stage2_steps"] == 2
+    assert list(checkpoint.training["stages"]) == ["base", "stage1", "stage2"]
+    stage2 = checkpoint.training["stages"]["stage2"]
+    assert (stage2["steps"], stage2["batch_size"], stage2["seed"]) == (2, 4, 0)
+    assert stage2["commits"] and stage2["commits"][0] in checkpoint.base_revision
     averages = safetensors.torch.load_file(tmp_path / "runs/dummy/stage2/state-0000002/average.safetensors")
     name = "depth_head.fov.weight"
     assert torch.equal(checkpoint.state_dict[name], averages[f"predictor.{name}"].bfloat16())
@@ -269,12 +275,56 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
     assert "lm_head.weight" not in load_base_weights(tmp_path / "out" / MLLM_FILE).state_dict
     assert load_tokenizer(tmp_path / "out" / TOKENIZER_DIR)("a car")["input_ids"]
 
+    # The same command again has nothing left to do; another one is refused, and nothing is lost.
+    run("stage2", *short)
+    with pytest.raises(SystemExit, match=r"begun with other settings \(loop.learning_rate: 0.0006 before, 1.0 now\)"):
+        run("stage2", *short, "--learning-rate", "1")
+
     # A run can start from what was exported: with no rate of learning it stays there.
     common[-1] = str(tmp_path / "again")
     run("tokenizer")
     run("stage1", *short, "--init", str(tmp_path / "out"), "--learning-rate", "0")
     system = safetensors.torch.load_file(tmp_path / "again/dummy/stage1/state-0000002/system.safetensors")
     assert torch.equal(system[f"predictor.{name}"].bfloat16(), checkpoint.state_dict[name])
+
+
+def test_only_complete_states_count_and_unfinished_ones_go(tokenizer_dir: Path, tmp_path: Path) -> None:
+    system = SpatialFusionSystem(DUMMY, 0)
+    optimizer = torch.optim.AdamW(system.predictor.parameters())
+    (tmp_path / "state-0000400.partial").mkdir()
+    for step in (200, 300):
+        save_state(tmp_path, step, system, optimizer, [], {"w": torch.ones(1)})
+    assert [path.name for path in tmp_path.iterdir()] == ["state-0000300"]
+    assert latest_state(tmp_path) == tmp_path / "state-0000300"
+
+
+def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path) -> None:
+    run_record.begin_session(tmp_path, 0, loop=loop_config(4))
+    for step in (1, 2, 3):
+        run_record.append_log(tmp_path, {"step": step, "loss": 1.0})
+    run_record.begin_session(tmp_path, 2, loop=loop_config(4))
+    run_record.append_log(tmp_path, {"step": 3, "loss": 2.0})
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(entry["step"], entry["loss"]) for entry in log] == [(1, 1.0), (2, 1.0), (3, 2.0)]
+    sessions = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["sessions"]
+    assert [session["from_step"] for session in sessions] == [0, 2]
+
+
+def test_the_expert_can_start_from_the_mllm() -> None:
+    system = SpatialFusionSystem(SIZES["mini"], 0)
+    expert = system.predictor.spatial_transformer
+    expert.initialize_from_mllm(system.decoder.model.state_dict())
+    read = system.decoder.model.layers[expert.layer_map[2]].mlp.up_proj.weight
+    assert torch.equal(expert.layers[2].mlp.up_proj.weight, read)
+
+
+def test_tokenizer_directory_has_nothing_that_transformers_4_refuses(tokenizer_dir: Path) -> None:
+    config = json.loads((tokenizer_dir / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert not isinstance(config.get("extra_special_tokens"), list)
+    assert {name for name in ("vocab.json", "merges.txt") if (tokenizer_dir / name).exists()} == {
+        "vocab.json",
+        "merges.txt",
+    }
 
 
 def test_tokenizer_keeps_every_text(tokenizer_dir: Path) -> None:

@@ -8,10 +8,8 @@ import cmath
 import math
 import random
 import re
-from collections.abc import Iterator
 
 import pytest
-import torch
 
 from sf_model.world import (
     CATEGORY_NAMES,
@@ -28,15 +26,6 @@ from sf_model.world import (
 SEEDS = 60
 _COLOR, _CATEGORY = "|".join(COLORS), "|".join(CATEGORY_NAMES)
 NAME = rf"((?:{_COLOR}) (?:{_CATEGORY})|person in (?:{_COLOR}))"
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small renders are fastest on one thread, above all where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def centre(obj: SceneObject) -> complex:

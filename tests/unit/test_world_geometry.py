@@ -1,7 +1,6 @@
 """Rendered depths, sizes and shadows against values computed by hand."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -11,15 +10,6 @@ from sf_model.world.categories import Part
 from sf_model.world.packing import CATEGORY_TABLES, category_table
 
 FULL = ((-0.5, 0.5), (0.0, 1.0), (-0.5, 0.5))
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small renders are fastest on one thread, above all where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -23,15 +23,6 @@ CONVEX: dict[str, Callable[[Array, Array, Array], Array]] = {
     "cone": lambda x, y, z: np.maximum(np.hypot(x, z) - 0.5 * (0.5 - y), -y - 0.5),
     "prism": lambda x, y, z: np.maximum(np.maximum(abs(x) - 0.5, -y - 0.5), abs(z) + 0.5 * y - 0.25),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Small renders are fastest on one thread, above all where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def canonical(obj: SceneObject, part: Part, points: Array) -> tuple[Array, Array, Array]:

@@ -1,0 +1,87 @@
+"""What a run was asked to do, by which versions of the code, and what it logged: <run>/config.json and log.jsonl."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from .revision import current_commit
+
+CONFIG_FILE = "config.json"
+LOG_FILE = "log.jsonl"
+# May change from one session of a run to the next: they leave its result as it is.
+FREE_SETTINGS = {"loop": {"log_every", "save_every", "sheet_every", "workers"}}
+
+
+class RunError(ValueError):
+    """A run that cannot go on as asked; the message says why and what to do."""
+
+
+def begin_session(run_dir: Path, from_step: int, **settings: Any) -> None:
+    """Note a new session of a run. RunError if `settings` (dataclasses by name) differ from those it began with."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    path = run_dir / CONFIG_FILE
+    asked = json.loads(json.dumps({name: _plain(value) for name, value in settings.items()}))
+    record = {"settings": asked, "sessions": []}
+    if from_step > 0:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        _check_same(run_dir, record["settings"], asked)
+        _drop_log_after(run_dir, from_step)
+    record["sessions"].append({"commit": current_commit(), "from_step": from_step, "started": round(time.time())})
+    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def summary(run_dir: Path) -> dict[str, Any]:
+    """Settings, commits and length of a run, for the metadata of what is exported from it."""
+    record = json.loads((run_dir / CONFIG_FILE).read_text(encoding="utf-8"))
+    settings = record["settings"]
+    steps = [entry for entry in _log(run_dir) if "loss" in entry]
+    return {
+        "commits": [session["commit"] for session in record["sessions"]],
+        "seed": settings["loop"]["seed"],
+        "steps": steps[-1]["step"] if steps else 0,
+        "batch_size": settings["data"]["batch_size"],
+        "learning_rate": settings["loop"]["learning_rate"],
+        "ema_decay": settings["loop"]["ema_decay"],
+        "time_mean": settings["stage"]["time_mean"],
+    }
+
+
+def append_log(run_dir: Path, entry: Mapping[str, Any]) -> None:
+    with (run_dir / LOG_FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(dict(entry)) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any]) -> None:
+    differing = [
+        f"{group}.{name}: {before.get(group, {}).get(name)!r} before, {value!r} now"
+        for group, values in asked.items()
+        for name, value in values.items()
+        if name not in FREE_SETTINGS.get(group, ()) and before.get(group, {}).get(name) != value
+    ]
+    if differing:
+        raise RunError(
+            f"{run_dir} was begun with other settings ({'; '.join(differing)}): give the same again, or another --runs "
+            "with --init"
+        )
+
+
+def _log(run_dir: Path) -> list[dict[str, Any]]:
+    path = run_dir / LOG_FILE
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _drop_log_after(run_dir: Path, step: int) -> None:
+    """What a killed session did after its last saved state is done again, and logged again."""
+    kept = [json.dumps(entry) + "\n" for entry in _log(run_dir) if entry["step"] <= step]
+    (run_dir / LOG_FILE).write_text("".join(kept), encoding="utf-8")
