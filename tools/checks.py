@@ -10,14 +10,17 @@ from pathlib import Path
 from . import hosts
 from .chromium import ensure_chromium
 from .environment import Environment, say
+from .errors import DevError
 from .host_process import OFFLINE
 
 
 def check(root: Path, pytest_arguments: list[str]) -> int:
-    """Run every check, pytest last so that its summary ends the output. 0 only if all of them passed."""
+    """Run every check, pytest last so that its summary ends the output. 0 only if all of them passed.
+
+    Without a browser the tests that need one fail, each with what is missing, and the others still run.
+    """
     environment = Environment(root)
     hosts.prepare(environment, "test", [hosts.NEWEST, hosts.OLDEST])
-    ensure_chromium()
     python = str(environment.python)
     env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in host_process.py
@@ -27,6 +30,11 @@ def check(root: Path, pytest_arguments: list[str]) -> int:
         say(f"== {name}")
         if subprocess.run([python, "-m", "ruff", *arguments], cwd=root, env=env).returncode:
             failed.append(name)
+    try:
+        ensure_chromium(environment.python)
+    except DevError as error:
+        failed.append("finding a browser")
+        print(f"dev.py: {error}", file=sys.stderr, flush=True)
     if failed:
         print(f"dev.py: {' and '.join(failed)} failed (see above), so this run will fail", file=sys.stderr, flush=True)
     say("== pytest")

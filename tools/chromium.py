@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -20,33 +21,71 @@ _PLACES = (
     r"C:\Program Files (x86)\Google\Chrome\Application\chrome.exe",
     r"C:\Program Files (x86)\Microsoft\Edge\Application\msedge.exe",
 )
+ASK_PLAYWRIGHT = """
+from playwright.sync_api import sync_playwright
+with sync_playwright() as playwright:
+    print(playwright.chromium.executable_path)
+"""
 
 
-def find_chromium() -> Path | None:
-    """The path of an installed Chromium, Chrome or Edge."""
-    for name in _NAMES:
-        found = shutil.which(name)
-        if found:
-            return Path(found)
-    return next((Path(place) for place in _PLACES if Path(place).exists()), None)
+def find_chromium(python: Path) -> Path | None:
+    """The path of a Chromium, Chrome or Edge that runs: an installed one, else the one of `python`'s playwright."""
+    installed = [Path(found) for name in _NAMES if (found := shutil.which(name))]
+    installed += [Path(place) for place in _PLACES if Path(place).exists()]
+    return next((path for path in installed if _runs(path)), None) or _playwrights_own(python)
 
 
-def ensure_chromium() -> Path:
-    """Find a browser; on Debian and Ubuntu as root, install one. DevError that says how, otherwise."""
-    found = find_chromium()
-    if found is None and _may_use_apt():
-        say("Installing Chromium")
-        subprocess.run(["apt-get", "update", "-q"], check=False)
-        subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"], check=False)
-        found = find_chromium()
+def require_chromium(python: Path) -> Path:
+    """As find_chromium. DevError that says how to get a browser, where there is none."""
+    found = find_chromium(python)
     if found is None:
         raise DevError(
-            "The tests drive the real front end in a browser, and no Chromium, Chrome or Edge was found. Install one "
-            "of them (Debian: 'sudo apt install chromium'; macOS: 'brew install --cask chromium'; on Windows Edge is "
-            "enough) and run the same command again."
+            "The tests drive the real front end in a browser, and no Chromium, Chrome or Edge that runs was found. "
+            "Install one of them (Debian: 'sudo apt install chromium'; Ubuntu: 'sudo .venv/bin/python -m playwright "
+            "install-deps chromium'; macOS: 'brew install --cask chromium'; on Windows Edge is enough) and run "
+            "'dev.py test' again."
         )
     return found
 
 
-def _may_use_apt() -> bool:
-    return sys.platform == "linux" and os.geteuid() == 0 and shutil.which("apt-get") is not None
+def ensure_chromium(python: Path) -> Path:
+    """Find a browser, else install one: Debian's package, if this is root, or playwright's own build. DevError."""
+    if find_chromium(python) is None:
+        if _is_root_of("debian"):
+            say("Installing Chromium")
+            subprocess.run(["apt-get", "update", "-q"], check=False)
+            subprocess.run(["apt-get", "install", "-y", "-q", "--no-install-recommends", "chromium"], check=False)
+        if find_chromium(python) is None:
+            say("Installing playwright's Chromium")
+            # Ubuntu's own package needs snap; the libraries that a Chromium needs are packages there.
+            libraries = ["--with-deps"] if _is_root_of("ubuntu") else []
+            subprocess.run([str(python), "-m", "playwright", "install", *libraries, "chromium"], check=False)
+    return require_chromium(python)
+
+
+def _runs(browser: Path) -> bool:
+    """Whether it starts. Ubuntu's `chromium` is a stub without snap; and libraries may be missing."""
+    if os.name == "nt":  # there --version opens a window
+        return True
+    try:
+        result = subprocess.run([str(browser), "--version"], capture_output=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return result.returncode == 0
+
+
+def _playwrights_own(python: Path) -> Path | None:
+    """The Chromium that playwright fetched for itself, if it runs."""
+    # In a process of its own: playwright may be at work in this one already, or this Python may lack it.
+    result = subprocess.run([str(python), "-c", ASK_PLAYWRIGHT], capture_output=True, text=True)
+    path = Path(result.stdout.strip())
+    return path if result.returncode == 0 and path.is_file() and _runs(path) else None
+
+
+def _is_root_of(distribution: str) -> bool:
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return False
+    try:
+        return platform.freedesktop_os_release()["ID"] == distribution
+    except OSError:
+        return False

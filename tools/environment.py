@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -23,11 +24,25 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-class Environment:
-    """The virtual environment of one checkout and the installers that fill it."""
+def require_supported_platform(system: str = sys.platform, machine: str = "") -> None:
+    """Raise DevError where TORCH has no build for this operating system and processor; both as Python names them."""
+    if system == "darwin" and (machine or platform.machine()) == "x86_64":
+        raise DevError(
+            f"There is no {TORCH[0]} for Macs with an Intel processor, so nothing was installed. On a Mac with an "
+            "Apple processor, use a Python built for it (arm64). On an Intel Mac, 'demo' runs in a ComfyUI that you "
+            "already have: set COMFYUI_PATH to its folder."
+        )
 
-    def __init__(self, root: Path) -> None:
+
+class Environment:
+    """The virtual environment of one checkout and the installers that fill it.
+
+    needed_gib: the free disk space without which nothing is begun.
+    """
+
+    def __init__(self, root: Path, needed_gib: float = NEEDED_GIB) -> None:
         self.root = root
+        self.needed_gib = needed_gib
         self.folder = root / ".venv"
         self.python = self.folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.log = root / ".host" / "logs" / "install.log"
@@ -38,7 +53,7 @@ class Environment:
         """Make an empty environment, unless a working one is there. Idempotent."""
         if self._works() and not self._unfinished.exists():
             return
-        require_free_space(self.root, NEEDED_GIB)
+        require_free_space(self.root, self.needed_gib)
         say(f"Making a Python environment in {self.folder}")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.log.unlink(missing_ok=True)
@@ -68,7 +83,7 @@ class Environment:
         """
         if self.is_current(purpose, requirements):
             return
-        require_free_space(self.root, 1.0 if self._stamp.exists() else NEEDED_GIB)
+        require_free_space(self.root, min(self.needed_gib, 1.0) if self._stamp.exists() else self.needed_gib)
         say(f"Installing the packages for '{purpose}' (a first run downloads about 3 GB)")
         self._unfinished.touch()
         extras = [argument for extra in EXTRAS[purpose] for argument in ("--extra", extra)]

@@ -9,12 +9,15 @@ from pathlib import Path
 
 GIB = 1024**3
 
-_DISK_FULL = re.compile(r"no space left on device|not enough space|os error 28\b|errno 28\b|os error 112\b", re.I)
+_DISK_FULL = re.compile(
+    r"no space left on device|not enough space|os error 28\b|errno 28\b|os error 112\b|quota exceeded", re.I
+)
 _CHANGED = re.compile(r"do not match the hashes", re.I)
+# Not pip's "no matching distribution found": it also says so where an index has nothing for this platform.
 _NO_NETWORK = re.compile(
-    r"failed to fetch|error sending request|connection (refused|reset|timed out)|dns error|name resolution|"
-    r"network is unreachable|network was disabled|newconnectionerror|max retries exceeded|"
-    r"no matching distribution found .*|from versions: none|could not resolve|temporary failure",
+    r"failed to fetch|error sending request|connection (refused|reset|timed out|broken by)|dns error|name resolution|"
+    r"network is unreachable|network was disabled|newconnectionerror|max retries exceeded|could not resolve|"
+    r"temporary failure",
     re.I,
 )
 
@@ -26,8 +29,8 @@ class DevError(Exception):
 def disk_full_message(root: Path) -> str:
     free_gib = shutil.disk_usage(root).free / GIB
     return (
-        f"The disk is full: {free_gib:.1f} GiB are free for {root} and its caches. Free at least 8 GiB and run the "
-        "same command again; it starts over where it was interrupted."
+        f"The disk is full: {free_gib:.1f} GiB are free for {root} and its caches, unless a quota allows you less. "
+        "Free at least 8 GiB and run the same command again; it starts over where it was interrupted."
     )
 
 
@@ -42,7 +45,8 @@ def require_free_space(root: Path, needed_gib: float) -> None:
 
 
 def is_disk_full(error: OSError) -> bool:
-    return error.errno == errno.ENOSPC
+    """Whether the disk, or this user's quota on it, is used up."""
+    return error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no EDQUOT
 
 
 def is_no_network(output: str) -> bool:

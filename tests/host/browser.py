@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 from tests.host.server import ComfyServer, Graph
-from tools.chromium import ensure_chromium
+from tools.chromium import require_chromium
 
 _ARGUMENTS = [
     "--no-sandbox",
@@ -37,7 +39,7 @@ class Browser:
     def __enter__(self) -> Browser:
         self._playwright = sync_playwright().start()
         try:
-            path = str(ensure_chromium())
+            path = str(require_chromium(Path(sys.executable)))
             self._chromium = self._playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
         except BaseException:
             self._playwright.stop()

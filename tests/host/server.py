@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from tools import hosts
-from tools.host_process import HostProcess, make_base_folder
+from tools.host_process import DIRECT, HostProcess, make_base_folder
 
 Graph = dict[str, dict[str, Any]]
 
@@ -126,7 +126,7 @@ class ComfyServer:
     def view(self, file: dict[str, str]) -> bytes:
         """The contents of a file that an output names: {"filename", "subfolder", "type"}."""
         query = urllib.parse.urlencode({key: file.get(key, "") for key in ("filename", "subfolder", "type")})
-        with urllib.request.urlopen(f"{self.url}/view?{query}", timeout=60) as response:
+        with DIRECT.open(f"{self.url}/view?{query}", timeout=60) as response:
             return response.read()
 
     def _json(self, path: str, body: dict[str, Any] | None = None) -> Any:
@@ -140,7 +140,7 @@ class ComfyServer:
     def _open(self, path: str, body: dict[str, Any] | None) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
-        return urllib.request.urlopen(request, timeout=60)
+        return DIRECT.open(request, timeout=60)
 
 
 def _validation_error(answer: dict[str, Any]) -> PromptError:

@@ -1,9 +1,9 @@
-"""dev.py's messages, each provoked by the real thing: a closed port, a full device, an old Python, a dying host."""
+"""dev.py's messages and what it runs, by the real thing: an old Python, a taken port, a dying host, a stub browser."""
 
 from __future__ import annotations
 
+import errno
 import importlib.util
-import io
 import json
 import os
 import shutil
@@ -11,18 +11,17 @@ import signal
 import socket
 import subprocess
 import sys
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tools import errors, hosts, run_graph
+from tools import chromium, run_graph
 from tools.demo import external_python, load_graph
-from tools.environment import Environment
 from tools.errors import DevError
-from tools.host_process import PACK_FOLDER, HostProcess, free_port, make_base_folder
+from tools.host_process import PACK_FOLDER, HostProcess, free_port, make_base_folder, make_junction, port_refusal
 
 GRAPH = {
     "1": {"class_type": "SpatialFusionPredictDepth", "inputs": {"prompt": "a red car"}},
@@ -42,14 +41,6 @@ def clone(repository: Path, tmp_path: Path) -> Path:
     template.parent.mkdir(parents=True)
     template.write_text(json.dumps(GRAPH), encoding="utf-8")
     return root
-
-
-@pytest.fixture
-def installer(tmp_path: Path) -> Environment:
-    """An environment whose Python is the one that runs the tests."""
-    environment = Environment(tmp_path)
-    environment.python = Path(sys.executable)
-    return environment
 
 
 @pytest.fixture
@@ -84,13 +75,6 @@ def assert_one_message(result: subprocess.CompletedProcess[str], *parts: str) ->
         assert part in result.stderr
 
 
-def test_no_network(clone: Path) -> None:
-    closed = f"http://127.0.0.1:{free_port()}/simple"
-    result = run_dev(clone, "demo", PIP_INDEX_URL=closed, PIP_RETRIES="0", PIP_NO_INDEX="0", COMFYUI_PATH="")
-    assert_one_message(result, "the package index cannot be reached", "needs the network", "PIP_INDEX_URL")
-    assert not Environment(clone).is_current("demo", [])
-
-
 @pytest.mark.parametrize("version", [(2, 7), (3, 9), (3, 14)])
 def test_unsupported_python(repository: Path, version: tuple[int, int]) -> None:
     spec = importlib.util.spec_from_file_location("dev", repository / "dev.py")
@@ -114,26 +98,20 @@ def test_wanted_port_is_taken(clone: Path, taken_port: int) -> None:
     assert not (clone / ".venv").exists()
 
 
+@pytest.mark.parametrize("port", ["70000", "0", "-1"])
+def test_port_out_of_range(clone: Path, port: str) -> None:
+    assert_one_message(run_dev(clone, "demo", f"--port={port}"), f"{port} is no port: ports are 1 to 65535")
+
+
+def test_port_that_is_not_given_says_why() -> None:
+    assert "Port 80 is taken" in port_refusal(80, OSError(errno.EADDRINUSE, "Address already in use"))
+    denied = port_refusal(80, PermissionError(errno.EACCES, "Permission denied"))
+    assert "may not use port 80" in denied and "administrators" in denied and "taken" not in denied
+    assert "Cannot assign" in port_refusal(80, OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address"))
+
+
 def test_a_free_port_is_chosen(taken_port: int) -> None:
     assert free_port() != taken_port
-
-
-def test_not_enough_space(tmp_path: Path) -> None:
-    with pytest.raises(DevError, match=r"needs about 1000000 GiB, and .* GiB free"):
-        errors.require_free_space(tmp_path, 1e6)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_disk_full_while_installing(installer: Environment) -> None:
-    write_to_full_disk = "open('/dev/full', 'w', buffering=1).write('x' * 100000)"
-    with pytest.raises(DevError, match="The disk is full: .* Free at least 8 GiB"):
-        installer.run_installer("Copying", ["timeit", "-n", "1", "-r", "1", write_to_full_disk])
-
-
-def test_other_failures_show_the_last_lines_and_the_log(installer: Environment) -> None:
-    with pytest.raises(DevError, match=r"Compiling failed: .*No module named no_such_installer.*install\.log"):
-        installer.run_installer("Compiling", ["no_such_installer"])
-    assert "No module named" in installer.log.read_text(encoding="utf-8")
 
 
 def test_host_that_dies_at_start(clone: Path, tmp_path: Path) -> None:
@@ -153,21 +131,58 @@ def test_host_that_hangs_at_start(tmp_path: Path) -> None:
     assert not process.alive
 
 
+def test_host_behind_a_proxy_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """http_proxy is for the web: a server on this machine is asked directly."""
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "www" / "system_stats").mkdir(parents=True)
+    main = "import sys\nfrom http.server import SimpleHTTPRequestHandler as H, ThreadingHTTPServer as S\n"
+    main += "S(('127.0.0.1', int(sys.argv[2])), lambda *a: H(*a, directory='../www')).serve_forever()\n"
+    host = fake_host(tmp_path / "host", main)
+    with HostProcess(Path(sys.executable), host, tmp_path / "base", tmp_path / "server.log") as process:
+        process.wait_ready(timeout_s=30.0)
+
+
+def wait_for_pid(file: Path) -> int:
+    deadline = time.monotonic() + 60
+    while not (file.exists() and file.read_text(encoding="utf-8")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return int(file.read_text(encoding="utf-8"))
+
+
+def pid_writing_host(folder: Path, pid_file: Path) -> Path:
+    main = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
+    return fake_host(folder, main)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not end a process with its parent")
+def test_host_dies_with_a_killed_parent(clone: Path, tmp_path: Path) -> None:
+    host = pid_writing_host(tmp_path / "host", tmp_path / "pid")
+    command = [sys.executable, str(clone / "dev.py"), "demo"]
+    with subprocess.Popen(command, env={**os.environ, "COMFYUI_PATH": str(host)}) as demo:
+        server = psutil.Process(wait_for_pid(tmp_path / "pid"))
+        assert server.status() != psutil.STATUS_ZOMBIE
+        demo.kill()
+    # Dead, though perhaps not yet buried: that is for the process that inherits it.
+    deadline = time.monotonic() + 10
+    while server.is_running() and server.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, "the server outlives dev.py"
+        time.sleep(0.05)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to send")
 def test_cancelled_demo_stops_the_host(clone: Path, tmp_path: Path) -> None:
-    pid_file = tmp_path / "pid"
-    main = f"import os, time\nopen({str(pid_file)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)\n"
-    host = fake_host(tmp_path / "host", main)
+    host = pid_writing_host(tmp_path / "host", tmp_path / "pid")
     command = [sys.executable, str(clone / "dev.py"), "demo"]
     with subprocess.Popen(command, env={**os.environ, "COMFYUI_PATH": str(host)}, stderr=subprocess.PIPE) as demo:
-        deadline = time.monotonic() + 60
-        while not (pid_file.exists() and pid_file.read_text(encoding="utf-8")) and time.monotonic() < deadline:
-            time.sleep(0.1)
+        pid = wait_for_pid(tmp_path / "pid")
         demo.send_signal(signal.SIGTERM)
         assert b"dev.py: cancelled" in demo.communicate(timeout=20)[1]
     assert demo.returncode == 130
     with pytest.raises(ProcessLookupError):
-        os.kill(int(pid_file.read_text(encoding="utf-8")), 0)
+        os.kill(pid, 0)
 
 
 def test_comfyui_path_that_is_no_comfyui(clone: Path, tmp_path: Path) -> None:
@@ -195,84 +210,6 @@ def test_prompt_goes_into_the_graph(clone: Path) -> None:
         load_graph(template, None)
 
 
-def write_archive(path: Path, names: list[str]) -> Path:
-    with tarfile.open(path, "w:gz") as tar:
-        for name in names:
-            member = tarfile.TarInfo(name)
-            member.size = 3
-            tar.addfile(member, io.BytesIO(b"abc"))
-        link = tarfile.TarInfo("pkg-1/vendor/ComfyUI/link")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    return path
-
-
-def test_unpacks_the_host_alone(tmp_path: Path) -> None:
-    names = ["pkg-1/setup.py", "pkg-1/vendor/ComfyUI/main.py", "pkg-1/vendor/ComfyUI/comfy/ops.py"]
-    target = tmp_path / "ComfyUI"
-    hosts.unpack_host(write_archive(tmp_path / "host.tar.gz", names), target)
-    found = {str(path.relative_to(target).as_posix()) for path in target.rglob("*") if not path.is_dir()}
-    assert found == {"main.py", "comfy/ops.py"}
-
-
-@pytest.mark.parametrize("name", ["../../../escaped", "a/../../b", "C:escaped"])
-def test_unsafe_archive_leaves_nothing(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "inner" / "more"
-    folder.mkdir(parents=True)
-    archive = write_archive(tmp_path / "host.tar.gz", ["pkg-1/vendor/ComfyUI/main.py", f"pkg-1/vendor/ComfyUI/{name}"])
-    with pytest.raises(DevError, match="unsafe path"):
-        hosts.unpack_host(archive, folder / "ComfyUI")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [archive]
-    assert list(folder.iterdir()) == []
-
-
-def test_interrupted_install_starts_over(tmp_path: Path) -> None:
-    (tmp_path / "pyproject.toml").write_text('[project.optional-dependencies]\ntest = ["pytest"]\n', encoding="utf-8")
-    environment = Environment(tmp_path)
-    environment.create()
-    leftover = environment.folder / "half-written"
-    leftover.touch()
-    environment.create()
-    assert leftover.exists(), "a working environment is kept"
-    (environment.folder / ".dev-unfinished").touch()
-    environment.create()
-    assert not leftover.exists()
-    assert not environment.is_current("demo", [])
-
-
-def test_stamp_follows_the_requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pyproject = tmp_path / "pyproject.toml"
-    pyproject.write_text('[project.optional-dependencies]\ntest = ["pytest"]\n[tool.x]\na = 1\n', encoding="utf-8")
-    environment = Environment(tmp_path)
-    environment.create()
-    installed: list[list[str]] = []
-    monkeypatch.setattr(environment, "uv_install", lambda what, arguments: installed.append(arguments))
-    for _ in range(2):
-        environment.install("test", ["einops"])
-        environment.install("demo", ["einops"])
-    assert len(installed) == 1, "'test' holds all that 'demo' needs, and nothing is installed twice"
-    assert "einops" in installed[0] and "torch==2.11.0" in installed[0]
-    pyproject.write_text(pyproject.read_text(encoding="utf-8").replace("a = 1", "a = 2"), encoding="utf-8")
-    assert environment.is_current("test", ["einops"])
-    pyproject.write_text(pyproject.read_text(encoding="utf-8").replace("pytest", "ruff"), encoding="utf-8")
-    assert not environment.is_current("test", ["einops"])
-    assert environment.is_current("demo", ["einops"])
-    assert not environment.is_current("demo", ["einops>=1"])
-
-
-def test_two_hosts_share_one_environment(tmp_path: Path) -> None:
-    for version, text in {
-        "0.30.0": "comfyui-frontend-package==2\ncomfyui-workflow-templates==1\ntorch\nnumpy>=1 # why\n\n#note\n",
-        "0.18.2": "comfyui-frontend-package==1\ncomfyui_embedded_docs==1\ntorch\nglfw\n",
-    }.items():
-        folder = hosts.host_folder(tmp_path, version)
-        folder.mkdir(parents=True)
-        (folder / "requirements.txt").write_text(text, encoding="utf-8")
-    assert hosts.shared_requirements(tmp_path) == ["torch", "numpy>=1"]
-    assert hosts.own_requirements(tmp_path, "0.30.0") == ["comfyui-frontend-package==2"]
-    assert hosts.own_requirements(tmp_path, "0.18.2") == ["comfyui-frontend-package==1", "glfw"]
-
-
 def test_base_folder_links_the_pack(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     for pack in (first, second):
@@ -281,6 +218,38 @@ def test_base_folder_links_the_pack(tmp_path: Path) -> None:
     for pack in (first, first, second):  # a moved clone is linked anew
         make_base_folder(tmp_path / "base", pack)
         assert (tmp_path / "base" / "custom_nodes" / PACK_FOLDER).resolve() == pack.resolve()
+
+
+def test_folder_that_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = tmp_path / "cmd"  # elsewhere than on Windows, whose own comes first
+    command.write_text("#!/bin/sh\necho 'Local volumes are required' >&2\nexit 1\n", encoding="utf-8")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    with pytest.raises(DevError, match=r"could not be made to lead to .*: \w+ .*NTFS"):
+        make_junction(tmp_path / "missing" / "link", tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="on Windows a browser is not started to see whether it runs")
+def test_browsers_that_do_not_run_are_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def put(path: Path, exit_status: int) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\nexit {exit_status}\n", encoding="utf-8")
+        path.chmod(0o755)
+        return path
+
+    python = Path(sys.executable)
+    monkeypatch.setattr(chromium, "_PLACES", ())
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setenv("PLAYWRIGHT_BROWSERS_PATH", str(tmp_path / "browsers"))
+    put(tmp_path / "bin" / "chromium-browser", 10)  # Ubuntu's stub
+    with pytest.raises(DevError, match="no Chromium, Chrome or Edge that runs was found"):
+        chromium.require_chromium(python)
+    asked = subprocess.run([sys.executable, "-c", chromium.ASK_PLAYWRIGHT], capture_output=True, text=True, check=True)
+    fetched = put(Path(asked.stdout.strip()), 0)
+    assert fetched.is_relative_to(tmp_path)
+    assert chromium.require_chromium(python) == fetched
+    installed = put(tmp_path / "bin" / "google-chrome", 0)
+    assert chromium.require_chromium(python) == installed
 
 
 def test_outputs_are_named_by_what_they_are(tmp_path: Path) -> None:
