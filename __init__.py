@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .nodes import SpatialFusionExtension
 
+# Served by ComfyUI under /extensions/<name of the pack's folder>; docs/<node id>/<language>.md are the nodes' help.
+WEB_DIRECTORY = "./web"
+
 
 async def comfy_entrypoint() -> SpatialFusionExtension:
     from .nodes import SpatialFusionExtension

@@ -12,7 +12,7 @@ from comfy_api.v0_0_2 import io
 from ..sf_model.config import DepthAdapterConfig
 from .geometry import to_metric_depth
 from .injection import DepthControl, inject, patch_embedder_name
-from .sockets import CATEGORY, SpatialFusion, geometry_input
+from .sockets import CATEGORY, GEOMETRY_LIMITS, SpatialFusion, geometry_input
 from .spatialfusion_model import SpatialFusionModel
 
 
@@ -36,8 +36,8 @@ class SpatialFusionApplyDepth(io.ComfyNode):
                 SpatialFusion.Input("spatialfusion", tooltip="From Load SpatialFusion MLLM+MoT."),
                 geometry_input(
                     "geometry",
-                    "From Predict Metric Depth, or measured from a photo by MoGe or a metric Depth Anything 3. It has "
-                    "the image's aspect ratio.",
+                    "From Predict Metric Depth, or measured from a photo by MoGe 2 or Depth Anything 3 Metric. It has "
+                    f"the image's aspect ratio. {GEOMETRY_LIMITS}",
                 ),
                 io.Float.Input(
                     "strength",
@@ -78,13 +78,12 @@ class SpatialFusionApplyDepth(io.ComfyNode):
         _check_model(model, spatialfusion.config.depth_adapter, spatialfusion.config.name)
         if strength == 0:
             return io.NodeOutput(model.clone())
-        sampling = model.get_model_object("model_sampling")
         control = DepthControl(
             depth=depth,
             mask=None if mask is None else mask.reshape(-1, *mask.shape[-2:]),
             strength=strength,
-            start_sigma=float(sampling.percent_to_sigma(start_percent)),
-            end_sigma=float(sampling.percent_to_sigma(end_percent)),
+            start_percent=start_percent,
+            end_percent=end_percent,
         )
         return io.NodeOutput(inject(model, spatialfusion.adapter, control))
 

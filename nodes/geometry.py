@@ -3,12 +3,13 @@
 MOGE_GEOMETRY: depth (B, H, W) metres, inf or masked where there is no surface; mask (B, H, W) bool; intrinsics
 (B, 3, 3) normalised by width and height (panoramas have none); points (B, H, W, 3) OpenCV axes; image (B, H, W, 3);
 and, where it is ours, confidence (B, H, W) in [0, 1].
-DA3_GEOMETRY: depth (B, H, W); mode; optional sky probability (B, H, W), raw confidence (B, H, W) >= 1 and, from several
-views, intrinsics (1, B, 3, 3) in pixels.
+DA3_GEOMETRY: depth (B, H, W) and mode. The Metric model, the only one whose depth is in metres, adds the sky's
+probability (B, H, W); so does Mono, which therefore cannot be told from it. Small and Base add a confidence instead.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import comfy.model_management
@@ -35,21 +36,26 @@ def to_geometry(depth: MetricDepth, image: torch.Tensor) -> dict[str, torch.Tens
 
 
 def to_metric_depth(geometry: dict[str, Any]) -> MetricDepth:
-    """The depth in either of the host's geometry dicts. ValueError, with the remedy, where it has no metres."""
+    """The depth in either of the host's geometry dicts. ValueError, with the remedy, where it is not in metres.
+
+    Nothing in the dicts tells Depth Anything 3 Mono from Metric, or MoGe 1 from MoGe 2: all are taken as metres.
+    """
     if "depth" not in geometry:
         raise ValueError("this geometry has no depth; use a model that gives depth, or Predict Metric Depth")
     depth = geometry["depth"].float()
     if depth.ndim != 3:
         raise ValueError(f"a geometry's depth is (batch, height, width), got {tuple(depth.shape)}")
     is_da3 = "mode" in geometry
+    if is_da3:
+        _check_metres(geometry)
     surface = geometry["sky"] < 0.5 if "sky" in geometry else geometry.get("mask")
     if surface is not None:
         depth = torch.where(surface.to(depth.device).bool(), depth, torch.full_like(depth, torch.inf))
     try:
         return MetricDepth(
             depth=depth,
-            confidence=_da3_confidence(geometry, depth) if is_da3 else _confidence(geometry, depth),
-            fov_y_deg=_da3_fov_y_deg(geometry, depth) if is_da3 else _fov_y_deg(geometry, depth),
+            confidence=_confidence(geometry, depth),
+            fov_y_deg=_da3_fov_y_deg(depth) if is_da3 else _fov_y_deg(geometry, depth),
         )
     except ValueError as error:
         raise ValueError(
@@ -58,17 +64,19 @@ def to_metric_depth(geometry: dict[str, Any]) -> MetricDepth:
         ) from error
 
 
+def _check_metres(geometry: dict[str, Any]) -> None:
+    """ValueError for a Depth Anything 3 geometry of the models whose depth has no unit."""
+    if "confidence" in geometry or "sky" not in geometry:
+        raise ValueError(
+            "this Depth Anything 3 geometry is not in metres: the Small and Base models give depth without a scale. "
+            "Load the Depth Anything 3 Metric model, use MoGe 2, or connect a geometry whose depth is scaled to metres"
+        )
+
+
 def _confidence(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
     if "confidence" in geometry:
         return geometry["confidence"].to(depth)
     return torch.ones_like(depth)
-
-
-def _da3_confidence(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
-    """Depth Anything 3 gives 1 + exp(logit); the sigmoid of the same logit is 1 - 1 / that."""
-    if "confidence" not in geometry:
-        return torch.ones_like(depth)
-    return 1 - 1 / geometry["confidence"].to(depth).clamp(min=1)
 
 
 def _fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
@@ -78,10 +86,8 @@ def _fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
     return torch.rad2deg(2 * torch.atan(0.5 / focal))
 
 
-def _da3_fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
+def _da3_fov_y_deg(depth: torch.Tensor) -> torch.Tensor:
+    """The metric model gives no camera."""
     batch, height, width = depth.shape
-    if "intrinsics" in geometry:
-        focal_px = geometry["intrinsics"].to(depth)[0, :, 1, 1]
-    else:
-        focal_px = depth.new_full((batch,), DA3_DEFAULT_FOCAL * width)
-    return torch.rad2deg(2 * torch.atan(0.5 * height / focal_px))
+    fov_y = 2 * math.atan(0.5 * height / (DA3_DEFAULT_FOCAL * width))
+    return depth.new_full((batch,), math.degrees(fov_y))

@@ -18,8 +18,9 @@ class DepthGuider(comfy.samplers.CFGGuider):
     """v = v(0, 0) + depth_guidance * (v(0, D) - v(0, 0)) + cfg * (v(c, D) - v(0, D)).
 
     v(c, D) is the prediction for the positive prompt with depth, v(0, D) for the negative with depth, v(0, 0) for the
-    negative without. Linear, so it holds for the host's denoised predictions as for velocities. Only what the formula
-    needs is run: plain guidance where depth_guidance is 1 or no depth is in use, two passes where the scales are equal.
+    negative without. Linear, so it holds for the host's denoised predictions as for velocities. A third pass runs only
+    where the formula needs it: depth_guidance 1 or no depth in use is plain guidance, equal scales leave v(0, D) out
+    and cfg 0 leaves v(c, D) out.
     """
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, depth_guidance: float) -> None:
@@ -36,6 +37,13 @@ class DepthGuider(comfy.samplers.CFGGuider):
         if self.depth_guidance == self.cfg:
             # v(0, D) cancels out: guidance from the negative without depth.
             return super().predict_noise(x, timestep, _without_depth(model_options, NEGATIVE), seed)
+        if self.cfg == 0:
+            # v(c, D) has no weight: guidance by the depth, from the negative without it to the negative with it.
+            negative = self.conds["negative"]
+            options = _without_depth(model_options, NEGATIVE)
+            return comfy.samplers.sampling_function(
+                self.inner_model, x, timestep, negative, negative, self.depth_guidance, options, seed
+            )
         recorder = _ThirdPass(self.conds["negative"], model_options)
         options = {
             **model_options,

@@ -8,7 +8,7 @@ adapter, and dropped when the run ends. Several injections on one MODEL add up.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_patcher
@@ -35,13 +35,16 @@ PATCH_EMBEDDERS = {
 
 @dataclass(frozen=True)
 class DepthControl:
-    """What is injected, how strongly, and at which noise levels. mask: (B, H, W) in [0, 1], 1 = use the depth."""
+    """What is injected, how strongly, and in which part of sampling. mask: (B, H, W) in [0, 1], 1 = use the depth.
+
+    Percents, not noise levels: a node behind Depth Adapter Apply may still change the schedule.
+    """
 
     depth: MetricDepth
     mask: torch.Tensor | None
     strength: float
-    start_sigma: float
-    end_sigma: float
+    start_percent: float
+    end_percent: float
 
 
 def patch_embedder_name(diffusion_model: torch.nn.Module) -> str:
@@ -83,16 +86,24 @@ class DepthInjection:
 
     def __init__(self, adapter: torch.nn.Module, control: DepthControl) -> None:
         self.adapter, self.control = adapter, control
+        # Of the run in progress: the highest and the lowest noise level with depth, the latent's shape, and F.
+        self._sigmas: tuple[float, float] | None = None
         self._latent_shape: torch.Size | None = None
         self._features: torch.Tensor | None = None
 
     def active(self, sigma: float) -> bool:
-        """Whether the depth is used at this noise level."""
-        return self.control.end_sigma <= sigma <= self.control.start_sigma
+        """Whether the depth is used at this noise level of the run in progress."""
+        assert self._sigmas is not None
+        highest, lowest = self._sigmas
+        return lowest <= sigma <= highest
 
     def outer_sample(self, executor: Any, noise: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        """Wraps a whole run: checks the latent, and forgets F before and after it."""
+        """Wraps a whole run: checks the latent, reads the schedule, and forgets F before and after it."""
         _check_latent(noise, self.control)
+        sampling = executor.class_obj.model_patcher.get_model_object("model_sampling")
+        percents = self.control.start_percent, self.control.end_percent
+        start_sigma, end_sigma = (float(sampling.percent_to_sigma(percent)) for percent in percents)
+        self._sigmas = start_sigma, end_sigma
         self._latent_shape = noise.shape
         self._features = None
         try:
@@ -149,18 +160,13 @@ class DepthInjection:
         return self._features
 
     def _compute(self, rows: int, columns: int, device: torch.device) -> torch.Tensor:
-        depth = self.control.depth
-        depth = replace(
-            depth,
-            depth=depth.depth.to(device),
-            confidence=depth.confidence.to(device),
-            fov_y_deg=depth.fov_y_deg.to(device),
-        )
-        features = self.adapter.infer(depth, rows, columns, torch.float32) * self.control.strength
+        # Resized on the CPU: Apple's MPS has neither antialiased nor, for sizes that do not divide, area resizing.
+        depth = self.control.depth.to("cpu")
+        features = self.adapter.infer(depth, rows, columns, torch.float32, device) * self.control.strength
         if self.control.mask is None:
             return features
-        mask = self.control.mask.to(features).unsqueeze(1)
-        return features * F.interpolate(mask, size=(rows, columns), mode="area")
+        mask = self.control.mask.cpu().float().unsqueeze(1)
+        return features * F.interpolate(mask, size=(rows, columns), mode="area").to(features)
 
 
 class LatentInjection(DepthInjection):

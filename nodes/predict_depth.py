@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import comfy.clip_vision
 import comfy.model_management
 import comfy.utils
@@ -19,6 +21,9 @@ from .spatialfusion_model import SpatialFusionModel
 MIN_SIZE_PX = 16
 MAX_SIZE_PX = 16384
 FLOAT_BYTES = 4
+# 1024x1024 pixels at the Mini's stride of 8, 4096x4096 at the large models' 32; the head then takes 4 GB at most. No
+# model is trained on nearly as many, and a depth predicted at a smaller size serves a larger image as well.
+MAX_QUERIES = 16384
 
 
 class SpatialFusionPredictDepth(io.ComfyNode):
@@ -74,12 +79,25 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         height: int,
         source: torch.Tensor | None = None,
     ) -> io.NodeOutput:
+        _check_size(spatialfusion, width, height)
         features = None if source is None else _source_features(spatialfusion, source)
         encoded = encode_prompt(spatialfusion.clip, spatialfusion.decoder_path, prompt)
         depth = _predict(spatialfusion, encoded, width, height, features)
         preview = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
         return io.NodeOutput(
             to_geometry(depth, preview), encoded.conditioning, preview, ui=ui.PreviewImage(preview, cls=cls)
+        )
+
+
+def _check_size(model: SpatialFusionModel, width: int, height: int) -> None:
+    rows, columns = model.predictor.model.grid(height, width)
+    if rows * columns > MAX_QUERIES:
+        side = math.sqrt(MAX_QUERIES / (rows * columns))
+        raise ValueError(
+            f"{width}x{height} pixels are {rows * columns} queries of checkpoint {model.config.name!r}, which has one "
+            f"for every {model.config.spatial_transformer.stride} pixels; at most {MAX_QUERIES} fit. Set width and "
+            f"height to {math.floor(100 * side)}% of this or less, at the same aspect ratio: Depth Adapter Apply "
+            "resizes the depth to the latent"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import comfy.sd
 import torch
 
-KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
+from ..sf_model.spatial_transformer import KeysValues
 
 
 @dataclass(frozen=True)

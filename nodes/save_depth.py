@@ -12,7 +12,7 @@ from comfy_api.v0_0_2 import io, ui
 from ..sf_model.metric_depth import MetricDepth
 from ..sf_model.picture import depth_picture
 from .geometry import to_metric_depth
-from .sockets import CATEGORY, geometry_input
+from .sockets import CATEGORY, GEOMETRY_LIMITS, geometry_input
 
 
 class SpatialFusionSaveDepth(io.ComfyNode):
@@ -29,7 +29,9 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             ),
             search_aliases=["spatialfusion", "save depth", "export depth", "npz", "numpy", "metres"],
             inputs=[
-                geometry_input("geometry", "From Predict Metric Depth, MoGe or a metric Depth Anything 3."),
+                geometry_input(
+                    "geometry", f"From Predict Metric Depth, MoGe 2 or Depth Anything 3 Metric. {GEOMETRY_LIMITS}"
+                ),
                 io.String.Input(
                     "filename_prefix",
                     default="SpatialFusion_depth",

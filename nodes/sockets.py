@@ -10,6 +10,11 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 CATEGORY = "SpatialFusion"
+# The last sentence of the geometry inputs' tooltips.
+GEOMETRY_LIMITS = (
+    "The depth must be in metres: MoGe 1 and Depth Anything 3 Mono look the same, but theirs is not, and it is wrongly "
+    "taken as metres."
+)
 
 SpatialFusion = io.Custom("SPATIALFUSION")
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")

@@ -61,12 +61,17 @@ class DepthAdapter(nn.Module):
             x = block(x)
         return self.out(F.silu(x))
 
-    def infer(self, depth: MetricDepth, rows: int, columns: int, dtype: torch.dtype) -> torch.Tensor:
-        """F for a latent of rows x columns cells (B, out_channels, rows, columns), faded by the confidence.
+    def infer(
+        self, depth: MetricDepth, rows: int, columns: int, dtype: torch.dtype, device: torch.device | None = None
+    ) -> torch.Tensor:
+        """F for a latent of rows x columns cells: (B, out_channels, rows, columns).
 
-        Where the confidence is 0, F is 0 and the diffusion model is free.
+        F is 0, and the diffusion model free, in cells whose confidence is 0 throughout; elsewhere the network sees the
+        confidence as an input and F is not scaled by it. The depth is resized where it lies; the network runs on
+        `device` (default: the depth's), since not every device can resize like this.
         """
         cell = self.config.downscale
-        features = self(depth.network_input(rows * cell, columns * cell).to(dtype))
-        weight = F.interpolate(depth.confidence.unsqueeze(1), size=(rows, columns), mode="area")
-        return features * (weight > 0).to(features.dtype)
+        device = device or depth.depth.device
+        features = self(depth.network_input(rows * cell, columns * cell).to(device, dtype))
+        has_depth = F.interpolate(depth.confidence.unsqueeze(1), size=(rows, columns), mode="area") > 0
+        return features * has_depth.to(features)

@@ -46,6 +46,10 @@ class MetricDepth:
         if not ((self.fov_y_deg > 0) & (self.fov_y_deg < 180)).all():
             raise ValueError("fov_y_deg must lie between 0 and 180 degrees")
 
+    def to(self, device: torch.device | str) -> MetricDepth:
+        """The same depth on another device."""
+        return MetricDepth(self.depth.to(device), self.confidence.to(device), self.fov_y_deg.to(device))
+
     @property
     def valid(self) -> torch.Tensor:
         """(B, H, W) bool: where there is a surface."""
@@ -68,14 +72,14 @@ class MetricDepth:
 
     def points(self) -> torch.Tensor:
         """(B, H, W, 3) metres in OpenCV camera axes (x right, y down, z forward); inf where there is no surface."""
-        batch, height, width = self.depth.shape
-        inverse = torch.linalg.inv(self.intrinsics())
+        _, height, width = self.depth.shape
+        matrix = self.intrinsics()
+        focal_x, focal_y = matrix[:, 0, 0].view(-1, 1, 1), matrix[:, 1, 1].view(-1, 1, 1)
         rows = (torch.arange(height, device=self.depth.device) + 0.5) / height
         columns = (torch.arange(width, device=self.depth.device) + 0.5) / width
-        row, column = torch.meshgrid(rows, columns, indexing="ij")
-        pixels = torch.stack([column, row, torch.ones_like(row)], dim=-1)
-        rays = torch.einsum("bij,hwj->bhwi", inverse, pixels.to(inverse))
-        points = rays * self.depth.unsqueeze(-1)
+        x = (columns - 0.5) / focal_x * self.depth
+        y = (rows.unsqueeze(-1) - 0.5) / focal_y * self.depth
+        points = torch.stack([x, y, self.depth], dim=-1)
         return torch.where(self.valid.unsqueeze(-1), points, torch.full_like(points, torch.inf))
 
     def network_input(self, height: int, width: int) -> torch.Tensor:

@@ -89,6 +89,13 @@ CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "negative depth": (geometry("negative"), "apply", "negative.*Connect Predict Metric Depth"),
     "panorama": (geometry("panorama"), "apply", "no camera.*Connect Predict Metric Depth"),
     "no depth": (geometry("without_depth"), "apply", "no depth; use"),
+    "several views, not metres": (geometry("da3_views"), "apply", "not in metres.*Load the Depth Anything 3 Metric"),
+    "one view, not metres": (geometry("da3_small"), "apply", "not in metres.*MoGe 2"),
+    "too many queries": (
+        lambda: predict_graph(width=16384, height=16384),
+        "predict",
+        "16384x16384 pixels are 4194304 queries.*at most 16384.*6%.*same aspect ratio",
+    ),
     "aspect ratio": (geometry("moge", width=96), "sampler", r"96x64.*64x64.*set width and height"),
     "geometry batch": (geometry("moge", batch=3, latent_batch=2), "sampler", "batch of 3.*batch of 2; give one geom"),
     "mask batch": (mask_batch, "sampler", "mask has a batch of 3.*batch of 2; give one mask"),

@@ -98,6 +98,9 @@ def test_guidance_is_the_stated_formula(server: ComfyServer, checkpoint: str) ->
     graph["sampler"]["inputs"]["depth_guidance"] = cfg  # the two-pass shortcut
     graph["expected"]["inputs"] |= {"weight_a": 1 - cfg, "weight_b": 0.0}
     assert relative_distance(server, graph) < LINEAR_TOLERANCE
+    graph["sampler"]["inputs"] |= {"cfg": 0.0, "depth_guidance": depth_guidance}  # the other one
+    graph["expected"]["inputs"] |= {"weight_a": 1 - depth_guidance, "weight_b": depth_guidance, "weight_c": 0.0}
+    assert relative_distance(server, graph) < LINEAR_TOLERANCE
 
 
 @pytest.mark.parametrize(
@@ -108,6 +111,8 @@ def test_guidance_is_the_stated_formula(server: ComfyServer, checkpoint: str) ->
         (APPLIED, 4.0, 4.0, 2),
         (APPLIED, 4.0, 2.0, 3),
         (APPLIED, 1.0, 2.0, 3),
+        (APPLIED, 0.0, 2.0, 2),
+        (APPLIED, 0.0, 0.5, 2),
         (MODEL, 4.0, 2.0, 2),
         (MODEL, 1.0, 2.0, 1),
         (APPLIED, 4.0, None, 2),
@@ -134,6 +139,17 @@ def test_passes_without_depth_are_not_run_where_the_depth_is_switched_off(server
     graph["counts"] = node("ProbeCounts", after=["sampler", 0])
     conditions = server.run(graph)["counts"]["conditions"][0]
     assert 2 * steps < conditions < 3 * steps
+
+
+@pytest.mark.parametrize("shift", [0.5, 12.0])
+def test_percents_hold_for_the_schedule_that_a_later_node_sets(server: ComfyServer, shift: float) -> None:
+    """Of 4 steps the first 2 begin before 40% of sampling, whatever the shift; each costs a third pass."""
+    graph = apply_graph(checkpoint=mini_checkpoints.TOKEN, end_percent=0.4)
+    graph["shifted"] = node("ModelSamplingAuraFlow", model=APPLIED, shift=shift)
+    graph["count"] = node("ProbeCount", model=["shifted", 0])
+    add_sampler(graph, model=["count", 0], steps=4, cfg=4.0, depth_guidance=2.0)
+    graph["counts"] = node("ProbeCounts", after=["sampler", 0])
+    assert server.run(graph)["counts"]["conditions"] == [2 * 3 + 2 * 2]
 
 
 @INJECTIONS

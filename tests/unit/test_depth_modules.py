@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from sf_model.config import DUMMY
 from sf_model.depth_adapter import DepthAdapter
@@ -105,6 +107,47 @@ def test_no_confidence_leaves_the_model_free() -> None:
     features = adapter.infer(MetricDepth(depth.depth, confidence, depth.fov_y_deg), 4, 4, torch.float32)
     assert not features[:, :, :2].any()
     assert features[:, :, 2:].abs().amin(dim=(0, 1)).gt(0).all()
+
+
+def test_confidence_above_0_does_not_scale_the_features() -> None:
+    """It is an input of the network; only a cell without any is switched off."""
+    adapter = trained_adapter()
+    depth = flat_depth(confidence=0.01)
+    features = adapter.infer(depth, 4, 4, torch.float32)
+    assert torch.equal(features, adapter(depth.network_input(32, 32)))
+
+
+class ResizeDevices(TorchFunctionMode):
+    """Records on which devices tensors are resized."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.devices: list[str] = []
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        if function is torch.nn.functional.interpolate:
+            self.devices.append(arguments[0].device.type)
+        return function(*arguments, **(options or {}))
+
+
+def test_depth_is_resized_where_it_lies_and_the_network_runs_elsewhere() -> None:
+    adapter = DepthAdapter(DUMMY.depth_adapter, dtype=torch.float16, device="meta")  # a device that computes nothing
+    with ResizeDevices() as resizes:
+        features = adapter.infer(flat_depth(size=50), 4, 4, torch.float16, torch.device("meta"))
+    assert resizes.devices == ["cpu", "cpu"]
+    assert (features.device.type, features.dtype, features.shape) == ("meta", torch.float16, (1, 32, 4, 4))
+
+
+def test_gradients_reach_the_depth_through_the_resizing() -> None:
+    adapter = trained_adapter()
+    depth = (torch.rand(1, 50, 50) + 1).requires_grad_()
+    confidence = torch.full((1, 50, 50), 0.5, requires_grad=True)
+    adapter.infer(MetricDepth(depth, confidence, torch.tensor([50.0])), 4, 4, torch.float32).square().sum().backward()
+    for gradient in (depth.grad, confidence.grad):
+        assert gradient is not None
+        assert gradient.abs().amin() > 0
 
 
 @pytest.mark.parametrize("channels", [16, 32])

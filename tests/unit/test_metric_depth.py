@@ -26,6 +26,16 @@ def test_points_by_hand() -> None:
     assert torch.isinf(points[1, 1]).all()
 
 
+def test_points_are_those_of_the_inverse_of_the_pinhole_matrix() -> None:
+    torch.manual_seed(0)
+    depth = metric_depth(torch.rand(2, 5, 8) * 10 + 1)
+    depth = MetricDepth(depth.depth, depth.confidence, torch.tensor([40.0, 110.0]))
+    rows, columns = torch.meshgrid((torch.arange(5) + 0.5) / 5, (torch.arange(8) + 0.5) / 8, indexing="ij")
+    pixels = torch.stack([columns, rows, torch.ones_like(rows)], dim=-1)
+    rays = torch.einsum("bij,hwj->bhwi", torch.linalg.inv(depth.intrinsics()), pixels)
+    torch.testing.assert_close(depth.points(), rays * depth.depth.unsqueeze(-1), rtol=1e-5, atol=1e-5)
+
+
 def test_network_input_by_hand() -> None:
     depth = torch.tensor([[[math.e, math.inf]]])
     channels = metric_depth(depth, confidence=0.25).network_input(1, 2)[0]

@@ -6,7 +6,9 @@ The tests link this folder into the server's custom_nodes beside the pack.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,67 @@ class ProbeCounts(io.ComfyNode):
         return _output(**FORWARD_CALLS, adapter_calls=ADAPTER_CALLS["calls"])
 
 
+def _wait_for_interrupt() -> None:
+    """Return when the user has asked to cancel; give up after a minute, so that a test fails instead of hanging."""
+    deadline = time.monotonic() + 60
+    while not comfy.model_management.processing_interrupted() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+class ProbeHoldModel(io.ComfyNode):
+    """A MODEL whose sampling goes on for some steps and then waits for a cancel."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "ProbeHoldModel", category=CATEGORY, inputs=[io.Model.Input("model")], outputs=[io.Model.Output()]
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, model: Any = None) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        calls = itertools.count()
+
+        def hold(executor: Any, *arguments: Any, **options: Any) -> torch.Tensor:
+            if next(calls) == 4:  # at most 3 calls a step: a step is done
+                _wait_for_interrupt()
+            return executor(*arguments, **options)
+
+        model = model.clone()
+        model.add_wrapper_with_key(comfy.patcher_extension.WrappersMP.APPLY_MODEL, "probe", hold)
+        return io.NodeOutput(model)
+
+
+class ProbeHoldPrediction(io.ComfyNode):
+    """A SPATIALFUSION whose next prediction waits for a cancel in its first layer."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        spatialfusion = io.Custom("SPATIALFUSION")
+        return io.Schema(
+            "ProbeHoldPrediction",
+            category=CATEGORY,
+            inputs=[spatialfusion.Input("spatialfusion")],
+            outputs=[spatialfusion.Output()],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, spatialfusion: Any = None) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, spatialfusion: Any) -> io.NodeOutput:
+        def hold(*_: Any) -> None:
+            hook.remove()  # the module is the real one, which other runs share
+            _wait_for_interrupt()
+
+        hook = spatialfusion.predictor.model.spatial_transformer.layers[0].register_forward_pre_hook(hold)
+        return io.NodeOutput(spatialfusion)
+
+
 class ProbeEpsModel(io.ComfyNode):
     """A MODEL that is not flow matching."""
 
@@ -184,7 +247,7 @@ class ProbeGeometry(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        kinds = ["moge", "da3", "da3_views", "nan", "negative", "panorama", "without_depth"]
+        kinds = ["moge", "da3", "da3_small", "da3_views", "nan", "negative", "panorama", "without_depth"]
         return io.Schema(
             "ProbeGeometry",
             category=CATEGORY,
@@ -202,13 +265,16 @@ class ProbeGeometry(io.ComfyNode):
         depth = torch.linspace(2, 6, width).expand(batch, height, width).clone()
         geometry: dict[str, Any] = {"depth": depth, "image": torch.zeros(batch, height, width, 3)}
         if kind.startswith("da3"):
-            geometry["mode"] = "mono" if kind == "da3" else "multiview"
-            geometry["sky"] = torch.zeros(batch, height, width)
-            geometry["sky"][:, : height // 4] = 0.9
+            # The host's table: the Metric model has a sky and no confidence, Small and Base the other way round.
+            geometry["mode"] = "multiview" if kind == "da3_views" else "mono"
+            if kind == "da3":
+                geometry["sky"] = torch.zeros(batch, height, width)
+                geometry["sky"][:, : height // 4] = 0.9
+            else:
+                geometry["confidence"] = torch.full_like(depth, 2.0)
             if kind == "da3_views":
                 focal_px = torch.diag(torch.tensor([height / 2, height / 2, 1.0]))  # 90 degrees
                 geometry["intrinsics"] = focal_px.expand(1, batch, 3, 3).clone()
-                geometry["confidence"] = torch.full_like(depth, 2.0)  # a logit of 0
             return io.NodeOutput(geometry, geometry)
         if kind == "nan":
             depth[:, -3, 3] = torch.nan
@@ -272,6 +338,8 @@ class ProbeExtension(ComfyExtension):
             ProbeCombine,
             ProbeCount,
             ProbeCounts,
+            ProbeHoldModel,
+            ProbeHoldPrediction,
             ProbeEpsModel,
             ProbeGeometry,
             ProbeClipVision,

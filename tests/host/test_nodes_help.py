@@ -1,0 +1,101 @@
+"""Help pages and translations: the server serves them, and they tell of every node, input and output that there is."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.server import ComfyServer
+from tools.host_process import DIRECT
+
+PACK = "ComfyUI-SpatialFusion"
+LANGUAGES = ("en", "zh")
+# A message in the front end's i18n library has these for its own.
+MESSAGE_SYNTAX = set("{}@|")
+
+
+def get(server: ComfyServer, path: str) -> str:
+    with DIRECT.open(server.url + path, timeout=60) as response:
+        return response.read().decode("utf-8")
+
+
+def our_nodes(server: ComfyServer) -> dict[str, dict[str, Any]]:
+    """The schemas of the pack's nodes as the server knows them."""
+    every = json.loads(get(server, "/object_info"))
+    return {name: info for name, info in every.items() if info["python_module"] == f"custom_nodes.{PACK}"}
+
+
+def expected_translation(info: dict[str, Any]) -> dict[str, Any]:
+    """What nodeDefs.json holds for a node in the language of its schema."""
+    inputs: dict[str, Any] = {}
+    for name, (_, options) in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():
+        inputs[name] = {"name": name, "tooltip": options["tooltip"]}
+        if options.get("control_after_generate"):
+            inputs["control_after_generate"] = {"name": "control after generate"}
+    outputs = {
+        str(index): {"name": name, "tooltip": tooltip}
+        for index, (name, tooltip) in enumerate(zip(info["output_name"], info["output_tooltips"] or ()))
+    }
+    named = {"display_name": info["display_name"], "description": info["description"]}
+    return named | ({"inputs": inputs} if inputs else {}) | ({"outputs": outputs} if outputs else {})
+
+
+def texts(translation: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """The texts of nested dicts by their path."""
+    if isinstance(translation, str):
+        return {path: translation}
+    found: dict[tuple[str, ...], str] = {}
+    for key, value in translation.items():
+        found |= texts(value, (*path, key))
+    return found
+
+
+def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(server: ComfyServer) -> None:
+    nodes = our_nodes(server)
+    assert len(nodes) == 6
+    for node_id, info in nodes.items():
+        page = get(server, f"/extensions/{PACK}/docs/{node_id}/en.md")
+        assert page.startswith(f"# {info['display_name']}\n")
+        for heading in ("Inputs", "Outputs", "A minimal graph", "Troubleshooting"):
+            assert f"\n## {heading}\n" in page, node_id
+        names = [*info["input"].get("required", {}), *info["input"].get("optional", {}), *info["output_name"]]
+        assert [name for name in names if f"**{name}**" not in page] == [], node_id
+
+
+def test_help_pages_quote_messages_that_exist(repository: Path) -> None:
+    sources = [*(repository / "nodes").glob("*.py"), *(repository / "sf_model").glob("**/*.py")]
+    constants = [
+        part.value
+        for source in sources
+        for part in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
+    pages = list((repository / "web" / "docs").glob("*/en.md"))
+    assert len(pages) == 6
+    for page in pages:
+        troubleshooting = page.read_text(encoding="utf-8").split("## Troubleshooting")[1]
+        first_cells = re.findall(r"^\| ([^|]*`[^|]*) \|", troubleshooting, re.MULTILINE)
+        quotes = [quote for cell in first_cells for quote in re.findall(r"`([^`]+)`", cell)]
+        assert quotes, page
+        assert [quote for quote in quotes if not any(quote in text for text in constants)] == [], page
+
+
+def test_english_is_what_the_schemas_say(server: ComfyServer) -> None:
+    served = json.loads(get(server, "/i18n"))["en"]["nodeDefs"]
+    for node_id, info in our_nodes(server).items():
+        assert served[node_id] == expected_translation(info)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_translations_cover_every_node_input_and_output(server: ComfyServer, language: str) -> None:
+    served = json.loads(get(server, "/i18n"))[language]["nodeDefs"]
+    nodes = our_nodes(server)
+    expected = texts({node_id: expected_translation(info) for node_id, info in nodes.items()})
+    found = texts({node_id: served[node_id] for node_id in nodes})
+    assert found.keys() == expected.keys()
+    assert [path for path, text in found.items() if not text.strip() or MESSAGE_SYNTAX & set(text)] == []
