@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import urllib.request
 
 import pytest
 from PIL import Image
@@ -12,6 +11,7 @@ from PIL import Image
 from tests.host.browser import HostPage
 from tests.host.export_workflows import TEMPLATES, THUMBNAIL_SIZE, api_form, load_json, template_names
 from tests.host.server import ComfyServer
+from tools.host_process import DIRECT
 
 EACH_TEMPLATE = pytest.mark.parametrize("name", template_names())
 
@@ -63,8 +63,8 @@ def test_api_form_runs_in_both_hosts(server: ComfyServer, name: str) -> None:
 
 @EACH_TEMPLATE
 def test_host_serves_the_template_and_its_picture(server: ComfyServer, name: str) -> None:
-    with urllib.request.urlopen(f"{server.url}/api/workflow_templates", timeout=60) as response:
+    with DIRECT.open(f"{server.url}/api/workflow_templates", timeout=60) as response:
         assert name in json.load(response)["ComfyUI-SpatialFusion"]
     url = f"{server.url}/api/workflow_templates/ComfyUI-SpatialFusion/{name}.jpg"
-    with urllib.request.urlopen(url, timeout=60) as response, Image.open(response) as picture:
+    with DIRECT.open(url, timeout=60) as response, Image.open(response) as picture:
         assert picture.size == THUMBNAIL_SIZE
