@@ -64,7 +64,7 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
     assert torch.equal(depth.valid, expected_depth.valid)
     assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
 
-    control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_sigma=1.0, end_sigma=0.0)
+    control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     patched = nodes.apply_depth.inject(model, loaded.adapter, control)
     latent = torch.zeros(1, 3, 64, 64)
     noise = comfy.sample.prepare_noise(latent, 7)
