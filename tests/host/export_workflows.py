@@ -1,7 +1,8 @@
 """`python -m tests.host.export_workflows`: make what is derived from the templates. Run it after a change to one.
 
 workflows/api/*.json are the API forms, as the newest host's real front end converts them in headless Chromium;
-workflows/*.jpg show a run: the predicted depth, and the image.
+workflows/*.jpg show a run: the predicted depth, and the image. docs/prompt_depth_image.jpg, for the README, is the first
+template's with its prompt.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+import textwrap
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from tests.host.browser import Browser, HostPage
 from tests.host.server import ComfyServer, Graph
@@ -20,6 +22,7 @@ from tools import hosts
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "workflows"
 THUMBNAIL_SIZE = (768, 384)
+README_TEMPLATE = "text_to_image_mini"
 
 
 def template_names() -> list[str]:
@@ -53,6 +56,17 @@ def thumbnail(server: ComfyServer, graph: Graph) -> Image.Image:
     return sheet
 
 
+def with_prompt(picture: Image.Image, graph: Graph) -> Image.Image:
+    """The picture with the graph's prompt at its left."""
+    (prompt,) = [node["inputs"]["prompt"] for node in graph.values() if "prompt" in node["inputs"]]
+    side = picture.height
+    sheet = Image.new("RGB", (side + picture.width, side), "white")
+    text = "\n".join(textwrap.wrap(prompt, 30))
+    ImageDraw.Draw(sheet).multiline_text((24, 32), text, fill="black", font=ImageFont.load_default(22), spacing=10)
+    sheet.paste(picture, (side, 0))
+    return sheet
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = ComfyServer(ROOT, hosts.NEWEST.version, Path(folder))
@@ -63,7 +77,10 @@ def main() -> None:
                     graph = api_form(page, name)
                     text = json.dumps(graph, indent=2)
                     (TEMPLATES / "api" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-                    thumbnail(server, graph).save(TEMPLATES / f"{name}.jpg", quality=88)
+                    picture = thumbnail(server, graph)
+                    picture.save(TEMPLATES / f"{name}.jpg", quality=88)
+                    if name == README_TEMPLATE:
+                        with_prompt(picture, graph).save(ROOT / "docs" / "prompt_depth_image.jpg", quality=88)
         finally:
             server.stop()
 
