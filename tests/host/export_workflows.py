@@ -1,8 +1,8 @@
 """`python -m tests.host.export_workflows`: make what is derived from the templates. Run it after a change to one.
 
 workflows/api/*.json are the API forms, as the newest host's real front end converts them in headless Chromium;
-workflows/*.jpg show a run: the predicted depth, and the image. docs/prompt_depth_image.jpg, for the README, is the first
-template's with its prompt.
+workflows/*.jpg show a run: the predicted depth, and the image; docs/prompt_depth_image.jpg adds the prompt for the
+README.
 """
 
 from __future__ import annotations
