@@ -65,7 +65,7 @@ class DepthAdapterConfig:
 
 @dataclass(frozen=True)
 class SpatialFusionConfig:
-    """One complete system for one base model; `backbone` is the id under which `sf_model.backbones` knows the base."""
+    """One complete system for one base model; `backbone` names the base in messages and checkpoints."""
 
     name: str
     backbone: str

@@ -1,1 +1,1 @@
-"""What a base model must offer to the method: prompt keys/values, a velocity, and where F enters."""
+"""What is particular to one base model: so far the Mini's own."""

@@ -2,11 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
-import torch
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = Path(os.environ.get("COMFYUI_PATH_FOR_TESTS") or REPOSITORY / ".host" / "0.30.0" / "ComfyUI").resolve()
@@ -29,12 +25,3 @@ def import_host() -> None:
 
 
 import_host()
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models this small lose time to threads that wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""The renderer against an independent float64 ray caster, fronts of the categories, determinism, speed contracts."""
+"""The renderer against an independent float64 ray caster, fronts of the categories, determinism."""
 
 import math
 import random
