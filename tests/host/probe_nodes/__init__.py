@@ -5,6 +5,7 @@ The tests link this folder into the server's custom_nodes beside the pack.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import itertools
 import json
@@ -314,7 +315,7 @@ class ProbeClipVision(io.ComfyNode):
 
 
 class ProbeMemory(io.ComfyNode):
-    """Shows how many models the host holds, and their names."""
+    """Shows how many models the host holds, and their names; what only waits for the garbage collector is not held."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -326,6 +327,8 @@ class ProbeMemory(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
+        gc.collect()
+        comfy.model_management.cleanup_models()
         loaded = [type(patcher.model).__name__ for patcher in comfy.model_management.loaded_models()]
         return _output(loaded=sorted(loaded))
 
