@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import ComfyExtension, io
 
 from .apply_depth import SpatialFusionApplyDepth
+from .inspect_depth import SpatialFusionInspectDepth
 from .loader import SpatialFusionLoader
 from .mini_loader import SpatialFusionMiniLoader
 from .predict_depth import SpatialFusionPredictDepth
@@ -18,6 +19,7 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionApplyDepth,
     SpatialFusionSampler,
     SpatialFusionSaveDepth,
+    SpatialFusionInspectDepth,
 ]
 
 

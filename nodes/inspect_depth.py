@@ -1,0 +1,40 @@
+"""Inspect Metric Depth: a viewer on the node that reads the depth in metres."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.v0_0_2 import io
+
+from .preview import depth_preview_ui
+from .sockets import CATEGORY, GEOMETRY_LIMITS, MoGeGeometry, geometry_input
+
+
+class SpatialFusionInspectDepth(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SpatialFusionInspectDepth",
+            display_name="Inspect Metric Depth",
+            category=CATEGORY,
+            description=(
+                "Shows the depth with a scale bar in metres, a histogram and statistics. Hover to read a pixel's "
+                "metres; click two points for the distance between them in space. The geometry passes through unchanged."
+            ),
+            search_aliases=["spatialfusion", "preview depth", "view depth", "depth viewer", "measure", "histogram"],
+            inputs=[
+                geometry_input(
+                    "geometry", f"From Predict Metric Depth, MoGe 2 or Depth Anything 3 Metric. {GEOMETRY_LIMITS}"
+                ),
+            ],
+            outputs=[
+                MoGeGeometry.Output(
+                    display_name="geometry", tooltip="The same geometry, so that the viewer can sit between two nodes."
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, geometry: dict[str, Any]) -> io.NodeOutput:
+        return io.NodeOutput(geometry, ui=depth_preview_ui(geometry, cls))
