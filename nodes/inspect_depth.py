@@ -19,7 +19,7 @@ class SpatialFusionInspectDepth(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Shows the depth with a scale bar in metres, a histogram and statistics. Hover to read a pixel's "
-                "metres; click two points for the distance between them in space. The geometry passes through unchanged."
+                "metres; click two points for the distance between them in space. The geometry passes through as it is."
             ),
             search_aliases=["spatialfusion", "preview depth", "view depth", "depth viewer", "measure", "histogram"],
             inputs=[

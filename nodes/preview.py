@@ -1,7 +1,7 @@
 """What a node that makes or passes depth shows: the picture for everyone, and the metres for the pack's viewer.
 
-The viewer (web/spatialfusion.js) attaches itself to every node whose results carry the key SPATIALFUSION_DEPTH. It reads
-the arrays from the host's own /view route: no route of ours, so that it works wherever the host's previews do.
+The viewer (web/spatialfusion.js) attaches itself to every node whose results carry UI_KEY. It reads the arrays from the
+host's own /view route: no route of ours, so that it works wherever the host's previews do.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ def depth_preview_ui(depth: MetricDepth | dict[str, Any], cls: type[io.ComfyNode
 
     depth: a MetricDepth or either of the host's geometry dicts. cls: the node, as `execute` gets it.
     Returns "images", the ordinary pictures, and UI_KEY: for each image of the batch the host's
-    {filename, subfolder, type} of a .npy, with its width and height in pixels and fov_y_deg. The array is little-endian
-    float32 (1 or 2, H, W): metres, inf where there is no surface; and the confidence, left out where it is 1 everywhere.
+    {filename, subfolder, type} of a .npy, with its width and height in pixels and fov_y_deg. The array is
+    little-endian float32 (1 or 2, H, W): metres, inf where there is no surface; and the confidence, left out where it
+    is 1 everywhere.
     Raises ValueError where a geometry is not in metres.
     """
     if not isinstance(depth, MetricDepth):
