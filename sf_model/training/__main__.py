@@ -15,7 +15,7 @@ import torch
 
 from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
 from . import run_record
-from .export import averaged_system, export_system, load_exported
+from .export import averaged_system, export_system, load_exported, part_state_dict
 from .loop import LoopConfig, Trainer
 from .mini_sizes import SIZES
 from .revision import current_commit
@@ -32,6 +32,7 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
     "stage1": SPATIAL_MIXTURE,
     "stage2": SPATIAL_MIXTURE,
 }
+PARTS = ("decoder", "transformer", "predictor", "adapter")
 VALIDATION_STREAM = "validation"
 VALIDATION_BATCH = 64
 LENGTH_BUCKETS = 4
@@ -56,6 +57,16 @@ def _parser() -> argparse.ArgumentParser:
 def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     command.add_argument("--steps", type=int, required=True, help="optimiser steps in all")
     command.add_argument("--init", type=Path, help="start from this exported system, not from the stage before")
+    command.add_argument(
+        "--part",
+        type=_part,
+        action="append",
+        default=[],
+        metavar="NAME=DIRECTORY",
+        help=f"take one of {', '.join(PARTS)} from this run or exported system instead; may be given several times",
+    )
+    if stage == "base":
+        command.add_argument("--freeze-mllm", action="store_true", help="train the diffusion transformer alone")
     if stage == "stage1":
         command.add_argument(
             "--expert-from-mllm", action="store_true", help="start the spatial transformer from the MLLM's own layers"
@@ -64,7 +75,11 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     command.add_argument("--learning-rate", type=float, default=PEAK_LEARNING_RATE[stage])
     command.add_argument("--warmup-steps", type=int, default=100)
     command.add_argument("--ema-decay", type=float, default=0.998)
-    command.add_argument("--time-mean", type=float, default=-0.8, help="mean of the logit-normal times; 0 is symmetric")
+    defaults = StageConfig()
+    command.add_argument(
+        "--time-mean", type=float, default=defaults.time_mean, help="mean of the logit-normal times; 0 is symmetric"
+    )
+    command.add_argument("--time-std", type=float, default=defaults.time_std, help="their standard deviation")
     command.add_argument("--workers", type=int, default=1, help="processes that render; 0 renders in the main one")
     command.add_argument("--mixed-precision", choices=("no", "bf16"), default="bf16")
     command.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
@@ -72,6 +87,13 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     command.add_argument("--save-every", type=int, default=200)
     command.add_argument("--sheet-every", type=int, default=400)
     command.add_argument("--supersample", type=int, default=1, help="rays a pixel along one axis, for the colours")
+
+
+def _part(text: str) -> tuple[str, Path]:
+    name, separator, directory = text.partition("=")
+    if not separator or name not in PARTS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIRECTORY with NAME one of {', '.join(PARTS)}")
+    return name, Path(directory)
 
 
 def _tokenizer_dir(arguments: argparse.Namespace) -> Path:
@@ -119,15 +141,27 @@ def _train(arguments: argparse.Namespace) -> None:
     tokenizer_dir = _tokenizer_dir(arguments)
     if not tokenizer_dir.is_dir():
         raise SystemExit(f"{tokenizer_dir} is missing; run `python -m sf_model.training tokenizer` first")
-    data, loop, stage_config = _data_config(arguments), _loop_config(arguments), StageConfig(arguments.time_mean)
+    data, loop = _data_config(arguments), _loop_config(arguments)
+    stage_config = StageConfig(
+        time_mean=arguments.time_mean,
+        time_std=arguments.time_std,
+        freeze_mllm=getattr(arguments, "freeze_mllm", False),
+    )
     system = SpatialFusionSystem(sizes, arguments.seed)
     state = latest_state(run_dir)
     if state is None:
         _start_from(arguments, system)
     if arguments.gradient_checkpointing:
         system.transformer.enable_gradient_checkpointing()
+    start = {"init": str(arguments.init), "parts": {name: str(directory) for name, directory in arguments.part}}
     run_record.begin_session(
-        run_dir, 0 if state is None else saved_step(state), data=data, loop=loop, stage=stage_config, sizes=sizes
+        run_dir,
+        0 if state is None else saved_step(state),
+        data=data,
+        loop=loop,
+        stage=stage_config,
+        sizes=sizes,
+        start=start,
     )
     validation_data = replace(
         data,
@@ -155,8 +189,13 @@ def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> N
                 f"{TOKENIZER_DIR} folder there"
             )
         system.load_state_dict(exported.state_dict())
-    elif arguments.command in PREVIOUS:
+    elif arguments.command == "stage2" or (arguments.command == "stage1" and "decoder" not in dict(arguments.part)):
         averaged_system(_required_state(arguments, PREVIOUS[arguments.command]), system)
+    for name, directory in arguments.part:
+        try:
+            system.get_submodule(name).load_state_dict(part_state_dict(name, directory))
+        except (ValueError, RuntimeError) as error:
+            raise SystemExit(f"--part {name}={directory}: {error}") from error
     if getattr(arguments, "expert_from_mllm", False):
         system.predictor.spatial_transformer.initialize_from_mllm(system.decoder.model.state_dict())
 

@@ -14,7 +14,7 @@ import torch
 from ..backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from ..checkpoint import load_checkpoint, save_checkpoint
 from .mini_sizes import SIZES, SystemSizes
-from .run_state import load_average, load_system
+from .run_state import latest_state, load_average, load_system
 from .system import SpatialFusionSystem
 
 
@@ -65,14 +65,40 @@ def load_exported(directory: Path) -> SpatialFusionSystem:
     checkpoint = load_checkpoint(directory / SPATIALFUSION_FILE)
     sizes = _sizes_of(checkpoint.config.name)
     system = SpatialFusionSystem(sizes, seed=0).eval().requires_grad_(False)
-    decoder = load_base_weights(directory / MLLM_FILE).state_dict
-    # The output layer is tied to the embedding and not stored.
-    decoder["lm_head.weight"] = decoder["model.embed_tokens.weight"]
-    system.decoder.load_state_dict(decoder)
-    system.transformer.load_state_dict(load_base_weights(directory / DIT_FILE).state_dict)
-    system.predictor.load_state_dict(checkpoint.predictor_state())
-    system.adapter.load_state_dict(checkpoint.adapter_state())
+    for name, part in system.named_children():
+        part.load_state_dict(_exported_part(name, directory))
     return system
+
+
+def part_state_dict(name: str, directory: Path) -> dict[str, torch.Tensor]:
+    """Weights of one part of the system (decoder, transformer, predictor or adapter) from an exported directory, or the
+    averaged ones from the last state of a run's. ValueError if the directory is neither."""
+    if (directory / SPATIALFUSION_FILE).exists():
+        return _exported_part(name, directory)
+    state = latest_state(directory)
+    if state is None:
+        raise ValueError("it holds neither exported weights nor a run's saved state")
+    tensors = safetensors.torch.load_file(state / "system.safetensors")
+    tensors.update(load_average(state))
+    prefix = f"{name}."
+    part = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return _with_output_layer(part) if name == "decoder" else part
+
+
+def _exported_part(name: str, directory: Path) -> dict[str, torch.Tensor]:
+    if name == "decoder":
+        return _with_output_layer(load_base_weights(directory / MLLM_FILE).state_dict)
+    if name == "transformer":
+        return load_base_weights(directory / DIT_FILE).state_dict
+    checkpoint = load_checkpoint(directory / SPATIALFUSION_FILE)
+    return checkpoint.predictor_state() if name == "predictor" else checkpoint.adapter_state()
+
+
+def _with_output_layer(decoder: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The output layer is tied to the embedding: a file holds one of the two names."""
+    embedding, output = "model.embed_tokens.weight", "lm_head.weight"
+    value = decoder.get(embedding, decoder.get(output))
+    return {**decoder, embedding: value, output: value}
 
 
 def _sizes_of(name: str) -> SystemSizes:

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 
 
-def sample_times(batch: int, mean: float, generator: torch.Generator) -> torch.Tensor:
+def sample_times(batch: int, mean: float, std: float, generator: torch.Generator) -> torch.Tensor:
     """(B,) logit-normal times; a negative mean spends more of them near the noise, where the layout is decided."""
-    return torch.sigmoid(torch.randn(batch, generator=generator) + mean)
+    return torch.sigmoid(std * torch.randn(batch, generator=generator) + mean)
 
 
 def interpolate(data: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:

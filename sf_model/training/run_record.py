@@ -48,6 +48,8 @@ def summary(run_dir: Path) -> dict[str, Any]:
         "learning_rate": settings["loop"]["learning_rate"],
         "ema_decay": settings["loop"]["ema_decay"],
         "time_mean": settings["stage"]["time_mean"],
+        "time_std": settings["stage"]["time_std"],
+        "start": settings["start"],
     }
 
 

@@ -28,13 +28,16 @@ EDITING_PARAMETERS = ("transformer.ref_image_", "transformer.image_index_embeddi
 
 @dataclass(frozen=True)
 class StageConfig:
-    """`time_mean` of the logit-normal times; dropout rates of caption (for guidance) and depth (to work without)."""
+    """`time_mean` and `time_std` of the logit-normal times; dropout rates of caption (for guidance) and depth (to work
+    without). `freeze_mllm`: the base stage trains the diffusion transformer alone."""
 
-    time_mean: float = -0.8
+    time_mean: float = -1.8
+    time_std: float = 1.5
     caption_dropout: float = 0.1
     depth_dropout: float = 0.15
     language_weight: float = 0.25
     depth_weight: float = 0.5
+    freeze_mllm: bool = False
 
 
 class Stage(nn.Module):
@@ -49,6 +52,8 @@ class Stage(nn.Module):
         self.register_buffer("empty_prompt_ids", empty_prompt_ids, persistent=False)
         for name, value in system.named_parameters():
             value.requires_grad_(name.split(".")[0] in self.trainable and not name.startswith(EDITING_PARAMETERS))
+        if config.freeze_mllm:
+            system.decoder.requires_grad_(False)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.system.named_parameters() if value.requires_grad}
@@ -58,7 +63,7 @@ class Stage(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """x_t, times and the target velocity; drawn on the CPU, so that every device sees the same noise."""
         noise = torch.randn(rgb.shape, generator=generator).to(rgb)
-        time = sample_times(rgb.shape[0], self.config.time_mean, generator).to(rgb)
+        time = sample_times(rgb.shape[0], self.config.time_mean, self.config.time_std, generator).to(rgb)
         latent = interpolate(rgb, noise, time)
         return latent, time, velocity_from_data(latent, rgb, 1 - time)
 
@@ -80,6 +85,8 @@ class BaseStage(Stage):
         dropped = self._dropped(self.config.caption_dropout, x.shape[0], generator, x.device)
         velocity = self.system.velocity(x, time, drop_prompts(prompt, empty, dropped), None)
         flow = F.mse_loss(velocity, target)
+        if self.config.freeze_mllm:
+            return {"loss": flow, "flow": flow}
         logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
         language = language_loss(logits, batch["language_ids"], batch["language_mask"])
         return {"loss": flow + self.config.language_weight * language, "flow": flow, "language": language}
