@@ -15,7 +15,7 @@ QWEN_IMAGE_BASE = 7_615_616_512 + 20_430_401_088
 
 PARAMETERS = {
     "dummy": 42_248,
-    "mini": 3_668_932,
+    "mini": 3_662_724,
     "omnigen2": 209_681_172,
     "omnigen2_full": 812_384_020,
     "qwen_image": 448_138_516,

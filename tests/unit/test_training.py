@@ -15,7 +15,7 @@ from sf_model.metric_depth import LOG_DEPTH_STD
 from sf_model.training import __main__ as command_line
 from sf_model.training import run_record
 from sf_model.training.ema import ParameterAverage
-from sf_model.training.flow import euler_sample, interpolate, shifted_times
+from sf_model.training.flow import euler_sample, interpolate, sample_times, shifted_times
 from sf_model.training.loop import LoopConfig, Trainer
 from sf_model.training.losses import CONFIDENCE_WEIGHT, FOV_WEIGHT, VALIDITY_WEIGHT, depth_losses, language_loss
 from sf_model.training.mini_sizes import SIZES
@@ -272,7 +272,8 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
     base = load_base_weights(tmp_path / "out" / DIT_FILE)
     assert base.revision == checkpoint.base_revision
     assert base.config["hidden_size"] == DUMMY.transformer.hidden_size
-    assert "lm_head.weight" not in load_base_weights(tmp_path / "out" / MLLM_FILE).state_dict
+    mllm = load_base_weights(tmp_path / "out" / MLLM_FILE)
+    assert "lm_head.weight" not in mllm.state_dict
     assert load_tokenizer(tmp_path / "out" / TOKENIZER_DIR)("a car")["input_ids"]
 
     # The same command again has nothing left to do; another one is refused, and nothing is lost.
@@ -286,6 +287,33 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
     run("stage1", *short, "--init", str(tmp_path / "out"), "--learning-rate", "0")
     system = safetensors.torch.load_file(tmp_path / "again/dummy/stage1/state-0000002/system.safetensors")
     assert torch.equal(system[f"predictor.{name}"].bfloat16(), checkpoint.state_dict[name])
+
+    # Base and stage 1 run side by side on one frozen MLLM; stage 2 joins them.
+    common[-1] = str(tmp_path / "beside")
+    run("tokenizer")
+    decoder, runs = f"decoder={tmp_path / 'out'}", tmp_path / "beside/dummy"
+    run("base", *short, "--part", decoder, "--freeze-mllm")
+    run("stage1", *short, "--part", decoder)
+    run("stage2", *short, "--part", f"transformer={runs / 'base'}", "--learning-rate", "0")
+    log = [json.loads(line) for line in (runs / "base/log.jsonl").read_text().splitlines()]
+    assert "flow" in log[0] and "language" not in log[0]
+    joined = safetensors.torch.load_file(runs / "stage2/state-0000002/system.safetensors")
+    norm = "model.norm.weight"
+    assert torch.equal(joined[f"decoder.{norm}"].bfloat16(), mllm.state_dict[norm])
+    for stage, part in (("base", "transformer.x_embedder.weight"), ("stage1", f"predictor.{name}")):
+        assert torch.equal(joined[part], average_of(runs / stage)[part])
+    with pytest.raises(SystemExit, match="adapter=.*neither exported weights nor a run"):
+        run("stage1", *short, "--runs", str(tmp_path / "other"), "--part", f"adapter={tmp_path}", "--part", decoder)
+
+
+def average_of(run_dir: Path) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(latest_state(run_dir) / "average.safetensors")
+
+
+def test_times_are_logit_normal() -> None:
+    """With the mean -1.8 and the deviation 1.5, 39.4% of the times lie below 0.1: Phi((logit(0.1) + 1.8) / 1.5)."""
+    time = sample_times(100_000, -1.8, 1.5, torch.Generator().manual_seed(0))
+    assert (time < 0.1).float().mean().item() == pytest.approx(0.3943, abs=0.005)
 
 
 def test_only_complete_states_count_and_unfinished_ones_go(tokenizer_dir: Path, tmp_path: Path) -> None:
