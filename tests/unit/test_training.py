@@ -302,8 +302,10 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(joined[f"decoder.{norm}"].bfloat16(), mllm.state_dict[norm])
     for stage, part in (("base", "transformer.x_embedder.weight"), ("stage1", f"predictor.{name}")):
         assert torch.equal(joined[part], average_of(runs / stage)[part])
+    common[-1] = str(tmp_path / "other")
+    run("tokenizer")
     with pytest.raises(SystemExit, match="adapter=.*neither exported weights nor a run"):
-        run("stage1", *short, "--runs", str(tmp_path / "other"), "--part", f"adapter={tmp_path}", "--part", decoder)
+        run("stage1", *short, "--part", f"adapter={tmp_path}", "--part", decoder)
 
 
 def average_of(run_dir: Path) -> dict[str, torch.Tensor]:
