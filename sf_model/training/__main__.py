@@ -26,6 +26,8 @@ from .tokenizer import encode_prompts, load_tokenizer, same_vocabulary, train_to
 from .world_data import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches, WorldDataConfig
 
 PREVIOUS = {"stage1": "base", "stage2": "stage1"}
+# What a stage builds on: the stage before need not be there where --part names all of it.
+FOUNDATIONS = {"stage1": {"decoder"}, "stage2": {"decoder", "transformer", "predictor"}}
 PEAK_LEARNING_RATE = {"base": 8e-4, "stage1": 1.5e-3, "stage2": 6e-4}
 MIXTURES: Mapping[str, Mapping[str, float]] = {
     "base": PLAIN_MIXTURE,
@@ -65,6 +67,8 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
         metavar="NAME=DIRECTORY",
         help=f"take one of {', '.join(PARTS)} from this run or exported system instead; may be given several times",
     )
+    if stage == "stage2":
+        command.add_argument("--freeze-predictor", action="store_true", help="train the adapter and the DiT alone")
     if stage == "base":
         command.add_argument("--freeze-mllm", action="store_true", help="train the diffusion transformer alone")
     if stage == "stage1":
@@ -146,6 +150,7 @@ def _train(arguments: argparse.Namespace) -> None:
         time_mean=arguments.time_mean,
         time_std=arguments.time_std,
         freeze_mllm=getattr(arguments, "freeze_mllm", False),
+        freeze_predictor=getattr(arguments, "freeze_predictor", False),
     )
     system = SpatialFusionSystem(sizes, arguments.seed)
     state = latest_state(run_dir)
@@ -189,7 +194,7 @@ def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> N
                 f"{TOKENIZER_DIR} folder there"
             )
         system.load_state_dict(exported.state_dict())
-    elif arguments.command == "stage2" or (arguments.command == "stage1" and "decoder" not in dict(arguments.part)):
+    elif arguments.command in PREVIOUS and not FOUNDATIONS[arguments.command] <= dict(arguments.part).keys():
         averaged_system(_required_state(arguments, PREVIOUS[arguments.command]), system)
     for name, directory in arguments.part:
         try:

@@ -29,7 +29,8 @@ EDITING_PARAMETERS = ("transformer.ref_image_", "transformer.image_index_embeddi
 @dataclass(frozen=True)
 class StageConfig:
     """`time_mean` and `time_std` of the logit-normal times; dropout rates of caption (for guidance) and depth (to work
-    without). `freeze_mllm`: the base stage trains the diffusion transformer alone."""
+    without). `freeze_mllm`: the base stage trains the diffusion transformer alone. `freeze_predictor`: stage 2 trains
+    only the adapter and the diffusion transformer, on depth that no longer changes."""
 
     time_mean: float = -1.8
     time_std: float = 1.5
@@ -38,6 +39,7 @@ class StageConfig:
     language_weight: float = 0.25
     depth_weight: float = 0.5
     freeze_mllm: bool = False
+    freeze_predictor: bool = False
 
 
 class Stage(nn.Module):
@@ -54,6 +56,8 @@ class Stage(nn.Module):
             value.requires_grad_(name.split(".")[0] in self.trainable and not name.startswith(EDITING_PARAMETERS))
         if config.freeze_mllm:
             system.decoder.requires_grad_(False)
+        if config.freeze_predictor:
+            system.predictor.requires_grad_(False)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.system.named_parameters() if value.requires_grad}
@@ -114,7 +118,8 @@ class FusionStage(Stage):
         with torch.no_grad():
             prompt = self.system.encode(batch["input_ids"], batch["prompt_mask"])
             empty = self.system.encode(self.empty_prompt_ids, self._empty())
-        prediction = self.system.predict_depth(prompt, height, width)
+        with torch.set_grad_enabled(not self.config.freeze_predictor):
+            prediction = self.system.predict_depth(prompt, height, width)
         tokens = self.system.depth_tokens(prediction.to_metric_depth(), height, width)
         no_depth = self._dropped(self.config.depth_dropout, x.shape[0], generator, x.device)
         tokens = tokens * (~no_depth)[:, None, None]
@@ -122,6 +127,8 @@ class FusionStage(Stage):
         velocity = self.system.velocity(x, time, drop_prompts(prompt, empty, dropped), tokens)
         flow = F.mse_loss(velocity, target)
         losses = depth_losses(prediction, batch["depth_m"], batch["fov_y_deg"])
+        if self.config.freeze_predictor:
+            return {"loss": flow, "flow": flow, **losses}
         return {"loss": flow + self.config.depth_weight * losses["depth"], "flow": flow, **losses}
 
 
