@@ -71,6 +71,7 @@ def data_config(kind_weights: dict[str, float], split: str, image_size: int, see
         language_batch=0,
         supersample=1,
         length_buckets=1,
+        max_objects=4,
     )
 
 

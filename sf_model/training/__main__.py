@@ -23,7 +23,7 @@ from .run_state import latest_state, saved_step
 from .stages import STAGES, StageConfig
 from .system import SpatialFusionSystem
 from .tokenizer import encode_prompts, load_tokenizer, same_vocabulary, train_tokenizer
-from .world_data import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches, WorldDataConfig
+from .world_data import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches, WorldDataConfig, caption_mixture
 
 PREVIOUS = {"stage1": "base", "stage2": "stage1"}
 # What a stage builds on: the stage before need not be there where --part names all of it.
@@ -37,6 +37,7 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
 PARTS = ("decoder", "transformer", "predictor", "adapter")
 VALIDATION_STREAM = "validation"
 VALIDATION_BATCH = 64
+MAX_OBJECTS = 4
 LENGTH_BUCKETS = 4
 
 
@@ -69,6 +70,7 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     )
     if stage == "stage2":
         command.add_argument("--freeze-predictor", action="store_true", help="train the adapter and the DiT alone")
+        command.add_argument("--true-depth", type=float, default=0.0, help="share of scaffolds that are the true depth")
     if stage == "base":
         command.add_argument("--freeze-mllm", action="store_true", help="train the diffusion transformer alone")
     if stage == "stage1":
@@ -108,6 +110,13 @@ def _run_dir(arguments: argparse.Namespace, stage: str) -> Path:
     return arguments.runs / arguments.size / stage
 
 
+def _captions(arguments: argparse.Namespace) -> Mapping[str, float]:
+    """Shares of the captions' kinds: the stage's own, or those asked for."""
+    if arguments.plain is None and arguments.free is None:
+        return MIXTURES[arguments.command]
+    return caption_mixture(arguments.plain or 0.0, arguments.free or 0.0)
+
+
 def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
     stage = arguments.command
     return WorldDataConfig(
@@ -116,7 +125,8 @@ def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
         stream=stage,
         seed=arguments.seed,
         split="train",
-        mixture=tuple(MIXTURES[stage].items()),
+        mixture=tuple(_captions(arguments).items()),
+        max_objects=arguments.max_objects,
         language_batch=arguments.batch_size // 2 if stage == "base" else 0,
         supersample=arguments.supersample,
         length_buckets=LENGTH_BUCKETS,
@@ -151,6 +161,7 @@ def _train(arguments: argparse.Namespace) -> None:
         time_std=arguments.time_std,
         freeze_mllm=getattr(arguments, "freeze_mllm", False),
         freeze_predictor=getattr(arguments, "freeze_predictor", False),
+        true_depth=getattr(arguments, "true_depth", 0.0),
     )
     system = SpatialFusionSystem(sizes, arguments.seed)
     state = latest_state(run_dir)
@@ -175,6 +186,8 @@ def _train(arguments: argparse.Namespace) -> None:
         batch_size=VALIDATION_BATCH,
         language_batch=0,
         length_buckets=1,
+        mixture=tuple(MIXTURES[arguments.command].items()),
+        max_objects=MAX_OBJECTS,
     )
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     stage = STAGES[arguments.command](system, stage_config, empty_ids)

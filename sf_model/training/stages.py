@@ -15,9 +15,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ..backbones.mini import velocity_from_data
+from ..metric_depth import MetricDepth
 from .flow import interpolate, sample_times
 from .losses import depth_losses, language_loss
-from .system import SpatialFusionSystem, drop_prompts
+from .system import EncodedPrompt, SpatialFusionSystem, drop_prompts
 from .world_data import Batch
 
 Losses = dict[str, torch.Tensor]
@@ -30,7 +31,8 @@ EDITING_PARAMETERS = ("transformer.ref_image_", "transformer.image_index_embeddi
 class StageConfig:
     """`time_mean` and `time_std` of the logit-normal times; dropout rates of caption (for guidance) and depth (to work
     without). `freeze_mllm`: the base stage trains the diffusion transformer alone. `freeze_predictor`: stage 2 trains
-    only the adapter and the diffusion transformer, on depth that no longer changes."""
+    only the adapter and the diffusion transformer, on depth that no longer changes. `true_depth`: the share of the
+    samples whose scaffold is the scene's own depth, as users bring it from photos or compositions; the paper has 0."""
 
     time_mean: float = -1.8
     time_std: float = 1.5
@@ -40,6 +42,7 @@ class StageConfig:
     depth_weight: float = 0.5
     freeze_mllm: bool = False
     freeze_predictor: bool = False
+    true_depth: float = 0.0
 
 
 class Stage(nn.Module):
@@ -118,18 +121,37 @@ class FusionStage(Stage):
         with torch.no_grad():
             prompt = self.system.encode(batch["input_ids"], batch["prompt_mask"])
             empty = self.system.encode(self.empty_prompt_ids, self._empty())
-        with torch.set_grad_enabled(not self.config.freeze_predictor):
-            prediction = self.system.predict_depth(prompt, height, width)
-        tokens = self.system.depth_tokens(prediction.to_metric_depth(), height, width)
+        scaffold, losses = self._scaffold(prompt, batch, generator)
+        tokens = self.system.depth_tokens(scaffold, height, width)
         no_depth = self._dropped(self.config.depth_dropout, x.shape[0], generator, x.device)
         tokens = tokens * (~no_depth)[:, None, None]
         dropped = self._dropped(self.config.caption_dropout, x.shape[0], generator, x.device)
         velocity = self.system.velocity(x, time, drop_prompts(prompt, empty, dropped), tokens)
         flow = F.mse_loss(velocity, target)
-        losses = depth_losses(prediction, batch["depth_m"], batch["fov_y_deg"])
-        if self.config.freeze_predictor:
-            return {"loss": flow, "flow": flow, **losses}
-        return {"loss": flow + self.config.depth_weight * losses["depth"], "flow": flow, **losses}
+        return {"loss": flow + self.config.depth_weight * losses.get("depth", 0.0), "flow": flow, **losses}
+
+    def _scaffold(
+        self, prompt: EncodedPrompt, batch: Batch, generator: torch.Generator
+    ) -> tuple[MetricDepth, dict[str, torch.Tensor]]:
+        """What the adapter sees, and the losses of the prediction (none if the predictor does not learn)."""
+        depth_m, fov_y_deg, config = batch["depth_m"], batch["fov_y_deg"], self.config
+        truth = MetricDepth(depth_m, torch.ones_like(depth_m), fov_y_deg)
+        if config.freeze_predictor and config.true_depth == 1:
+            return truth, {}
+        with torch.set_grad_enabled(not config.freeze_predictor):
+            prediction = self.system.predict_depth(prompt, *depth_m.shape[-2:])
+        losses = {} if config.freeze_predictor else depth_losses(prediction, depth_m, fov_y_deg)
+        predicted = prediction.to_metric_depth()
+        if config.true_depth == 0:
+            return predicted, losses
+        true = self._dropped(config.true_depth, depth_m.shape[0], generator, depth_m.device)
+        pixels = true[:, None, None]
+        mixed = MetricDepth(
+            torch.where(pixels, truth.depth, predicted.depth),
+            torch.where(pixels, truth.confidence, predicted.confidence),
+            torch.where(true, truth.fov_y_deg, predicted.fov_y_deg),
+        )
+        return mixed, losses
 
 
 STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (BaseStage, DepthStage, FusionStage)}

@@ -16,15 +16,16 @@ from .tokenizer import encode_prompts, load_tokenizer
 Batch = dict[str, torch.Tensor]
 
 
-def _mixture(plain: float, free: float) -> dict[str, float]:
-    spatial = (1.0 - plain - free) / len(world.SPATIAL_KINDS)
+def caption_mixture(plain: float, free: float) -> dict[str, float]:
+    """Shares of the captions' kinds: what `plain` and `free` leave goes evenly to GenSpace's nine sub-domains."""
+    spatial = max(0.0, 1.0 - plain - free) / len(world.SPATIAL_KINDS)
     return {"plain": plain, "free": free, **dict.fromkeys(world.SPATIAL_KINDS, spatial)}
 
 
 # Web captions for the base; captions that fix the scene, and GenSpace's nine sub-domains, for the spatial stages.
 PLAIN_MIXTURE: Mapping[str, float] = {"plain": 1.0}
-SPATIAL_MIXTURE: Mapping[str, float] = _mixture(plain=0.15, free=0.45)
-LANGUAGE_MIXTURE: Mapping[str, float] = _mixture(plain=0.3, free=0.3)
+SPATIAL_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.15, free=0.45)
+LANGUAGE_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.3, free=0.3)
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class WorldDataConfig:
     """`stream` names an independent series of scenes (one a stage); `mixture` weighs the captions' kinds.
 
     `language_batch`: more captions without an image a batch. `length_buckets` consecutive batches are drawn together
-    and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair sample.
+    and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair sample. Scenes
+    of more than `max_objects` are drawn again.
     """
 
     image_size: int
@@ -44,6 +46,7 @@ class WorldDataConfig:
     language_batch: int
     supersample: int
     length_buckets: int
+    max_objects: int
 
 
 class WorldBatches(Dataset):
@@ -69,7 +72,11 @@ class WorldBatches(Dataset):
         kinds, weights = zip(*config.mixture)
         rng = random.Random(f"{config.split}-{config.stream}-{config.seed}-{group}")
         count = config.length_buckets * config.batch_size
-        items = [world.sample(rng, rng.choices(kinds, weights)[0], config.split) for _ in range(count)]
+        items: list[world.CaptionedScene] = []
+        while len(items) < count:
+            item = world.sample(rng, rng.choices(kinds, weights)[0], config.split)
+            if len(item.scene.objects) <= config.max_objects:
+                items.append(item)
         items.sort(key=lambda item: len(item.caption))
         batches = [items[start : start + config.batch_size] for start in range(0, count, config.batch_size)]
         rng.shuffle(batches)

@@ -46,6 +46,7 @@ def data_config(mixture: dict[str, float], language_batch: int = 0) -> WorldData
         language_batch=language_batch,
         supersample=1,
         length_buckets=2,
+        max_objects=4,
     )
 
 
