@@ -81,6 +81,11 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     command.add_argument("--learning-rate", type=float, default=PEAK_LEARNING_RATE[stage])
     command.add_argument("--warmup-steps", type=int, default=100)
     command.add_argument("--ema-decay", type=float, default=0.998)
+    command.add_argument("--plain", type=float, help="share of web-like captions (default: the stage's own)")
+    command.add_argument("--free", type=float, help="share of captions that fix the scene; the rest are sub-domains")
+    command.add_argument(
+        "--max-objects", type=int, default=MAX_OBJECTS, help="draw only scenes of so many objects: a curriculum"
+    )
     defaults = StageConfig()
     command.add_argument(
         "--time-mean", type=float, default=defaults.time_mean, help="mean of the logit-normal times; 0 is symmetric"
