@@ -1,4 +1,4 @@
-"""python -m sf_model.training tokenizer|base|stage1|stage2|export: train SpatialFusion-Mini on the metric world.
+"""python -m sf_model.training tokenizer|mllm|base|stage1|stage2|export: train SpatialFusion-Mini on the metric world.
 
 Every run lives in a directory of its own under --runs, saves its state on the way, and continues from it when the same
 command is given again. Each stage starts from the averaged weights of the one before.
@@ -23,13 +23,22 @@ from .run_state import latest_state, saved_step
 from .stages import STAGES, StageConfig
 from .system import SpatialFusionSystem
 from .tokenizer import encode_prompts, load_tokenizer, same_vocabulary, train_tokenizer
-from .world_data import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches, WorldDataConfig, caption_mixture
+from .world_data import (
+    LANGUAGE_MIXTURE,
+    PLAIN_MIXTURE,
+    SPATIAL_MIXTURE,
+    LanguageBatches,
+    WorldBatches,
+    WorldDataConfig,
+    caption_mixture,
+)
 
 PREVIOUS = {"stage1": "base", "stage2": "stage1"}
 # What a stage builds on: the stage before need not be there where --part names all of it.
 FOUNDATIONS = {"stage1": {"decoder"}, "stage2": {"decoder", "transformer", "predictor"}}
-PEAK_LEARNING_RATE = {"base": 8e-4, "stage1": 1.5e-3, "stage2": 6e-4}
+PEAK_LEARNING_RATE = {"mllm": 1e-3, "base": 8e-4, "stage1": 1.5e-3, "stage2": 6e-4}
 MIXTURES: Mapping[str, Mapping[str, float]] = {
+    "mllm": LANGUAGE_MIXTURE,
     "base": PLAIN_MIXTURE,
     "stage1": SPATIAL_MIXTURE,
     "stage2": SPATIAL_MIXTURE,
@@ -196,8 +205,9 @@ def _train(arguments: argparse.Namespace) -> None:
     )
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     stage = STAGES[arguments.command](system, stage_config, empty_ids)
-    validation = WorldBatches(validation_data, tokenizer_dir)[0]
-    Trainer(stage, WorldBatches(data, tokenizer_dir), validation, loop, run_dir).train()
+    batches = LanguageBatches if arguments.command == "mllm" else WorldBatches
+    validation = batches(validation_data, tokenizer_dir)[0]
+    Trainer(stage, batches(data, tokenizer_dir), validation, loop, run_dir).train()
 
 
 def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:

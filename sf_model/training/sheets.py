@@ -62,6 +62,10 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
     system = stage.system
     was_training = stage.training
     stage.eval()
+    if stage.name == "mllm":
+        metrics = {"language": stage(batch, torch.Generator())["language"].item()}
+        stage.train(was_training)
+        return metrics
     rgb, truth = batch["rgb"], _truth(batch)
     prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
     empty = system.encode(stage.empty_prompt_ids, torch.ones_like(stage.empty_prompt_ids, dtype=torch.bool))

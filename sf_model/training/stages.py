@@ -1,5 +1,6 @@
-"""The three trainings, each one module whose forward is its loss and whose trainable parameters are its freeze set.
+"""The trainings, each one module whose forward is its loss and whose trainable parameters are its freeze set.
 
+mllm: next-token loss on documents of every kind of caption: it knows spatial language as a pretrained one does.
 base: MLLM + diffusion transformer from nothing, flow matching on web-like captions, and next-token loss on captions of
 every kind: the MLLM knows spatial language as a pretrained one does, the image model does not.
 stage 1: spatial transformer and head on spatial captions; MLLM and diffusion transformer frozen (masked L2).
@@ -81,6 +82,16 @@ class Stage(nn.Module):
         return torch.ones_like(self.empty_prompt_ids, dtype=torch.bool)
 
 
+class LanguageStage(Stage):
+    name = "mllm"
+    trainable = ("decoder",)
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
+        language = language_loss(logits, batch["language_ids"], batch["language_mask"])
+        return {"loss": language, "language": language}
+
+
 class BaseStage(Stage):
     name = "base"
     trainable = ("decoder", "transformer")
@@ -154,4 +165,4 @@ class FusionStage(Stage):
         return mixed, losses
 
 
-STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (BaseStage, DepthStage, FusionStage)}
+STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (LanguageStage, BaseStage, DepthStage, FusionStage)}

@@ -80,7 +80,14 @@ def load_tokenizer(directory: Path) -> Qwen2Tokenizer:
 
 def encode_prompts(tokenizer: Qwen2Tokenizer, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
     """Token ids (B, S) and mask (B, S) bool of the prompts in the MLLM's template, padded on the right."""
-    rows = [tokenizer(PROMPT_TEMPLATE.format(prompt))["input_ids"] for prompt in prompts]
+    return encode_documents(tokenizer, [[prompt] for prompt in prompts])
+
+
+def encode_documents(
+    tokenizer: Qwen2Tokenizer, documents: Sequence[Sequence[str]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same for documents of several texts each, one after another."""
+    rows = [tokenizer("".join(map(PROMPT_TEMPLATE.format, texts)))["input_ids"] for texts in documents]
     length = max(map(len, rows))
     ids = torch.full((len(rows), length), PAD_TOKEN_ID)
     mask = torch.zeros(len(rows), length, dtype=torch.bool)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader, Dataset
+from transformers import Qwen2Tokenizer
 
 from .. import world
-from .tokenizer import encode_prompts, load_tokenizer
+from .tokenizer import encode_documents, encode_prompts, load_tokenizer
 
 Batch = dict[str, torch.Tensor]
 
@@ -32,9 +33,9 @@ LANGUAGE_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.3, free=0.3)
 class WorldDataConfig:
     """`stream` names an independent series of scenes (one a stage); `mixture` weighs the captions' kinds.
 
-    `language_batch`: more captions without an image a batch. `length_buckets` consecutive batches are drawn together
-    and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair sample. Scenes
-    of more than `max_objects` are drawn again.
+    `language_batch`: so many documents without an image in a batch. `length_buckets` consecutive batches are drawn
+    together and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair
+    sample. Scenes of more than `max_objects` are drawn again.
     """
 
     image_size: int
@@ -97,13 +98,31 @@ class WorldBatches(Dataset):
             "prompt_mask": prompt_mask,
         }
         if config.language_batch:
-            batch["language_ids"], batch["language_mask"] = encode_prompts(self.tokenizer, self._language(index))
+            batch |= language_batch(self.tokenizer, config.seed, config.split, index, config.language_batch)
         return batch
 
-    def _language(self, index: int) -> list[str]:
-        rng = random.Random(f"language-{self.config.seed}-{index}")
-        kinds, weights = zip(*LANGUAGE_MIXTURE.items())
-        return [world.sample(rng, rng.choices(kinds, weights)[0]).caption for _ in range(self.config.language_batch)]
+
+class LanguageBatches(WorldBatches):
+    """Documents without images: item n is language_ids and language_mask (B, T)."""
+
+    def __getitem__(self, index: int) -> Batch:
+        config = self.config
+        return language_batch(self.tokenizer, config.seed, config.split, index, config.batch_size)
+
+
+def language_batch(tokenizer: Qwen2Tokenizer, seed: int, split: str, index: int, size: int) -> Batch:
+    """Documents that describe one scene twice: to foretell the second text, the language model must keep what the
+    first one says of each object, and left apart from right. One text alone gives it no reason to."""
+    rng = random.Random(f"language-{split}-{seed}-{index}")
+    kinds, weights = zip(*LANGUAGE_MIXTURE.items())
+    documents = []
+    for kind in rng.choices(kinds, weights, k=size):
+        captioned = world.sample(rng, kind, split)
+        texts = [captioned.caption, world.describe_again(rng, captioned)]
+        rng.shuffle(texts)
+        documents.append(texts)
+    ids, mask = encode_documents(tokenizer, documents)
+    return {"language_ids": ids, "language_mask": mask}
 
 
 class _Indices(torch.utils.data.Sampler):

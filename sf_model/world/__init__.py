@@ -1,7 +1,7 @@
 """The synthetic metric world: scenes, a batched ray-cast renderer and captions that are true of their scenes."""
 
 from .caption_common import CaptionedScene, Fact
-from .captions import KINDS, SPATIAL_KINDS, sample
+from .captions import KINDS, SPATIAL_KINDS, describe_again, sample
 from .categories import CATEGORY_NAMES, HELD_OUT
 from .edits import EDIT_KINDS, EditPair, sample_edit
 from .palette import COLORS, GROUND_NAMES, SKY_NAMES
@@ -29,6 +29,7 @@ __all__ = [
     "Rendering",
     "Scene",
     "SceneObject",
+    "describe_again",
     "render",
     "sample",
     "sample_edit",

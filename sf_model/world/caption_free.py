@@ -4,6 +4,7 @@ They leave open only what rounding leaves open, sizes within a category's range,
 """
 
 import random
+from collections.abc import Sequence
 
 from .caption_common import CaptionedScene, Fact, identity_facts, joined, look_phrases, name_of, with_article, words
 from .geometry import camera_distance_m, view_heading_deg
@@ -78,10 +79,18 @@ def _assemble(rng: random.Random, phrases: list[str], look: str, camera: str) ->
 def sample_free(rng: random.Random, split: str) -> CaptionedScene:
     """A random scene of 1 to 3 objects and a caption that fixes it."""
     scene: Scene = sample_scene(rng, split, count=rng.choices((1, 2, 3), weights=(40, 50, 10))[0])
-    facts = list(identity_facts(scene.objects))
-    phrases = []
-    for index, obj in enumerate(scene.objects):
-        phrase, claims = _object_phrase(rng, index, obj)
+    facts = identity_facts(scene.objects)
+    caption, claims = describe_freely(rng, scene)
+    return CaptionedScene(scene, caption, "free", 0, (*facts, *claims))
+
+
+def describe_freely(rng: random.Random, scene: Scene, order: Sequence[int] | None = None) -> tuple[str, list[Fact]]:
+    """A caption that fixes any scene, its objects in `order` (their own if None), and what it claims beside their
+    identities."""
+    phrases: list[str] = []
+    facts: list[Fact] = []
+    for index in range(len(scene.objects)) if order is None else order:
+        phrase, claims = _object_phrase(rng, index, scene.objects[index])
         phrases.append(phrase)
         facts += claims
     ground, sky, look_facts = look_phrases(rng, scene, p_ground=1.0, p_sky=1.0)
@@ -92,5 +101,4 @@ def sample_free(rng: random.Random, split: str) -> CaptionedScene:
         Fact("pitch_deg", value=camera.pitch_deg),
         Fact("fov_y_deg", value=camera.fov_y_deg),
     ]
-    caption = _assemble(rng, phrases, words(ground, sky), _camera_phrase(rng, camera))
-    return CaptionedScene(scene, caption, "free", 0, tuple(facts))
+    return _assemble(rng, phrases, words(ground, sky), _camera_phrase(rng, camera)), facts

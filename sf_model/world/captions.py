@@ -3,7 +3,7 @@
 import random
 
 from .caption_common import CaptionedScene, identity_facts, look_phrases, name_of, with_article, words
-from .caption_free import sample_free
+from .caption_free import describe_freely, sample_free
 from .caption_plain import sample_plain
 from .relations import BUILDERS, Draft
 from .sampling import SPLITS, is_good_picture, sample_camera, sample_look
@@ -62,3 +62,10 @@ def sample(rng: random.Random, kind: str, split: str = "train", template: int | 
             if draft is not None and is_good_picture(camera, draft.objects):
                 scene = Scene(camera, draft.objects, *sample_look(rng))
                 return _caption(rng, scene, draft, kind, template)
+
+
+def describe_again(rng: random.Random, captioned: CaptionedScene) -> str:
+    """Another caption of the same scene, which fixes it, its objects in any order."""
+    order = list(range(len(captioned.scene.objects)))
+    rng.shuffle(order)
+    return describe_freely(rng, captioned.scene, order)[0]
