@@ -1,4 +1,4 @@
-"""python -m sf_model.training tokenizer|mllm|base|stage1|stage2|export: train SpatialFusion-Mini on the metric world.
+"""python -m sf_model.training tokenizer|mllm|joint|base|stage1|stage2|export: train SpatialFusion-Mini on the world.
 
 Every run lives in a directory of its own under --runs, saves its state on the way, and continues from it when the same
 command is given again. Each stage starts from the averaged weights of the one before.
@@ -36,9 +36,10 @@ from .world_data import (
 PREVIOUS = {"stage1": "base", "stage2": "stage1"}
 # What a stage builds on: the stage before need not be there where --part names all of it.
 FOUNDATIONS = {"stage1": {"decoder"}, "stage2": {"decoder", "transformer", "predictor"}}
-PEAK_LEARNING_RATE = {"mllm": 1e-3, "base": 8e-4, "stage1": 1.5e-3, "stage2": 6e-4}
+PEAK_LEARNING_RATE = {"mllm": 1e-3, "joint": 8e-4, "base": 8e-4, "stage1": 1.5e-3, "stage2": 6e-4}
 MIXTURES: Mapping[str, Mapping[str, float]] = {
     "mllm": LANGUAGE_MIXTURE,
+    "joint": SPATIAL_MIXTURE,
     "base": PLAIN_MIXTURE,
     "stage1": SPATIAL_MIXTURE,
     "stage2": SPATIAL_MIXTURE,
@@ -47,6 +48,8 @@ PARTS = ("decoder", "transformer", "predictor", "adapter")
 VALIDATION_STREAM = "validation"
 VALIDATION_BATCH = 64
 MAX_OBJECTS = 4
+# Images for each document without one, where the language model learns beside the others.
+LANGUAGE_SHARE = {"base": 2, "joint": 4}
 LENGTH_BUCKETS = 4
 
 
@@ -77,7 +80,7 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
         metavar="NAME=DIRECTORY",
         help=f"take one of {', '.join(PARTS)} from this run or exported system instead; may be given several times",
     )
-    if stage == "stage2":
+    if stage in ("joint", "stage2"):
         command.add_argument("--freeze-predictor", action="store_true", help="train the adapter and the DiT alone")
         command.add_argument("--true-depth", type=float, default=0.0, help="share of scaffolds that are the true depth")
     if stage == "base":
@@ -141,7 +144,7 @@ def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
         split="train",
         mixture=tuple(_captions(arguments).items()),
         max_objects=arguments.max_objects,
-        language_batch=arguments.batch_size // 2 if stage == "base" else 0,
+        language_batch=arguments.batch_size // LANGUAGE_SHARE.get(stage, arguments.batch_size + 1),
         supersample=arguments.supersample,
         length_buckets=LENGTH_BUCKETS,
     )

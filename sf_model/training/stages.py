@@ -1,6 +1,7 @@
 """The trainings, each one module whose forward is its loss and whose trainable parameters are its freeze set.
 
 mllm: next-token loss on documents of every kind of caption: it knows spatial language as a pretrained one does.
+joint: all four at once, from nothing: a frozen MLLM must know what it is asked, and the Mini's starts with nothing.
 base: MLLM + diffusion transformer from nothing, flow matching on web-like captions, and next-token loss on captions of
 every kind: the MLLM knows spatial language as a pretrained one does, the image model does not.
 stage 1: spatial transformer and head on spatial captions; MLLM and diffusion transformer frozen (masked L2).
@@ -124,12 +125,12 @@ class DepthStage(Stage):
 
 class FusionStage(Stage):
     name = "stage2"
-    trainable = ("predictor", "adapter", "transformer")
+    trainable: tuple[str, ...] = ("predictor", "adapter", "transformer")
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         x, time, target = self._flow_batch(batch["rgb"], generator)
         height, width = x.shape[-2:]
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and "decoder" in self.trainable):
             prompt = self.system.encode(batch["input_ids"], batch["prompt_mask"])
             empty = self.system.encode(self.empty_prompt_ids, self._empty())
         scaffold, losses = self._scaffold(prompt, batch, generator)
@@ -165,4 +166,19 @@ class FusionStage(Stage):
         return mixed, losses
 
 
-STAGES: dict[str, type[Stage]] = {stage.name: stage for stage in (LanguageStage, BaseStage, DepthStage, FusionStage)}
+class JointStage(FusionStage):
+    """What a real MLLM brings from its own training: the Mini's learns from images, depth and text at once."""
+
+    name = "joint"
+    trainable = ("decoder", "predictor", "adapter", "transformer")
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        losses = super().forward(batch, generator)
+        logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
+        language = language_loss(logits, batch["language_ids"], batch["language_mask"])
+        return {**losses, "loss": losses["loss"] + self.config.language_weight * language, "language": language}
+
+
+STAGES: dict[str, type[Stage]] = {
+    stage.name: stage for stage in (LanguageStage, JointStage, BaseStage, DepthStage, FusionStage)
+}
