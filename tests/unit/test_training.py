@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,13 @@ from sf_model.training.run_state import latest_state, save_state
 from sf_model.training.stages import STAGES, Stage, StageConfig
 from sf_model.training.system import EncodedPrompt, SpatialFusionSystem, drop_prompts
 from sf_model.training.tokenizer import encode_prompts, load_tokenizer, train_tokenizer
-from sf_model.training.world_data import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches, WorldDataConfig
+from sf_model.training.world_data import (
+    PLAIN_MIXTURE,
+    SPATIAL_MIXTURE,
+    WorldBatches,
+    WorldDataConfig,
+    language_batch,
+)
 
 DUMMY = SIZES["dummy"]
 
@@ -50,9 +58,9 @@ def data_config(mixture: dict[str, float], language_batch: int = 0) -> WorldData
     )
 
 
-def build_stage(name: str, tokenizer_dir: Path, seed: int = 0) -> Stage:
+def build_stage(name: str, tokenizer_dir: Path, seed: int = 0, config: StageConfig | None = None) -> Stage:
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
-    return STAGES[name](SpatialFusionSystem(DUMMY, seed), StageConfig(), empty_ids)
+    return STAGES[name](SpatialFusionSystem(DUMMY, seed), config or StageConfig(), empty_ids)
 
 
 def test_depth_loss_by_hand() -> None:
@@ -122,19 +130,24 @@ def test_shifted_times_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parts"),
+    ("name", "config", "parts"),
     [
-        ("base", {"decoder", "transformer"}),
-        ("stage1", {"predictor"}),
-        ("stage2", {"predictor", "adapter", "transformer"}),
+        ("mllm", StageConfig(), {"decoder"}),
+        ("joint", StageConfig(true_depth=0.5), {"decoder", "predictor", "adapter", "transformer"}),
+        ("base", StageConfig(), {"decoder", "transformer"}),
+        ("base", StageConfig(freeze_mllm=True), {"transformer"}),
+        ("stage1", StageConfig(), {"predictor"}),
+        ("stage2", StageConfig(), {"predictor", "adapter", "transformer"}),
+        ("stage2", StageConfig(freeze_predictor=True), {"adapter", "transformer"}),
+        ("stage2", StageConfig(freeze_predictor=True, true_depth=1.0), {"adapter", "transformer"}),
     ],
 )
-def test_freeze_sets(name: str, parts: set[str], tokenizer_dir: Path) -> None:
+def test_freeze_sets(name: str, config: StageConfig, parts: set[str], tokenizer_dir: Path) -> None:
     """After one step, exactly the named parts' parameters have gradients, and all parts that should learn do."""
-    stage = build_stage(name, tokenizer_dir)
+    stage = build_stage(name, tokenizer_dir, config=config)
     assert {key.split(".")[0] for key in stage.trainable_parameters()} == parts
     mixture = PLAIN_MIXTURE if name == "base" else SPATIAL_MIXTURE
-    batch = WorldBatches(data_config(dict(mixture), language_batch=2 if name == "base" else 0), tokenizer_dir)[0]
+    batch = WorldBatches(data_config(dict(mixture), language_batch=2), tokenizer_dir)[0]
     stage(batch, torch.Generator().manual_seed(0))["loss"].backward()
     with_gradient = {key for key, value in stage.system.named_parameters() if value.grad is not None}
     assert {key.split(".")[0] for key in with_gradient} == parts
@@ -142,6 +155,40 @@ def test_freeze_sets(name: str, parts: set[str], tokenizer_dir: Path) -> None:
     for key, _ in stage.system.named_parameters():
         editing = any(word in key for word in ("ref_image", "source_encoder", "image_index_embedding"))
         assert (key in with_gradient) == (key.split(".")[0] in parts and not editing), key
+
+
+def test_a_share_of_the_scaffolds_is_the_true_depth(tokenizer_dir: Path) -> None:
+    batch = WorldBatches(data_config({"free": 1.0}), tokenizer_dir)[0]
+    for rate, shares in ((0.0, {0.0}), (1.0, {1.0}), (0.5, {0.25, 0.5, 0.75})):
+        stage = build_stage("stage2", tokenizer_dir, config=StageConfig(true_depth=rate))
+        prompt = stage.system.encode(batch["input_ids"], batch["prompt_mask"])
+        scaffold, losses = stage._scaffold(prompt, batch, torch.Generator().manual_seed(1))
+        true = (scaffold.depth == batch["depth_m"]).flatten(1).all(1)
+        assert true.float().mean().item() in shares
+        assert torch.equal(scaffold.fov_y_deg[true], batch["fov_y_deg"][true])
+        assert bool((scaffold.confidence[true] == 1).all()) and "depth" in losses
+
+
+def test_documents_tell_a_scene_twice(tokenizer_dir: Path) -> None:
+    """Each is two prompts in the template, and the same numbers stand in both where both fix the scene."""
+    tokenizer = load_tokenizer(tokenizer_dir)
+    batch = language_batch(tokenizer, 0, "train", 0, 64)
+    documents = [tokenizer.decode(ids[mask]) for ids, mask in zip(batch["language_ids"], batch["language_mask"])]
+    both_fix = 0
+    for document in documents:
+        first, second = re.findall(r"<\|im_start\|>(.*?)<\|im_end\|>", document)
+        if all("field of view" in text for text in (first, second)):
+            both_fix += 1
+            numbers, again = (
+                sorted(re.findall(r"\d+(?:\.\d)? (?:m to the \w+|m|degrees)", t)) for t in (first, second)
+            )
+            assert numbers == again
+    assert 10 < both_fix < 40  # LANGUAGE_MIXTURE has 0.3 such captions
+
+
+def test_scenes_of_too_many_objects_are_drawn_again(tokenizer_dir: Path) -> None:
+    few = WorldBatches(replace(data_config({"plain": 1.0}), max_objects=1), tokenizer_dir)
+    assert {len(item.scene.objects) for index in range(8) for item in few.captioned(index)} == {1}
 
 
 def test_dropped_captions_keep_their_depth(tokenizer_dir: Path) -> None:
