@@ -94,6 +94,7 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     command.add_argument("--warmup-steps", type=int, default=100)
     command.add_argument("--ema-decay", type=float, default=0.998)
     command.add_argument("--plain", type=float, help="share of web-like captions (default: the stage's own)")
+    command.add_argument("--view", type=float, help="share of captions that say where in the picture things are")
     command.add_argument("--free", type=float, help="share of captions that fix the scene; the rest are sub-domains")
     command.add_argument(
         "--max-objects", type=int, default=MAX_OBJECTS, help="draw only scenes of so many objects: a curriculum"
@@ -129,9 +130,10 @@ def _run_dir(arguments: argparse.Namespace, stage: str) -> Path:
 
 def _captions(arguments: argparse.Namespace) -> Mapping[str, float]:
     """Shares of the captions' kinds: the stage's own, or those asked for."""
-    if arguments.plain is None and arguments.free is None:
+    asked = (arguments.plain, arguments.view, arguments.free)
+    if asked == (None, None, None):
         return MIXTURES[arguments.command]
-    return caption_mixture(arguments.plain or 0.0, arguments.free or 0.0)
+    return caption_mixture(*(share or 0.0 for share in asked))
 
 
 def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:

@@ -17,16 +17,16 @@ from .tokenizer import encode_documents, encode_prompts, load_tokenizer
 Batch = dict[str, torch.Tensor]
 
 
-def caption_mixture(plain: float, free: float) -> dict[str, float]:
-    """Shares of the captions' kinds: what `plain` and `free` leave goes evenly to GenSpace's nine sub-domains."""
-    spatial = max(0.0, 1.0 - plain - free) / len(world.SPATIAL_KINDS)
-    return {"plain": plain, "free": free, **dict.fromkeys(world.SPATIAL_KINDS, spatial)}
+def caption_mixture(plain: float, view: float, free: float) -> dict[str, float]:
+    """Shares of the captions' kinds: what the three leave goes evenly to GenSpace's nine sub-domains."""
+    spatial = max(0.0, 1.0 - plain - view - free) / len(world.SPATIAL_KINDS)
+    return {"plain": plain, "view": view, "free": free, **dict.fromkeys(world.SPATIAL_KINDS, spatial)}
 
 
 # Web captions for the base; captions that fix the scene, and GenSpace's nine sub-domains, for the spatial stages.
 PLAIN_MIXTURE: Mapping[str, float] = {"plain": 1.0}
-SPATIAL_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.15, free=0.45)
-LANGUAGE_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.3, free=0.3)
+SPATIAL_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.1, view=0.15, free=0.4)
+LANGUAGE_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.2, view=0.2, free=0.3)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
-"""Captioned scenes of every kind: plain web-style captions, free descriptions, GenSpace's nine spatial sub-domains."""
+"""Captioned scenes of every kind: web-style, places in view, free descriptions, GenSpace's nine spatial sub-domains."""
 
 import random
 
 from .caption_common import CaptionedScene, identity_facts, look_phrases, name_of, with_article, words
 from .caption_free import describe_freely, sample_free
 from .caption_plain import sample_plain
+from .caption_view import sample_view
 from .relations import BUILDERS, Draft
 from .sampling import SPLITS, is_good_picture, sample_camera, sample_look
 from .scene import Scene
 
 SPATIAL_KINDS: tuple[str, ...] = tuple(BUILDERS)
-KINDS: tuple[str, ...] = ("plain", "free", *SPATIAL_KINDS)
+KINDS: tuple[str, ...] = ("plain", "view", "free", *SPATIAL_KINDS)
 TEMPLATES_PER_SPATIAL_KIND = 4
 _ATTEMPTS = 100
 
@@ -35,7 +36,7 @@ def _caption(rng: random.Random, scene: Scene, draft: Draft, kind: str, template
 def sample(rng: random.Random, kind: str, split: str = "train", template: int | None = None) -> CaptionedScene:
     """A random scene and a caption of this kind that is true of it.
 
-    `template` (0 to 3) picks one claim of a spatial kind, at random if None; "plain" and "free" have only template 0.
+    `template` (0 to 3) picks one claim of a spatial kind, at random if None; the other kinds have only template 0.
     In split "train" no object is a held-out (category, colour) pair; in "held_out" at least one is. Raises ValueError
     for an unknown kind, split or template.
     """
@@ -48,6 +49,8 @@ def sample(rng: random.Random, kind: str, split: str = "train", template: int | 
         raise ValueError(f"template of {kind!r} must be in 0..{templates - 1}, not {template}")
     if kind == "plain":
         return sample_plain(rng, split)
+    if kind == "view":
+        return sample_view(rng, split)
     if kind == "free":
         return sample_free(rng, split)
     if template is None:

@@ -183,7 +183,7 @@ def test_documents_tell_a_scene_twice(tokenizer_dir: Path) -> None:
                 sorted(re.findall(r"\d+(?:\.\d)? (?:m to the \w+|m|degrees)", t)) for t in (first, second)
             )
             assert numbers == again
-    assert 10 < both_fix < 40  # LANGUAGE_MIXTURE has 0.3 such captions
+    assert 10 < both_fix < 40  # LANGUAGE_MIXTURE has 0.3 of them
 
 
 def test_scenes_of_too_many_objects_are_drawn_again(tokenizer_dir: Path) -> None:

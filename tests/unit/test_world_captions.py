@@ -17,6 +17,7 @@ from sf_model.world import (
     HELD_OUT,
     KINDS,
     SPATIAL_KINDS,
+    Camera,
     CaptionedScene,
     SceneObject,
     render,
@@ -259,7 +260,7 @@ def test_free_captions_fix_their_scenes() -> None:
 SKY_WORDS = {"clear": "clear", "cloudy": "cloudy", "sunset": "sunset", "night": "night"}
 
 
-@pytest.mark.parametrize("kind", ["plain", "free", "camera_pose"])
+@pytest.mark.parametrize("kind", ["plain", "view", "free", "camera_pose"])
 def test_named_grounds_and_skies_are_the_scenes(kind: str) -> None:
     for seed in range(150):
         item = sample(random.Random(seed), kind)
@@ -283,6 +284,37 @@ def test_plain_captions_hardly_ever_state_positions() -> None:
         names = set(re.findall(NAME, item.caption))
         assert names <= {name_of(o) for o in item.scene.objects}
     assert not any(re.search(r"\d", item.caption) for item in items)
+
+
+def test_view_captions_say_where_in_the_picture_things_are() -> None:
+    """Against the pinhole projection of the objects' own corners, and against their distances."""
+    seen = set()
+    for seed in range(600):
+        item = sample(random.Random(seed), "view")
+        camera = item.scene.camera
+        pattern = rf"{NAME}( close to the camera| far away)? (?:on|at|in) the (left|right|middle|centre)"
+        claims = re.findall(pattern, item.caption)
+        assert {claim[0] for claim in claims} == {name_of(obj) for obj in item.scene.objects}
+        for name, distance, side in claims:
+            obj = by_name(item, name)
+            column = middle_column(obj, camera)
+            assert {"left": column < 0.42, "right": column > 0.58}.get(side, 0.42 <= column <= 0.58), item.caption
+            if distance:
+                assert nearest_m(obj) < 2.51 if "close" in distance else nearest_m(obj) > 11.9
+            seen.add((side, distance))
+    assert len(seen) == 12
+
+
+def middle_column(obj: SceneObject, camera: Camera) -> float:
+    """Middle of the projected bounding box's columns, for a square picture."""
+    pitch, focal = math.radians(camera.pitch_deg), 0.5 / math.tan(math.radians(camera.fov_y_deg) / 2)
+    half_length, half_width = front(obj) * obj.size_m[0] / 2, front(obj) * 1j * obj.size_m[1] / 2
+    columns = []
+    for corner in (centre(obj) + a * half_length + b * half_width for a in (-1, 1) for b in (-1, 1)):
+        for below_camera_m in (camera.height_m, camera.height_m - obj.size_m[2]):
+            depth_m = below_camera_m * math.sin(pitch) + corner.imag * math.cos(pitch)
+            columns.append(0.5 + focal * corner.real / depth_m)
+    return (min(columns) + max(columns)) / 2
 
 
 def pairs(item: CaptionedScene) -> set[tuple[str, str]]:
