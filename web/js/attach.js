@@ -1,0 +1,112 @@
+/**
+ * Where the viewer meets the host's front end: which node it sits on, which results it shows, how it goes away.
+ * The rest of the viewer knows nothing of ComfyUI.
+ *
+ * @typedef {import("./viewer.js").DepthFile} DepthFile
+ */
+
+import { DepthViewer } from "./viewer.js";
+
+/** The key of nodes/preview.py in a node's results. */
+export const UI_KEY = "spatialfusion_depth";
+const WIDGET = "spatialfusion_depth_viewer";
+/** The host's own picture of a node's results in the classic rendering: a widget of this name. */
+const HOST_PREVIEW = "$$canvas-image-preview";
+const COLORMAP_PROPERTY = "depth_colormap";
+const RANGE_PROPERTY = "depth_range";
+const MIN_WIDTH_PX = 320;
+const MIN_HEIGHT_PX = 380;
+
+/** @type {WeakMap<object, DepthViewer>} */
+const viewers = new WeakMap();
+
+/** Whether a node has the viewer before it has run; the others get it with their first result. */
+export function isAlwaysInspected(node) {
+  return node.comfyClass === "SpatialFusionInspectDepth";
+}
+
+/**
+ * The node that a key of `app.nodeOutputs` means: "7", "<subgraph's id>:7", or a path of ids through subgraph nodes.
+ * Null where the open workflow has none.
+ */
+export function nodeOfLocator(rootGraph, locator) {
+  const parts = String(locator).split(":");
+  const last = parts.pop();
+  let graph = rootGraph;
+  for (const part of parts) {
+    graph = graph?.subgraphs?.get?.(part) ?? graph?.getNodeById(part)?.subgraph ?? null;
+  }
+  return graph?.getNodeById(last) ?? null;
+}
+
+/** Put a viewer on a node, in place of the host's picture; the one that is there if it has one. */
+export function attachViewer(app, api, node) {
+  const present = viewers.get(node);
+  if (present) return present;
+  const viewer = new DepthViewer({
+    load: (file, signal) => fetchArray(api, file, signal),
+    colormap: node.properties?.[COLORMAP_PROPERTY],
+    range: node.properties?.[RANGE_PROPERTY],
+    onChoice: (colormap, range) => {
+      node.properties[COLORMAP_PROPERTY] = colormap;
+      node.properties[RANGE_PROPERTY] = range;
+    },
+  });
+  viewers.set(node, viewer);
+  addWidget(app, node, viewer);
+  const { onConfigure, onRemoved } = node;
+  node.onConfigure = function (...args) {
+    onConfigure?.apply(this, args);
+    viewer.choose(node.properties?.[COLORMAP_PROPERTY], node.properties?.[RANGE_PROPERTY]);
+  };
+  node.onRemoved = function (...args) {
+    onRemoved?.apply(this, args);
+    viewers.delete(node);
+    viewer.dispose();
+  };
+  return viewer;
+}
+
+/** Show a node's result in its viewer. */
+export function showResult(app, api, node, output) {
+  hideHostPreview(node, output);
+  attachViewer(app, api, node).show(output[UI_KEY]);
+}
+
+function addWidget(app, node, viewer) {
+  const widget = node.addDOMWidget(WIDGET, WIDGET, viewer.element, {
+    serialize: false,
+    hideOnZoom: false,
+    getMinHeight: () => MIN_HEIGHT_PX,
+  });
+  // Both are needed: options.serialize keeps it out of the prompt, this out of the saved workflow's widgets_values.
+  widget.serialize = false;
+  const [width, height] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width, MIN_WIDTH_PX), Math.max(node.size[1], height)]);
+  // The classic canvas lies beneath the widget and would not hear the wheel; the Vue rendering's nodes pass it on.
+  viewer.element.addEventListener("wheel", (event) => {
+    if (globalThis.LiteGraph?.vueNodesMode) return;
+    event.preventDefault();
+    app.canvas.processMouseWheel(event);
+  }, { passive: false });
+}
+
+/** The viewer shows the same picture, with metres. The result keeps it, for the queue's and other clients' sake. */
+function hideHostPreview(node, output) {
+  node.hideOutputImages = true; // the Vue rendering asks this
+  node.images = output.images; // the classic one loads images that differ from these
+  node.imgs = undefined;
+  const index = node.widgets?.findIndex((widget) => widget.name === HOST_PREVIEW) ?? -1;
+  if (index >= 0) {
+    node.widgets[index].onRemove?.();
+    node.widgets.splice(index, 1);
+  }
+}
+
+/** @param {DepthFile} file */
+async function fetchArray(api, file, signal) {
+  const { filename, subfolder, type } = file;
+  const response = await fetch(api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`), { signal });
+  if (!response.ok) throw new Error("The depth is no longer on the server. Run the workflow again.");
+  return response.arrayBuffer();
+}
