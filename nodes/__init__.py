@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
+from .adjust_depth import SpatialFusionAdjustDepth
 from .apply_depth import SpatialFusionApplyDepth
+from .blend_depth import SpatialFusionBlendDepth
+from .depth_to_images import SpatialFusionDepthToImages
 from .inspect_depth import SpatialFusionInspectDepth
 from .loader import SpatialFusionLoader
 from .mini_loader import SpatialFusionMiniLoader
@@ -20,6 +23,9 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionSampler,
     SpatialFusionSaveDepth,
     SpatialFusionInspectDepth,
+    SpatialFusionBlendDepth,
+    SpatialFusionAdjustDepth,
+    SpatialFusionDepthToImages,
 ]
 
 

@@ -16,14 +16,13 @@ import torch
 import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
 
+from ..sf_model.depth_editing import ASPECT_TOLERANCE
 from ..sf_model.metric_depth import MetricDepth
 
 KEY = "spatialfusion"
 # In transformer_options: the MODEL's injections, and the conditions (as `cond_or_uncond` numbers them) without depth.
 INJECTIONS_KEY = "spatialfusion_injections"
 WITHOUT_DEPTH_KEY = "spatialfusion_without_depth"
-# Latent sizes are rounded to whole cells, so the aspect ratios of image and latent differ a little.
-ASPECT_TOLERANCE = 0.02
 # The patch embedder of every diffusion model that injection "token" knows: a linear layer over image tokens, the noisy
 # image's first, in rows.
 PATCH_EMBEDDERS = {
