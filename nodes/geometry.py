@@ -11,7 +11,6 @@ size that the model ran at, not of the depth: only ratios within them mean somet
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import comfy.model_management
@@ -113,12 +112,15 @@ def _fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
 
 
 def _da3_fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
-    """Of several views from their cameras, whose principal point is half the size; one view alone has no camera."""
+    """Of several views from their cameras, whose principal point is half the size.
+
+    What the host assumes where there is no camera: for one view alone, and where its search for a camera failed.
+    """
     batch, height, width = depth.shape
-    assumed = math.degrees(2 * math.atan(0.5 * height / (DA3_DEFAULT_FOCAL * width)))
-    if "intrinsics" not in geometry:
-        return depth.new_full((batch,), assumed)
-    intrinsics = geometry["intrinsics"].to(depth).reshape(-1, 3, 3)
-    center_y, focal_y = intrinsics[:, 1, 2], intrinsics[:, 1, 1]
-    fov_y_deg = torch.rad2deg(2 * torch.atan(center_y / focal_y))
-    return torch.where(center_y > 0, fov_y_deg, torch.full_like(fov_y_deg, assumed))
+    assumed = depth.new_full((batch,), 0.5 * height / (DA3_DEFAULT_FOCAL * width))
+    half_height = assumed
+    if "intrinsics" in geometry:
+        intrinsics = geometry["intrinsics"].to(depth).reshape(-1, 3, 3)
+        half_height = intrinsics[:, 1, 2] / intrinsics[:, 1, 1]
+    found = torch.isfinite(half_height) & (half_height > 0)
+    return torch.rad2deg(2 * torch.atan(torch.where(found, half_height, assumed)))
