@@ -25,8 +25,9 @@ app.registerExtension({
     link.href = new URL("./spatialfusion.css", import.meta.url).href;
     document.head.append(link);
     colourSockets(app);
-    // The host's own listener stores the results; ours must come after it, whichever was added first.
-    api.addEventListener("executed", () => queueMicrotask(() => refresh()));
+    // The host's own listener, which was added before, has stored the results by now; and what is done here is done
+    // before its Vue rendering draws them.
+    api.addEventListener("executed", () => refresh());
   },
 
   nodeCreated(node) {

@@ -10,6 +10,7 @@ import { DepthViewer } from "./viewer.js";
 /** The key of nodes/preview.py in a node's results. */
 export const UI_KEY = "spatialfusion_depth";
 const WIDGET = "spatialfusion_depth_viewer";
+let widgetCount = 0;
 /** The host's own picture of a node's results in the classic rendering: a widget of this name. */
 const HOST_PREVIEW = "$$canvas-image-preview";
 const COLORMAP_PROPERTY = "depth_colormap";
@@ -74,7 +75,10 @@ export function showResult(app, api, node, output) {
 }
 
 function addWidget(app, node, viewer) {
-  const widget = node.addDOMWidget(WIDGET, WIDGET, viewer.element, {
+  // A name of its own each: after an undo the Vue rendering would keep showing the removed node's element, as the new
+  // node has the same id and a widget of the same name.
+  widgetCount += 1;
+  const widget = node.addDOMWidget(`${WIDGET}_${widgetCount}`, WIDGET, viewer.element, {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: () => MIN_HEIGHT_PX,

@@ -20,7 +20,7 @@ const RANGES = [
   { value: "fit", label: "Fit" },
 ];
 const EMPTY = "Run the workflow to see the depth.";
-const HINT = "Point at the depth to read it; click two points to measure.";
+const HINT = "Point to read, click two points to measure.";
 
 export class DepthViewer {
   /** @type {DepthFile[]} */
@@ -154,10 +154,11 @@ export class DepthViewer {
 
   #list({ min, median, max, skyShare }) {
     const entries = { min: formatMetres(min), median: formatMetres(median), max: formatMetres(max) };
-    entries["no surface"] = `${(100 * skyShare).toFixed(1)}%`;
-    this.numbers.replaceChildren(
-      ...Object.entries(entries).map(([name, value]) => html("div", {}, html("dt", {}, name), html("dd", {}, value))),
+    entries.sky = `${(100 * skyShare).toFixed(1)}%`;
+    const rows = Object.entries(entries).map(([name, value]) =>
+      html("div", { "data-name": name }, html("dt", {}, name), html("dd", {}, value)),
     );
+    this.numbers.replaceChildren(...rows);
   }
 
   /** @param {import("./stage.js").Pixel | null} pixel */
