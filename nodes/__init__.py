@@ -8,7 +8,9 @@ from .adjust_depth import SpatialFusionAdjustDepth
 from .apply_depth import SpatialFusionApplyDepth
 from .blend_depth import SpatialFusionBlendDepth
 from .depth_to_images import SpatialFusionDepthToImages
+from .image_to_depth import SpatialFusionImageToDepth
 from .inspect_depth import SpatialFusionInspectDepth
+from .load_depth import SpatialFusionLoadDepth
 from .loader import SpatialFusionLoader
 from .mini_loader import SpatialFusionMiniLoader
 from .predict_depth import SpatialFusionPredictDepth
@@ -22,6 +24,8 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionApplyDepth,
     SpatialFusionSampler,
     SpatialFusionSaveDepth,
+    SpatialFusionLoadDepth,
+    SpatialFusionImageToDepth,
     SpatialFusionInspectDepth,
     SpatialFusionBlendDepth,
     SpatialFusionAdjustDepth,
