@@ -16,7 +16,7 @@ const HOST_PREVIEW = "$$canvas-image-preview";
 const COLORMAP_PROPERTY = "depth_colormap";
 const RANGE_PROPERTY = "depth_range";
 const MIN_WIDTH_PX = 320;
-const MIN_HEIGHT_PX = 380;
+const MIN_HEIGHT_PX = 320;
 
 /** @type {WeakMap<object, DepthViewer>} */
 const viewers = new WeakMap();
