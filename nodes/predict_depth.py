@@ -8,12 +8,13 @@ import comfy.clip_vision
 import comfy.model_management
 import comfy.utils
 import torch
-from comfy_api.v0_0_2 import io, ui
+from comfy_api.v0_0_2 import io
 
 from ..sf_model.config import SpatialFusionConfig
 from ..sf_model.metric_depth import MetricDepth
 from ..sf_model.picture import depth_picture
 from .geometry import to_geometry
+from .preview import depth_preview_ui
 from .prompt_capture import EncodedPrompt, encode_prompt
 from .sockets import CATEGORY, MoGeGeometry, SpatialFusion
 from .spatialfusion_model import SpatialFusionModel
@@ -85,7 +86,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         depth = _predict(spatialfusion, encoded, width, height, features)
         preview = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
         return io.NodeOutput(
-            to_geometry(depth, preview), encoded.conditioning, preview, ui=ui.PreviewImage(preview, cls=cls)
+            to_geometry(depth, preview), encoded.conditioning, preview, ui=depth_preview_ui(depth, cls)
         )
 
 
