@@ -67,7 +67,7 @@ def moge_geometry() -> dict[str, torch.Tensor]:
     with pytest.MonkeyPatch.context() as patch:
         # As --fp32-text-enc: MoGe runs in the text encoder's type, and its half precision has no resizing on the CPU.
         patch.setattr(comfy.cli_args.args, "fp32_text_enc", True)
-        loaded = moge.MoGeModel(randomize(model).state_dict())
+        loaded = moge.MoGeModel(randomize(model, seed=2).state_dict())
         return moge_nodes.MoGeInference.execute(loaded, images(2), 0, 60.0, 4, True, True).args[0]
 
 
@@ -107,7 +107,7 @@ def da3_geometry(views: int, head: str, mode: str, pose_method: str = "cam_dec")
 def test_moge_is_taken_as_it_is(nodes: ModuleType, moge_geometry: dict[str, torch.Tensor]) -> None:
     depth = nodes.geometry.to_metric_depth(moge_geometry)
     assert torch.equal(depth.depth, moge_geometry["depth"])
-    assert 0.05 < depth.valid.float().mean() <= 1
+    assert depth.valid.float().mean() > 0.05
     torch.testing.assert_close(depth.intrinsics(), moge_geometry["intrinsics"])
     inside = depth.valid
     torch.testing.assert_close(depth.points()[inside], moge_geometry["points"][inside], rtol=1e-4, atol=1e-4)
