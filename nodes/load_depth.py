@@ -13,6 +13,7 @@ from ..sf_model.depth_files import SUFFIXES, load_depth
 from ..sf_model.picture import depth_picture
 from ..sf_model.stored_depth import AUTO, FOV_TOLERANCE_DEG, METRES_PER_UNIT
 from .geometry import to_geometry
+from .input_files import input_file
 from .preview import depth_preview_ui
 from .sockets import CATEGORY, MoGeGeometry
 
@@ -80,7 +81,7 @@ class SpatialFusionLoadDepth(io.ComfyNode):
         """Naming `file` here also lets files through that came after the list was made, as the host's loaders do."""
         try:
             if file is not None:
-                _path(file)
+                input_file(file, "depth")
         except ValueError as error:
             return str(error)
         return True
@@ -88,14 +89,14 @@ class SpatialFusionLoadDepth(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, file: str, unit: str, fov_y_deg: float) -> str:
         digest = hashlib.sha256()
-        with _path(file).open("rb") as stream:
+        with input_file(file, "depth").open("rb") as stream:
             while chunk := stream.read(2**20):
                 digest.update(chunk)
         return digest.hexdigest()
 
     @classmethod
     def execute(cls, file: str, unit: str, fov_y_deg: float) -> io.NodeOutput:
-        path = _path(file)
+        path = input_file(file, "depth")
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
             raise ValueError(f"{path.name} has {size / 2**30:.1f} GiB, at most 1 is read; save the depth pass alone")
@@ -107,21 +108,3 @@ class SpatialFusionLoadDepth(io.ComfyNode):
 def _files() -> list[str]:
     folder = Path(folder_paths.get_input_directory())
     return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def _path(name: str) -> Path:
-    """The file that the host's loaders mean by a name, which may end in [input], [output] or [temp].
-
-    ValueError where there is none, or outside of that folder, which the oldest host does not check.
-    """
-    plain, annotated = folder_paths.annotated_filepath(name)
-    try:
-        folder = Path(annotated or folder_paths.get_input_directory()).resolve()
-        path = (folder / plain.strip()).resolve()
-        if path.is_relative_to(folder) and path.is_file():
-            return path
-    except (OSError, ValueError):  # a name that no file can have
-        pass
-    raise ValueError(
-        f"there is no depth file {name!r} in ComfyUI's input folder; put it there or upload it, and choose it again"
-    )

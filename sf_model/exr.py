@@ -1,10 +1,10 @@
 """OpenEXR pictures with float channels: what depth needs of the format, in numpy and zlib.
 
 Reads single-part scanline files without compression or with RLE, ZIPS or ZIP, of half, float and uint channels with any
-names; writes float32 with ZIP. No host brings an EXR library, and the PyAV that all of them bring sees only colour
-channels (no Z, no confidence) and neither reads nor writes a file's own attributes, so the field of view would be lost.
-Checked in both directions against the reference library in tests/unit/test_exr.py. Layout: "OpenEXR File Layout" of
-the Academy Software Foundation.
+names; writes float32 with ZIP. No host brings an EXR library. The PyAV that all of them bring (18.1, FFmpeg's decoder)
+refuses a file that has Z and no colours, sees no further channel of one that has, and neither reads nor writes a
+file's own attributes, so that the field of view would be lost. Checked in both directions against the reference
+library in tests/unit/test_exr.py. Layout: "OpenEXR File Layout" of the Academy Software Foundation.
 
 Whatever is wrong with a file is a ValueError. Nothing is allocated that the file's own size does not justify.
 """
