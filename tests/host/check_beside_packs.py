@@ -30,6 +30,10 @@ from tools.host_process import DIRECT, PACK_FOLDER
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = "text_to_image_mini"
+# Packs go on loading scripts after the first graph is there; a graph loaded meanwhile is replaced.
+SETTLE_MS = 8000
+# The host's types that have no colour of theirs; the pack gives them one, as it does its own.
+COLOURED_TYPES = {"MOGE_GEOMETRY", "DA3_GEOMETRY"}
 # A pack that tells what the server's other packs have registered.
 _ROUTES_PACK = """
 from aiohttp import web
@@ -78,14 +82,21 @@ def get(server: ComfyServer, path: str) -> Any:
 
 
 def registered(server: ComfyServer, page: HostPage) -> dict[str, dict[str, Any]]:
-    """What is registered, by kind: {name: what it is}."""
+    """What is registered, by kind: {name: what it is}. Waits until the front end has every node and is at rest."""
     nodes = get(server, "object_info")
+    everything = "names => names.every(name => window.LiteGraph.registered_node_types[name])"
+    page.tab.wait_for_function(everything, arg=list(nodes), timeout=60_000)
+    page.tab.wait_for_timeout(SETTLE_MS)
     scripts = get(server, "extensions")
+    routes: dict[str, str] = get(server, "spatialfusion_check/routes")
+    front_end = page.tab.evaluate(_FRONT_END)
+    # A type that has no colour of its own is listed with an empty one as soon as a node has it.
+    front_end["socket colours"] = {name: colour for name, colour in front_end["socket colours"].items() if colour}
     return {
         "nodes": {name: node["python_module"] for name, node in nodes.items()},
-        "routes": get(server, "spatialfusion_check/routes"),
+        "routes": {route: module.split("custom_nodes/")[-1] for route, module in routes.items()},
         "scripts": {name: True for name in scripts},
-        **page.tab.evaluate(_FRONT_END),
+        **front_end,
         "console errors": {re.sub(r":\d{4,5}/", "/", error): True for error in page.console_errors()},
     }
 
@@ -94,7 +105,9 @@ def is_ours(kind: str, name: str, value: Any) -> bool:
     """Whether something that came with this pack carries its name."""
     if kind == "console errors":
         return False
-    return "spatialfusion" in f"{name} {value}".lower() or kind in ("socket colours",) and name == "MOGE_GEOMETRY"
+    if kind == "socket colours":
+        return all(part in COLOURED_TYPES or part.startswith("SPATIALFUSION") for part in name.split(","))
+    return "spatialfusion" in f"{name} {value}".lower()
 
 
 def compare(without: dict[str, dict[str, Any]], together: dict[str, dict[str, Any]]) -> list[str]:
