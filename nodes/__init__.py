@@ -7,7 +7,9 @@ from comfy_api.v0_0_2 import ComfyExtension, io
 from .adjust_depth import SpatialFusionAdjustDepth
 from .apply_depth import SpatialFusionApplyDepth
 from .blend_depth import SpatialFusionBlendDepth
+from .compose_depth import SpatialFusionComposeDepth
 from .depth_to_images import SpatialFusionDepthToImages
+from .depth_to_mesh import SpatialFusionDepthToMesh
 from .image_to_depth import SpatialFusionImageToDepth
 from .inspect_depth import SpatialFusionInspectDepth
 from .load_depth import SpatialFusionLoadDepth
@@ -16,6 +18,8 @@ from .mini_loader import SpatialFusionMiniLoader
 from .predict_depth import SpatialFusionPredictDepth
 from .sampler import SpatialFusionSampler
 from .save_depth import SpatialFusionSaveDepth
+from .scaffold_mesh import SpatialFusionScaffoldMesh
+from .scaffold_object import SpatialFusionScaffoldObject
 
 NODES: list[type[io.ComfyNode]] = [
     SpatialFusionMiniLoader,
@@ -27,9 +31,13 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionLoadDepth,
     SpatialFusionImageToDepth,
     SpatialFusionInspectDepth,
+    SpatialFusionDepthToMesh,
     SpatialFusionBlendDepth,
     SpatialFusionAdjustDepth,
     SpatialFusionDepthToImages,
+    SpatialFusionScaffoldObject,
+    SpatialFusionScaffoldMesh,
+    SpatialFusionComposeDepth,
 ]
 
 

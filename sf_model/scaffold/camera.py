@@ -45,7 +45,7 @@ class ScaffoldCamera:
         """
         eye, goal = np.array(position, dtype=np.float64), np.array(target, dtype=np.float64)
         distance = np.linalg.norm(goal - eye)
-        if not distance > 0:
+        if distance == 0:
             raise ValueError("the camera's position and target are one point; move one of them")
         forward = (goal - eye) / distance
         right = np.cross(forward, [0.0, 1.0, 0.0])

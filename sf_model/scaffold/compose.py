@@ -46,6 +46,11 @@ class _Scene:
     def ground(self) -> int:
         return int(self.first[-1])
 
+    @property
+    def total(self) -> int:
+        """How many primitives there are, the ground included."""
+        return self.ground + 1
+
 
 @torch.no_grad()
 def compose(
@@ -61,8 +66,8 @@ def compose(
     """Render what the camera sees at width x height pixels, each pixel by the ray through its centre.
 
     ground_extent_m: the depth at which the ground ends; None for no ground. Confidence is 1 on objects.
-    on_progress(faces done, all faces) is called often and may raise to cancel. Raises ValueError for non-positive
-    sizes and for more faces than ids.
+    on_progress(primitives done, all of them) is called often and may raise to cancel. Raises ValueError for sizes that
+    are not positive and for more faces than ids.
     """
     if min(width, height) < 1:
         raise ValueError(f"width and height must be positive, got {width}x{height}")
@@ -79,7 +84,7 @@ def compose(
     for first, last in blocks(height * width):
         picture[first:last] = _shade(scene, first, depth[first:last], primitive[first:last], index[first:last])
         if on_progress is not None:
-            on_progress(scene.ground, scene.ground)
+            on_progress(scene.total, scene.total)
     confidence = torch.ones_like(depth)
     confidence[index == GROUND_INDEX] = ground_confidence
     confidence[index == SKY_INDEX] = background_confidence
@@ -104,12 +109,12 @@ def _draw_objects(keys: Tensor, scene: _Scene, on_progress: OnProgress | None) -
         if isinstance(thing, ScaffoldSolid):
             cast_solid(keys, scene.view, camera, thing, first)
             if on_progress is not None:
-                on_progress(first + 1, scene.ground)
+                on_progress(first + 1, scene.total)
             continue
 
         def report(done: int, _: int, first: int = first) -> None:
             if on_progress is not None:
-                on_progress(first + done, scene.ground)
+                on_progress(first + done, scene.total)
 
         corners = (scene.world[k] - torch.from_numpy(camera.position_m)) @ torch.from_numpy(camera.rotation)
         rasterize(keys, scene.view, corners, thing.faces, first, report)

@@ -247,8 +247,10 @@ def test_progress_is_told_and_may_cancel() -> None:
 
     told: list[tuple[int, int]] = []
     compose((solid("box"), cube()), LEVEL, 16, 16, on_progress=lambda done, total: told.append((done, total)))
-    assert {total for _, total in told} == {13}
-    assert [done for done, _ in told] == sorted(done for done, _ in told) and told[-1][0] == 13
+    assert {total for _, total in told} == {14}  # a box, 12 faces and the ground
+    assert [done for done, _ in told] == sorted(done for done, _ in told) and told[-1][0] == 14
+    compose((), LEVEL, 16, 16, on_progress=lambda done, total: told.append((done, total)))
+    assert told[-1] == (1, 1)
 
     def cancel(done: int, total: int) -> None:
         raise Cancelled
@@ -275,6 +277,7 @@ def test_objects_are_immutable() -> None:
         (lambda: ScaffoldCamera.level(1.0, 0.0, 180.0), "between 0 and 180"),
         (lambda: ScaffoldCamera.level(math.nan, 0.0, 50.0), "not finite"),
         (lambda: ScaffoldCamera.look_at((1, 2, 3), (1, 2, 3), 50.0), "one point"),
+        (lambda: ScaffoldCamera.look_at((1, math.nan, 3), (1, 2, 3), 50.0), "not finite"),
         (lambda: ScaffoldCamera.from_quaternion((0, 0, 0), (0, 0, 0, 0), 50.0), "zero or not finite"),
         (lambda: compose((), LEVEL, 0, 16), "positive"),
     ],
