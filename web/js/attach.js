@@ -110,7 +110,7 @@ function hideHostPreview(node, output) {
 /** @param {DepthFile} file */
 async function fetchArray(api, file, signal) {
   const { filename, subfolder, type } = file;
-  const response = await fetch(api.apiURL(`/view?${new URLSearchParams({ filename, subfolder, type })}`), { signal });
+  const response = await api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`, { signal });
   if (!response.ok) throw new Error("The depth is no longer on the server. Run the workflow again.");
   return response.arrayBuffer();
 }
