@@ -21,6 +21,8 @@ import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 
+from . import scaffold_nodes
+
 CATEGORY = "SpatialFusion tests"
 FORWARD_CALLS = {"calls": 0, "conditions": 0}
 ADAPTER_CALLS = {"calls": 0}
@@ -357,6 +359,7 @@ class ProbeExtension(ComfyExtension):
             ProbeGeometry,
             ProbeClipVision,
             ProbeMemory,
+            *scaffold_nodes.NODES,
         ]
 
 
