@@ -5,7 +5,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { attachViewer, isAlwaysInspected, nodeOfLocator, showResult, UI_KEY } from "./js/attach.js";
+import { attachViewer, isAlwaysInspected, nodeOfLocator, releaseStrays, showResult, UI_KEY } from "./js/attach.js";
 import { colourSockets } from "./js/socket_colours.js";
 
 /** Show what the front end holds as results: after a run, an undo, a switch of workflows or a look into the queue. */
@@ -41,6 +41,7 @@ app.registerExtension({
 
   // The nodes in subgraphs, of which the host does not tell.
   afterConfigureGraph() {
+    releaseStrays(app.rootGraph ?? app.graph);
     refresh();
   },
 

@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from tools import hosts
 
 SIZE = 64
 NODE_TYPE = "SpatialFusionInspectDepth"
+WEB = "/extensions/ComfyUI-SpatialFusion"
 # A browser asks for it by itself; the host has none.
 FAVICON = re.compile(r"404 \(Not Found\) .*/favicon\.ico$")
 FIND = "type => window.app.graph.nodes.find(node => node.type === type)"
@@ -89,8 +91,20 @@ class Viewer:
             }}""",
             node_type,
         )
-        self.tab.wait_for_selector(".sf-numbers dd", timeout=15_000)
-        self.tab.wait_for_timeout(400)  # the Vue rendering moves the node a frame or two later
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait for the numbers, and until the picture lies still where `show` has put the node."""
+        self.tab.wait_for_selector(".sf-numbers dd", timeout=60_000)
+        self.tab.wait_for_function(
+            """() => {
+                const { left, top, width } = document.querySelector(".sf-picture").getBoundingClientRect();
+                const [last, now] = [window.lastPlace, `${left} ${top} ${width}`];
+                window.lastPlace = now;
+                return last === now && left > 375 && left < 500 && top > 150;
+            }""",
+            polling=200,
+        )
 
     def place(self, column: int, row: int) -> tuple[float, float]:
         """Where the middle of a pixel is on the screen."""
@@ -223,7 +237,9 @@ def test_it_follows_the_theme(viewer: Viewer) -> None:
     looks = {}
     for palette in ("dark", "light"):
         set_setting(viewer.page, "Comfy.ColorPalette", palette)
-        viewer.tab.wait_for_timeout(300)
+        viewer.tab.wait_for_function(
+            "dark => !!document.querySelector('html.dark-theme, body.dark-theme') === dark", arg=palette == "dark"
+        )
         looks[palette] = viewer.tab.evaluate(LOOK)
         assert looks[palette]["text"] == looks[palette]["themeText"]
     assert all(looks["dark"][name] != looks["light"][name] for name in looks["dark"])
@@ -270,9 +286,7 @@ def test_it_survives_a_switch_of_workflows(viewer: Viewer) -> None:
         await app.loadApiJson({ 1: { class_type: "ProbeMemory", inputs: {}, _meta: { title: "other" } } }, "other");
     }""")
     viewer.tab.wait_for_function("() => !document.querySelector('.sf-viewer')")
-    viewer.tab.evaluate(
-        "async () => { await window.app.loadGraphData(window.before[0], true, true, window.before[1]) }"
-    )
+    viewer.tab.evaluate("async () => { await window.app.loadGraphData(...window.before) }")
     viewer.show(NODE_TYPE)
     assert viewer.reading(40, 40) == pytest.approx(metres(40), rel=0.01)
 
@@ -301,8 +315,7 @@ def test_it_works_in_a_subgraph(viewer: Viewer) -> None:
     }""",
         NODE_TYPE,
     )
-    viewer.tab.wait_for_selector(".sf-numbers dd")
-    viewer.tab.wait_for_timeout(500)
+    viewer.settle()
     assert viewer.reading(40, 40) == pytest.approx(metres(40), rel=0.01)
     viewer.tab.evaluate("() => window.app.canvas.setGraph(window.app.rootGraph)")
 
@@ -342,3 +355,37 @@ def test_predict_metric_depth_has_it_too(host_page: tuple[HostPage, ComfyServer]
     assert viewer.number("median") == pytest.approx(float(np.median(depth[finite])), rel=0.01)
     row, column = (int(index) for index in np.argwhere(finite)[-1])
     assert viewer.reading(column, row) == pytest.approx(float(depth[row, column]), rel=0.01)
+
+
+def test_every_module_loads_and_odd_depths_have_an_axis(
+    host_page: tuple[HostPage, ComfyServer], repository: Path
+) -> None:
+    """By hand: the ticks, the ranges, and the numbers of depths without surface or without extent."""
+    page, _ = host_page
+    modules = [path.relative_to(repository / "web").as_posix() for path in (repository / "web").glob("**/*.js")]
+    assert len(modules) >= 10
+    page.tab.evaluate("paths => Promise.all(paths.map(path => import(path)))", [f"{WEB}/{path}" for path in modules])
+    found = page.tab.evaluate(
+        """async web => {
+            const module = await import(`${web}/js/statistics.js`);
+            const { axisTicks, fittedRange, formatMetres, histogram, statistics } = module;
+            const depth = Float32Array.of(3, 1, Infinity, 2, 10);
+            return {
+                numbers: statistics(depth),
+                nothing: fittedRange(statistics(Float32Array.of(Infinity))),
+                constant: fittedRange(statistics(Float32Array.of(5, 5))),
+                bins: [...histogram(depth, { near: 1, far: 100 }, 2)],
+                narrow: axisTicks({ near: 2, far: 6 }),
+                wide: axisTicks({ near: 0.1, far: 1000 }),
+                texts: [1234.567, 0.12345, Infinity].map(formatMetres),
+            };
+        }""",
+        WEB,
+    )
+    assert found["numbers"] == {"min": 1, "median": 2.5, "max": 10, "skyShare": pytest.approx(0.2)}
+    assert found["nothing"] == {"near": 0.5, "far": 100}
+    assert found["constant"] == {"near": pytest.approx(5 / 1.1), "far": pytest.approx(5.5)}
+    assert found["bins"] == [0.75, 0.25]
+    assert found["narrow"] == [2, 3, 4, 5, 6]
+    assert found["wide"] == pytest.approx([0.1, 1, 10, 100, 1000])
+    assert found["texts"] == ["1235 m", "0.1235 m", "no surface"]

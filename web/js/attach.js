@@ -18,8 +18,8 @@ const RANGE_PROPERTY = "depth_range";
 const MIN_WIDTH_PX = 320;
 const MIN_HEIGHT_PX = 320;
 
-/** @type {WeakMap<object, DepthViewer>} */
-const viewers = new WeakMap();
+/** Nodes that have a viewer, from when they get it until they are removed. @type {Map<object, DepthViewer>} */
+const viewers = new Map();
 
 /** Whether a node has the viewer before it has run; the others get it with their first result. */
 export function isAlwaysInspected(node) {
@@ -55,7 +55,11 @@ export function attachViewer(app, api, node) {
   });
   viewers.set(node, viewer);
   addWidget(app, node, viewer);
-  const { onConfigure, onRemoved } = node;
+  const { onAdded, onConfigure, onRemoved } = node;
+  node.onAdded = function (...args) {
+    onAdded?.apply(this, args);
+    viewers.set(node, viewer);
+  };
   node.onConfigure = function (...args) {
     onConfigure?.apply(this, args);
     viewer.choose(node.properties?.[COLORMAP_PROPERTY], node.properties?.[RANGE_PROPERTY]);
@@ -63,9 +67,23 @@ export function attachViewer(app, api, node) {
   node.onRemoved = function (...args) {
     onRemoved?.apply(this, args);
     viewers.delete(node);
-    viewer.dispose();
+    viewer.release();
   };
   return viewer;
+}
+
+/**
+ * Release the viewers of nodes that are in no graph of the open workflow: when another is loaded, the host tells the
+ * nodes of the outermost graph that they are removed, but not those in subgraphs.
+ */
+export function releaseStrays(rootGraph) {
+  for (const node of [...viewers.keys()]) {
+    const { graph } = node;
+    // A node that is just being made has no graph yet.
+    if (!graph) continue;
+    const open = graph === rootGraph || rootGraph.subgraphs?.get(graph.id) === graph;
+    if (!open || graph.getNodeById(node.id) !== node) node.onRemoved();
+  }
 }
 
 /** Show a node's result in its viewer. */

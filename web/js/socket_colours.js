@@ -12,7 +12,7 @@ const COLOURS = {
 };
 
 function theme() {
-  return document.querySelector(".dark-theme") ? "dark" : "light";
+  return document.querySelector("html.dark-theme, body.dark-theme") ? "dark" : "light";
 }
 
 /**

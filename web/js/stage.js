@@ -40,6 +40,15 @@ export class Stage {
     this.overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
   }
 
+  /** Show nothing, and free the picture's memory. */
+  clear() {
+    this.#size = { width: 0, height: 0 };
+    this.#pixel = null;
+    this.canvas.width = 0;
+    this.canvas.height = 0;
+    this.overlay.replaceChildren();
+  }
+
   /** Draw the picked pixels and the line between two. @param {Pixel[]} picked */
   mark(picked) {
     const radius = Math.max(this.#size.width, this.#size.height) / 90;

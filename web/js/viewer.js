@@ -67,12 +67,14 @@ export class DepthViewer {
     this.#draw();
   }
 
-  /** Free what it holds; the element is of no use afterwards. */
-  dispose() {
+  /** Free what it holds and leave the page. It can be shown again. */
+  release() {
     this.#loading.abort();
     this.#files = [];
     this.#map = null;
-    this.element.replaceChildren();
+    this.#picked = [];
+    this.stage.clear();
+    this.#message(EMPTY);
     this.element.remove();
   }
 
