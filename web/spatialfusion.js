@@ -5,14 +5,22 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
-import { attachViewer, isAlwaysInspected, nodeOfLocator, releaseStrays, showResult, UI_KEY } from "./js/attach.js";
+import {
+  attachViewer,
+  canBeInspected,
+  isAlwaysInspected,
+  nodeOfLocator,
+  releaseStrays,
+  showResult,
+  UI_KEY,
+} from "./js/attach.js";
 import { colourSockets } from "./js/socket_colours.js";
 
 /** Show what the front end holds as results: after a run, an undo, a switch of workflows or a look into the queue. */
 function refresh(outputs = app.nodeOutputs) {
   for (const [locator, output] of Object.entries(outputs ?? {})) {
     const node = output?.[UI_KEY] ? nodeOfLocator(app.rootGraph ?? app.graph, locator) : null;
-    if (node) showResult(app, api, node, output);
+    if (node && canBeInspected(node)) showResult(app, api, node, output);
   }
 }
 

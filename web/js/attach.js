@@ -21,6 +21,14 @@ const MIN_HEIGHT_PX = 320;
 /** Nodes that have a viewer, from when they get it until they are removed. @type {Map<object, DepthViewer>} */
 const viewers = new Map();
 
+/**
+ * Whether a node can have such results at all. When a workflow in API form is opened, the host keeps the results of the
+ * one before, under numbers that now are other nodes'.
+ */
+export function canBeInspected(node) {
+  return node.outputs?.some(({ type }) => type === "MOGE_GEOMETRY") ?? false;
+}
+
 /** Whether a node has the viewer before it has run; the others get it with their first result. */
 export function isAlwaysInspected(node) {
   return node.comfyClass === "SpatialFusionInspectDepth";
