@@ -62,6 +62,15 @@ def load_depth(data: bytes, name: str, unit: str = AUTO, fov_y_deg: float = 0.0)
         raise ValueError(f"{name}: {error}") from error
 
 
+def has_nan(data: bytes, name: str) -> bool:
+    """Whether any of a file's depths is NaN, which `load_depth` takes for no surface. ValueError as there."""
+    try:
+        values = _read(data, PurePath(name).suffix.lower()).values
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+
+
 def exr_bytes(depth: MetricDepth, index: int) -> bytes:
     """One image of a batch as an EXR file; depth and confidence come back bit by bit."""
     channels = {"Z": depth.depth[index], "confidence": depth.confidence[index]}
