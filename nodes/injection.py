@@ -145,7 +145,8 @@ class DepthInjection:
         diffusion_model = executor.class_obj.diffusion_model
         features = self._run_features(diffusion_model, x.device)
         parts = []
-        for condition, uuid in zip(batched, transformer_options["uuids"]):
+        uuids = transformer_options.get("uuids", [None] * len(batched))  # another extension's loop may not tell them
+        for condition, uuid in zip(batched, uuids):
             part = self._crop(features, diffusion_model, x.shape[-2:], self._areas.get(uuid))
             parts.append(torch.zeros_like(part) if condition in without_depth else part)
         return self.add(run, x, torch.cat(parts), len(conditions.get("ref_latents") or ()))
