@@ -21,7 +21,7 @@ import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import scaffold_nodes
+from . import scaffold_nodes, tiny_files, tiny_nodes
 
 CATEGORY = "SpatialFusion tests"
 FORWARD_CALLS = {"calls": 0, "conditions": 0}
@@ -360,8 +360,11 @@ class ProbeExtension(ComfyExtension):
             ProbeClipVision,
             ProbeMemory,
             *scaffold_nodes.NODES,
+            *tiny_nodes.NODES,
+            *tiny_files.NODES,
         ]
 
 
 async def comfy_entrypoint() -> ProbeExtension:
+    tiny_files.prepare_stock_loaders()
     return ProbeExtension()
