@@ -5,6 +5,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { text } from "./js/texts.js";
 
 const NODE = "SpatialFusionLoadDepth";
 const SUFFIXES = [".exr", ".png", ".npy", ".npz"];
@@ -54,7 +55,7 @@ app.registerExtension({
   nodeCreated(node) {
     if (node.comfyClass !== NODE) return;
     const button = node.addWidget("button", "upload", null, () => openDialog(node), { serialize: false });
-    button.label = "choose depth file to upload";
+    button.label = text("chooseFile");
     node.onDragOver = (event) => [...(event?.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
     node.onDragDrop = (event) => {
       const file = [...event.dataTransfer.files].find(isDepthFile);

@@ -15,6 +15,7 @@ import {
   UI_KEY,
 } from "./js/attach.js";
 import { colourSockets } from "./js/socket_colours.js";
+import { loadTexts } from "./js/texts.js";
 
 /** Show what the front end holds as results: after a run, an undo, a switch of workflows or a look into the queue. */
 function refresh(outputs = app.nodeOutputs) {
@@ -27,7 +28,7 @@ function refresh(outputs = app.nodeOutputs) {
 app.registerExtension({
   name: "SpatialFusion",
 
-  setup() {
+  async setup() {
     const link = document.createElement("link");
     link.rel = "stylesheet";
     link.href = new URL("./spatialfusion.css", import.meta.url).href;
@@ -36,6 +37,8 @@ app.registerExtension({
     // The host's own listener, which was added before, has stored the results by now; and what is done here is done
     // before its Vue rendering draws them.
     api.addEventListener("executed", () => refresh());
+    // Waited for, so that the nodes of the first graph, which is loaded after this, show them.
+    await loadTexts(app, api);
   },
 
   nodeCreated(node) {

@@ -103,3 +103,14 @@ def test_texts_name_nodes_and_inputs_as_they_are_shown(repository: Path, languag
         shown = {own: there for own, there in nodes.items() if own in text} | inputs
         missed += [(path, there) for there in shown.values() if there not in translated[path]]
     assert missed == []
+
+
+def test_the_english_texts_of_the_sources_are_those_of_the_locale(repository: Path) -> None:
+    source = (repository / "web" / "js" / "texts.js").read_text(encoding="utf-8")
+    (table,) = re.findall(r"const ENGLISH = \{\n(.*?)\n\};", source, re.DOTALL)
+    english = dict(re.findall(r'^  (\w+):\s+"(.*?)",$', table, re.MULTILINE))
+    locale = json.loads((repository / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
+    assert english == locale["spatialfusionViewer"]
+    used = "".join(path.read_text(encoding="utf-8") for path in (repository / "web").glob("**/*.js"))
+    shown = set(re.findall(r'\btext\("(\w+)"\)', used)) | {"min", "median", "max", "sky"}
+    assert shown == set(english)

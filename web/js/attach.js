@@ -5,6 +5,7 @@
  * @typedef {import("./viewer.js").DepthFile} DepthFile
  */
 
+import { text } from "./texts.js";
 import { DepthViewer } from "./viewer.js";
 
 /** The key of nodes/preview.py in a node's results. */
@@ -137,6 +138,6 @@ function hideHostPreview(node, output) {
 async function fetchArray(api, file, signal) {
   const { filename, subfolder, type } = file;
   const response = await api.fetchApi(`/view?${new URLSearchParams({ filename, subfolder, type })}`, { signal });
-  if (!response.ok) throw new Error("The depth is no longer on the server. Run the workflow again.");
+  if (!response.ok) throw new Error(text("gone"));
   return response.arrayBuffer();
 }

@@ -3,6 +3,7 @@
 import { gradient } from "./colormaps.js";
 import { html, svg } from "./elements.js";
 import { axisPosition, axisTicks, formatMetres, histogram } from "./statistics.js";
+import { text } from "./texts.js";
 
 const BINS = 64;
 const HEIGHT = 40;
@@ -17,9 +18,9 @@ export class DepthChart {
       this.bars,
       this.cursor,
     );
-    this.plot.setAttribute("aria-label", "Histogram of depth");
+    this.plot.setAttribute("aria-label", text("histogram"));
     this.bar = html("div", { class: "sf-scale-bar" });
-    this.ticks = html("div", { class: "sf-ticks", "aria-label": "Scale in metres" });
+    this.ticks = html("div", { class: "sf-ticks", "aria-label": text("scale") });
     this.element = html("div", { class: "sf-chart" }, this.plot, this.bar, this.ticks);
     this.range = { near: 1, far: 10 };
   }

@@ -1,5 +1,7 @@
 /** Depth as colours. Positions are logarithmic in metres: 0 is the near end of the range, 1 the far end. */
 
+import { text } from "./texts.js";
+
 const TABLE_SIZE = 1024;
 
 /** sf_model/picture.py's SKY: where there is no surface. */
@@ -22,12 +24,12 @@ const ANCHORS = {
   grey: fromHex("ffffff 000000"),
 };
 
-/** @type {{value: string, label: string}[]} */
+/** @type {{value: string, label: () => string}[]} */
 export const COLORMAPS = [
-  { value: "spatialfusion", label: "SpatialFusion" },
-  { value: "turbo", label: "Turbo" },
-  { value: "viridis", label: "Viridis" },
-  { value: "grey", label: "Grey" },
+  { value: "spatialfusion", label: () => "SpatialFusion" },
+  { value: "turbo", label: () => "Turbo" },
+  { value: "viridis", label: () => "Viridis" },
+  { value: "grey", label: () => text("grey") },
 ];
 
 function fromHex(colours) {

@@ -6,9 +6,9 @@
 
 import { pixelUnder } from "./camera.js";
 import { html, svg } from "./elements.js";
+import { text } from "./texts.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-const HELP = "Depth image. Arrow keys move the reading, with Shift by ten pixels; Enter sets a point; Escape clears.";
 /** Pictures this small are enlarged with their pixels visible: what is read is one of them. */
 const PIXELATED_UP_TO = 512;
 
@@ -25,7 +25,7 @@ export class Stage {
     this.events = events;
     this.canvas = html("canvas", { class: "sf-picture" });
     this.overlay = svg("svg", { class: "sf-overlay", preserveAspectRatio: "xMidYMid meet", "aria-hidden": "true" });
-    this.element = html("div", { class: "sf-stage", tabindex: "0", role: "application", "aria-label": HELP });
+    this.element = html("div", { class: "sf-stage", tabindex: "0", role: "application", "aria-label": text("picture") });
     this.element.append(this.canvas, this.overlay);
     this.#listen();
   }

@@ -1,5 +1,7 @@
 /** Numbers of a depth map, the axis on which they are drawn, and how metres are written. */
 
+import { text } from "./texts.js";
+
 /** The fixed range of sf_model/picture.py: the same colours always mean the same metres. */
 export const FIXED_RANGE = { near: 0.5, far: 100 };
 
@@ -64,5 +66,5 @@ export function axisTicks({ near, far }) {
 
 /** Four figures: never more than 0.05% off. @returns {string} */
 export function formatMetres(metres) {
-  return Number.isFinite(metres) ? `${Number(metres.toPrecision(4))} m` : "no surface";
+  return Number.isFinite(metres) ? `${Number(metres.toPrecision(4))} m` : text("noSurface");
 }

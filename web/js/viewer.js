@@ -14,13 +14,12 @@ import { html } from "./elements.js";
 import { parseNpy } from "./npy.js";
 import { Stage } from "./stage.js";
 import { FIXED_RANGE, fittedRange, formatMetres, statistics } from "./statistics.js";
+import { text } from "./texts.js";
 
 const RANGES = [
-  { value: "fixed", label: `${FIXED_RANGE.near}-${FIXED_RANGE.far} m` },
-  { value: "fit", label: "Fit" },
+  { value: "fixed", label: () => `${FIXED_RANGE.near}-${FIXED_RANGE.far} m` },
+  { value: "fit", label: () => text("fit") },
 ];
-const EMPTY = "Run the workflow to see the depth.";
-const HINT = "Point to read, click two points to measure.";
 
 export class DepthViewer {
   /** @type {DepthFile[]} */
@@ -49,7 +48,7 @@ export class DepthViewer {
     this.chart = new DepthChart();
     this.#build(onChoice);
     this.choose(colormap, range);
-    this.#message(EMPTY);
+    this.#message(text("empty"));
   }
 
   /** Show the depth maps of a result, the first one first. @param {DepthFile[]} files */
@@ -74,21 +73,21 @@ export class DepthViewer {
     this.#map = null;
     this.#picked = [];
     this.stage.clear();
-    this.#message(EMPTY);
+    this.#message(text("empty"));
     this.element.remove();
   }
 
   #build(onChoice) {
-    this.colormap = select("Colour map", COLORMAPS, "sf-colormap");
-    this.range = select("Range of the colours", RANGES, "sf-range");
+    this.colormap = select(text("colourMap"), COLORMAPS, "sf-colormap");
+    this.range = select(text("range"), RANGES, "sf-range");
     for (const choice of [this.colormap, this.range]) {
       choice.addEventListener("change", () => {
         onChoice(this.colormap.value, this.range.value);
         this.#draw();
       });
     }
-    this.previous = html("button", { type: "button", "aria-label": "Previous image", class: "sf-previous" }, "\u2039");
-    this.next = html("button", { type: "button", "aria-label": "Next image", class: "sf-next" }, "\u203a");
+    this.previous = html("button", { type: "button", "aria-label": text("previousImage"), class: "sf-previous" }, "\u2039");
+    this.next = html("button", { type: "button", "aria-label": text("nextImage"), class: "sf-next" }, "\u203a");
     this.previous.addEventListener("click", () => this.#open(this.#index - 1));
     this.next.addEventListener("click", () => this.#open(this.#index + 1));
     this.count = html("span", { class: "sf-count" });
@@ -99,7 +98,7 @@ export class DepthViewer {
     this.numbers = html("dl", { class: "sf-numbers" });
     this.element = html(
       "div",
-      { class: "sf-viewer", role: "group", "aria-label": "Depth viewer" },
+      { class: "sf-viewer", role: "group", "aria-label": text("viewer") },
       html("div", { class: "sf-toolbar" }, this.colormap, this.range, this.batch),
       this.stage.element,
       this.message,
@@ -158,7 +157,7 @@ export class DepthViewer {
     const entries = { min: formatMetres(min), median: formatMetres(median), max: formatMetres(max) };
     entries.sky = `${(100 * skyShare).toFixed(1)}%`;
     const rows = Object.entries(entries).map(([name, value]) =>
-      html("div", { "data-name": name }, html("dt", {}, name), html("dd", {}, value)),
+      html("div", { "data-name": name }, html("dt", {}, text(name)), html("dd", {}, value)),
     );
     this.numbers.replaceChildren(...rows);
   }
@@ -167,13 +166,13 @@ export class DepthViewer {
   #read(pixel) {
     if (!this.#map) return;
     if (!pixel) {
-      this.reading.textContent = HINT;
+      this.reading.textContent = text("hint");
       this.chart.point(null);
       return;
     }
     const index = pixel.row * this.#files[this.#index].width + pixel.column;
     const metres = this.#map.depth[index];
-    const confidence = this.#map.confidence ? `, confidence ${this.#map.confidence[index].toFixed(2)}` : "";
+    const confidence = this.#map.confidence ? `, ${text("confidence")} ${this.#map.confidence[index].toFixed(2)}` : "";
     this.reading.textContent = `x ${pixel.column}, y ${pixel.row}: ${formatMetres(metres)}${confidence}`;
     this.chart.point(metres);
   }
@@ -181,7 +180,7 @@ export class DepthViewer {
   #pick(pixel) {
     if (!this.#map) return;
     if (!Number.isFinite(this.#depthAt(pixel))) {
-      this.measured.textContent = "There is no surface here to measure from.";
+      this.measured.textContent = text("noStart");
       return;
     }
     this.#measure(this.#picked.length === 1 ? [this.#picked[0], pixel] : [pixel]);
@@ -192,8 +191,8 @@ export class DepthViewer {
     this.stage.mark(picked);
     const camera = this.#files[this.#index];
     const points = picked.map((pixel) => unproject(camera, pixel.column, pixel.row, this.#depthAt(pixel)));
-    if (points.length === 2) this.measured.textContent = `distance ${formatMetres(distance(...points))}`;
-    else this.measured.textContent = points.length ? "Click the second point." : "";
+    if (points.length === 2) this.measured.textContent = `${text("distance")} ${formatMetres(distance(...points))}`;
+    else this.measured.textContent = points.length ? text("secondPoint") : "";
   }
 
   #depthAt({ column, row }) {
@@ -202,6 +201,6 @@ export class DepthViewer {
 }
 
 function select(label, options, className) {
-  const choices = options.map((option) => html("option", { value: option.value }, option.label));
+  const choices = options.map((option) => html("option", { value: option.value }, option.label()));
   return html("select", { class: className, "aria-label": label, title: label }, ...choices);
 }
