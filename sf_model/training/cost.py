@@ -127,9 +127,9 @@ class Plan:
         return spatial + self.lora_rank * self.base.lora_parameters_per_rank
 
     def frozen_parameters(self) -> int:
-        """In the GPU's memory beside what learns: latents are cached, so no autoencoder counts."""
-        mllm = self.base.mllm_parameters
-        return mllm + (self.base.transformer_parameters if self.stage == "stage1" or self.lora_rank is not None else 0)
+        """In the GPU's memory beside what learns; stage 1 has no diffusion model, and an autoencoder hardly counts."""
+        transformer = self.stage == "stage2" and self.lora_rank is not None
+        return self.base.mllm_parameters + (self.base.transformer_parameters if transformer else 0)
 
     def flops_per_sample(self) -> float:
         """Of forward and backward, gradient checkpointing included in stage 2."""

@@ -75,7 +75,7 @@ def test_a_folder_without_metadata_reads_captions_beside_images(tmp_path: Path) 
 
 def test_buckets_and_crops_by_hand() -> None:
     sizes = bucket_sizes(1024 * 1024, 32, 2.0)
-    assert (1024, 1024) in sizes and (704, 1472) in sizes
+    assert (1024, 1024) in sizes and (736, 1440) in sizes
     assert all(h % 32 == w % 32 == 0 and abs(h * w / 1024**2 - 1) < 0.05 for h, w in sizes)
     assert nearest(sizes, 3000, 3000) == (1024, 1024)
     # Twice as wide as high into a square: the middle half remains, the height whole.

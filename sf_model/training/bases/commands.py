@@ -154,6 +154,8 @@ def _train(settings: Any, name: str) -> None:
             start={"from": start},
         )
     accelerator.wait_for_everyone()
+    if name == "stage1":
+        del stage.base.transformer
     if data.cache == "latents+prompts":
         del stage.base.text_encoder
     shown = _validation_batch(batches, validation)
