@@ -9,9 +9,12 @@ import comfy.model_sampling
 import torch
 from comfy_api.v0_0_2 import io
 
-from ..sf_model.config import DepthAdapterConfig
+from ..sf_model.backbones import Backbone, get_backbone
+from ..sf_model.config import SpatialFusionConfig
+from .base_revision import revision_warning
 from .geometry import to_metric_depth
-from .injection import DepthControl, inject, patch_embedder_name
+from .injection import DepthControl, inject, transformer_backbone
+from .notices import warn
 from .sockets import CATEGORY, GEOMETRY_LIMITS, SpatialFusion, geometry_input
 from .spatialfusion_model import SpatialFusionModel
 
@@ -61,6 +64,7 @@ class SpatialFusionApplyDepth(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with the depth, for any sampler.")],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -75,9 +79,16 @@ class SpatialFusionApplyDepth(io.ComfyNode):
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         depth = to_metric_depth(geometry)
-        _check_model(model, spatialfusion.config.depth_adapter, spatialfusion.config.name)
+        backbone = _check_model(model, spatialfusion.config)
         if strength == 0:
             return io.NodeOutput(model.clone())
+        warning = revision_warning(
+            "MODEL",
+            model,
+            f"diffusion_model.{backbone.patch_embedder}.weight",
+            spatialfusion.base_revision,
+            spatialfusion.base_fingerprint.get("transformer"),
+        )
         control = DepthControl(
             depth=depth,
             mask=None if mask is None else mask.reshape(-1, *mask.shape[-2:]),
@@ -85,26 +96,36 @@ class SpatialFusionApplyDepth(io.ComfyNode):
             start_percent=start_percent,
             end_percent=end_percent,
         )
-        return io.NodeOutput(inject(model, spatialfusion.adapter, control))
+        return io.NodeOutput(inject(model, spatialfusion.adapter, control), ui=warn(cls, warning))
 
 
-def _check_model(model: comfy.model_patcher.ModelPatcher, config: DepthAdapterConfig, checkpoint_name: str) -> None:
+def _check_model(model: comfy.model_patcher.ModelPatcher, config: SpatialFusionConfig) -> Backbone:
+    """The checkpoint's base. ValueError where the MODEL is of another, with both names and the remedy."""
+    expected = get_backbone(config.backbone)
     sampling = model.get_model_object("model_sampling")
     if not isinstance(sampling, comfy.model_sampling.CONST):
         raise ValueError(
             f"Depth Adapter Apply needs a flow-matching MODEL (OmniGen2, Qwen-Image, Lumina 2, ...); this one "
-            f"({type(model.model).__name__}) is not. Load the diffusion model that checkpoint {checkpoint_name!r} was "
+            f"({type(model.model).__name__}) is not. Load the diffusion model that checkpoint {config.name!r} was "
             "trained with"
         )
-    if config.injection == "latent":
-        kind, found = "latent channels", model.get_model_object("latent_format").latent_channels
-    else:
-        diffusion_model = model.get_model_object("diffusion_model")
-        embedder = getattr(diffusion_model, patch_embedder_name(diffusion_model))
-        kind, found = "token channels", embedder.out_features
-    if found != config.out_channels:
+    diffusion_model = model.get_model_object("diffusion_model")
+    found = transformer_backbone(diffusion_model, expected)
+    if found is not expected:
         raise ValueError(
-            f"the adapter of checkpoint {checkpoint_name!r} adds {config.out_channels} {kind}, but this MODEL "
-            f"({type(model.model).__name__}) has {found}; load the diffusion model that the checkpoint was trained "
+            f"checkpoint {config.name!r} is for {expected.title}, but this MODEL ({type(model.model).__name__}) is "
+            f"{'of no base that this version knows' if found is None else found.title}; load {expected.title}'s "
+            "diffusion model, or a checkpoint for this one"
+        )
+    adapter = config.depth_adapter
+    if adapter.injection == "latent":
+        kind, channels = "latent channels", model.get_model_object("latent_format").latent_channels
+    else:
+        kind, channels = "token channels", getattr(diffusion_model, expected.patch_embedder).out_features
+    if channels != adapter.out_channels:
+        raise ValueError(
+            f"the adapter of checkpoint {config.name!r} adds {adapter.out_channels} {kind}, but this MODEL "
+            f"({type(model.model).__name__}) has {channels}; load the diffusion model that the checkpoint was trained "
             "with, or a checkpoint for this one"
         )
+    return expected

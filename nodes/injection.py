@@ -16,21 +16,14 @@ import torch
 import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
 
+from ..sf_model.backbones import BACKBONES, Backbone, backbone_of_transformer
+from ..sf_model.depth_editing import ASPECT_TOLERANCE
 from ..sf_model.metric_depth import MetricDepth
 
 KEY = "spatialfusion"
 # In transformer_options: the MODEL's injections, and the conditions (as `cond_or_uncond` numbers them) without depth.
 INJECTIONS_KEY = "spatialfusion_injections"
 WITHOUT_DEPTH_KEY = "spatialfusion_without_depth"
-# Latent sizes are rounded to whole cells, so the aspect ratios of image and latent differ a little.
-ASPECT_TOLERANCE = 0.02
-# The patch embedder of every diffusion model that injection "token" knows: a linear layer over image tokens, the noisy
-# image's first, in rows.
-PATCH_EMBEDDERS = {
-    "OmniGen2Transformer2DModel": "x_embedder",
-    "NextDiT": "x_embedder",
-    "QwenImageTransformer2DModel": "img_in",
-}
 
 
 @dataclass(frozen=True)
@@ -47,15 +40,14 @@ class DepthControl:
     end_percent: float
 
 
-def patch_embedder_name(diffusion_model: torch.nn.Module) -> str:
-    """The attribute that holds the patch embedder. ValueError for a model that injection "token" does not know."""
-    for cls in type(diffusion_model).__mro__:
-        if cls.__name__ in PATCH_EMBEDDERS:
-            return PATCH_EMBEDDERS[cls.__name__]
-    raise ValueError(
-        f"this checkpoint adds depth to the image tokens, which is known for {', '.join(PATCH_EMBEDDERS)}, not for "
-        f"this MODEL's {type(diffusion_model).__name__}; load the diffusion model that the checkpoint was trained with"
-    )
+def transformer_backbone(diffusion_model: torch.nn.Module, expected: Backbone | None = None) -> Backbone | None:
+    """The base that this diffusion transformer belongs to, by its class; None for one that no base has.
+
+    Some bases share a transformer: `expected` wins if it is one of them.
+    """
+    # A compiled module stands in for the one that it holds.
+    module = getattr(diffusion_model, "_orig_mod", diffusion_model)
+    return backbone_of_transformer([cls.__name__ for cls in type(module).__mro__], BACKBONES, expected)
 
 
 def inject(
@@ -64,13 +56,16 @@ def inject(
     """A clone of `model` that samples with the depth; `model` and its weights' names are not changed."""
     patched = model.clone()
     if adapter.model.config.injection == "token":
-        path = f"diffusion_model.{patch_embedder_name(patched.get_model_object('diffusion_model'))}.forward"
+        backbone = transformer_backbone(patched.get_model_object("diffusion_model"))
+        assert backbone is not None
+        path = f"diffusion_model.{backbone.patch_embedder}.forward"
         embedder = TokenEmbedder(patched.get_model_object(path))
         patched.add_object_patch(path, embedder)
-        injection: DepthInjection = TokenInjection(adapter.model, control, embedder)
+        injection: DepthInjection = TokenInjection(adapter.model, control, embedder, backbone.references_before)
     else:
         injection = LatentInjection(adapter.model, control)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, injection.outer_sample)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, injection.calc_cond_batch)
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, injection.apply_model)
     others = patched.get_additional_models_with_key(KEY)
     if not any(adapter.is_clone(other) for other in others):
@@ -90,6 +85,8 @@ class DepthInjection:
         self._sigmas: tuple[float, float] | None = None
         self._latent_shape: torch.Size | None = None
         self._features: torch.Tensor | None = None
+        # Conditions of this step that are for an area: their `uuid` and (rows, columns, top, left) in latent cells.
+        self._areas: dict[Any, tuple[int, int, int, int]] = {}
 
     def active(self, sigma: float) -> bool:
         """Whether the depth is used at this noise level of the run in progress."""
@@ -109,7 +106,19 @@ class DepthInjection:
         try:
             return executor(noise, *arguments, **options)
         finally:
-            self._features = None
+            self._features, self._areas = None, {}
+
+    def calc_cond_batch(
+        self, executor: Any, model: Any, conds: list[Any], x: torch.Tensor, *arguments: Any
+    ) -> list[torch.Tensor]:
+        """Wraps one step's conditions, to learn which of them are for an area: the model is called with a crop."""
+        self._areas = {
+            condition["uuid"]: _clamped_area(condition["area"], *x.shape[-2:])
+            for group in conds
+            for condition in group or ()
+            if "area" in condition
+        }
+        return executor(model, conds, x, *arguments)
 
     def apply_model(
         self,
@@ -133,31 +142,62 @@ class DepthInjection:
         without_depth = transformer_options.get(WITHOUT_DEPTH_KEY, ())
         if all(condition in without_depth for condition in batched):
             return run(x)
-        features = self._run_features(executor.class_obj.diffusion_model, x)
-        parts = [torch.zeros_like(features) if condition in without_depth else features for condition in batched]
-        return self.add(run, x, torch.cat(parts))
+        diffusion_model = executor.class_obj.diffusion_model
+        features = self._run_features(diffusion_model, x.device)
+        parts = []
+        uuids = transformer_options.get("uuids", [None] * len(batched))  # another extension's loop may not tell them
+        for condition, uuid in zip(batched, uuids):
+            part = self._crop(features, diffusion_model, x.shape[-2:], self._areas.get(uuid))
+            parts.append(torch.zeros_like(part) if condition in without_depth else part)
+        return self.add(run, x, torch.cat(parts), len(conditions.get("ref_latents") or ()))
 
     def grid(self, diffusion_model: torch.nn.Module, rows: int, columns: int) -> tuple[int, int]:
         """F's size for a latent of rows x columns."""
         raise NotImplementedError
 
-    def add(self, run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """`run(x)` with `features` (B, channels, rows, columns) added."""
+    def add(
+        self, run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, features: torch.Tensor, references: int
+    ) -> torch.Tensor:
+        """`run(x)` with `features` (B, channels, rows, columns) added; `references` images go with it."""
         raise NotImplementedError
 
-    def _run_features(self, diffusion_model: torch.nn.Module, x: torch.Tensor) -> torch.Tensor:
+    def _run_features(self, diffusion_model: torch.nn.Module, device: torch.device) -> torch.Tensor:
         """F (B, channels, rows, columns) of this run, for each latent of the batch."""
         assert self._latent_shape is not None
-        if x.shape[-2:] != self._latent_shape[-2:]:
-            raise ValueError(
-                "Depth Adapter Apply cannot be combined with conditioning for an area or with tiled sampling: restrict "
-                "the conditioning with a mask (Conditioning (Set Mask)) instead"
-            )
         if self._features is None:
-            rows, columns = self.grid(diffusion_model, *x.shape[-2:])
-            features = self._compute(rows, columns, x.device)
+            rows, columns = self.grid(diffusion_model, *self._latent_shape[-2:])
+            features = self._compute(rows, columns, device)
             self._features = features.expand(self._latent_shape[0], -1, -1, -1)
         return self._features
+
+    def _crop(
+        self,
+        features: torch.Tensor,
+        diffusion_model: torch.nn.Module,
+        shape: torch.Size,
+        area: tuple[int, int, int, int] | None,
+    ) -> torch.Tensor:
+        """F for what the model is called with: all of the latent, or the area of a condition.
+
+        An area that does not begin at a whole patch takes the tokens of the nearest one.
+        """
+        assert self._latent_shape is not None
+        whole = self._latent_shape[-2:]
+        if area is None and shape == whole:
+            return features
+        if area is None or tuple(shape) != area[:2]:
+            raise ValueError(
+                f"Depth Adapter Apply was made for a latent of {whole[1]}x{whole[0]}, but the model is called with "
+                f"{shape[1]}x{shape[0]} of it: tiled sampling does not tell which part that is. Sample the whole "
+                "latent at once, or take the node out of the tiled pass"
+            )
+        crop = self.grid(diffusion_model, *shape)
+        starts = (
+            min(round(start * total / cells), total - length)
+            for start, total, cells, length in zip(area[2:], features.shape[-2:], whole, crop)
+        )
+        top, left = starts
+        return features[..., top : top + crop[0], left : left + crop[1]]
 
     def _compute(self, rows: int, columns: int, device: torch.device) -> torch.Tensor:
         # Resized on the CPU: Apple's MPS has neither antialiased nor, for sizes that do not divide, area resizing.
@@ -178,22 +218,31 @@ class LatentInjection(DepthInjection):
     def grid(self, diffusion_model: torch.nn.Module, rows: int, columns: int) -> tuple[int, int]:
         return rows, columns
 
-    def add(self, run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def add(
+        self, run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, features: torch.Tensor, references: int
+    ) -> torch.Tensor:
         if x.ndim == 5:  # an image as a video of one frame
             features = features.unsqueeze(2)
         return run(x + features) - features
 
 
 class TokenEmbedder:
-    """Stands in for the patch embedder's forward: adds `tokens` (B, N, channels), where set, to its first N tokens."""
+    """Stands in for the patch embedder's forward: adds `tokens` (B, N, channels), where set, to its first N tokens.
+
+    skip: how many calls go by before, each with a reference image.
+    """
 
     def __init__(self, forward: Callable[..., torch.Tensor]) -> None:
         self._forward = forward
         self.tokens: torch.Tensor | None = None
+        self.skip = 0
 
     def __call__(self, *arguments: Any, **options: Any) -> torch.Tensor:
         embedded = self._forward(*arguments, **options)
         if self.tokens is None:
+            return embedded
+        if self.skip:
+            self.skip -= 1
             return embedded
         count = self.tokens.shape[1]
         return torch.cat([embedded[:, :count] + self.tokens.to(embedded), embedded[:, count:]], dim=1)
@@ -202,20 +251,32 @@ class TokenEmbedder:
 class TokenInjection(DepthInjection):
     """F is added to the noisy image's tokens, after the patch embedding."""
 
-    def __init__(self, adapter: torch.nn.Module, control: DepthControl, embedder: TokenEmbedder) -> None:
+    def __init__(
+        self, adapter: torch.nn.Module, control: DepthControl, embedder: TokenEmbedder, references_before: bool
+    ) -> None:
         super().__init__(adapter, control)
-        self._embedder = embedder
+        self._embedder, self._references_before = embedder, references_before
 
     def grid(self, diffusion_model: torch.nn.Module, rows: int, columns: int) -> tuple[int, int]:
         patch = diffusion_model.patch_size
         return -(-rows // patch), -(-columns // patch)  # the host pads to whole patches
 
-    def add(self, run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def add(
+        self, run: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, features: torch.Tensor, references: int
+    ) -> torch.Tensor:
         self._embedder.tokens = features.flatten(2).transpose(1, 2)
+        self._embedder.skip = references if self._references_before else 0
         try:
             return run(x)
         finally:
             self._embedder.tokens = None
+
+
+def _clamped_area(area: tuple[int, ...], rows: int, columns: int) -> tuple[int, int, int, int]:
+    """(rows, columns, top, left) of a condition's area, as the host cuts it out of a latent of rows x columns."""
+    middle = len(area) // 2
+    (height, width), (top, left) = area[middle - 2 : middle], area[-2:]
+    return min(rows - top, height), min(columns - left, width), top, left
 
 
 def _check_latent(noise: torch.Tensor, control: DepthControl) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
+from .geometry import texture, to_geometry, to_metric_depth
 from .preview import depth_preview_ui
 from .sockets import CATEGORY, GEOMETRY_LIMITS, MoGeGeometry, geometry_input
 
@@ -29,7 +30,11 @@ class SpatialFusionInspectDepth(io.ComfyNode):
             ],
             outputs=[
                 MoGeGeometry.Output(
-                    display_name="geometry", tooltip="The same geometry, so that the viewer can sit between two nodes."
+                    display_name="geometry",
+                    tooltip=(
+                        "The same geometry, so that the viewer can sit between two nodes; one from Depth Anything 3 "
+                        "comes out as MOGE_GEOMETRY."
+                    ),
                 ),
             ],
             is_output_node=True,
@@ -37,4 +42,6 @@ class SpatialFusionInspectDepth(io.ComfyNode):
 
     @classmethod
     def execute(cls, geometry: dict[str, Any]) -> io.NodeOutput:
-        return io.NodeOutput(geometry, ui=depth_preview_ui(geometry, cls))
+        depth = to_metric_depth(geometry)
+        passed = to_geometry(depth, texture(geometry, depth)) if "mode" in geometry else geometry
+        return io.NodeOutput(passed, ui=depth_preview_ui(depth, cls))

@@ -10,8 +10,11 @@ import folder_paths
 from comfy_api.v0_0_2 import io
 
 from ..sf_model.backbones.mini import MINI_DIR, SPATIALFUSION_FILE
-from ..sf_model.checkpoint import load_checkpoint
+from ..sf_model.backbones.revision import MLLM_WEIGHT
+from ..sf_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from ..sf_model.config import SpatialFusionConfig
+from .base_revision import revision_warning
+from .notices import warn
 from .sockets import CATEGORY, SpatialFusion
 from .spatialfusion_model import SpatialFusionModel, build_patchers
 from .text_decoder import find_decoder
@@ -31,6 +34,17 @@ def _checkpoint_path(name: str) -> Path:
     if name == BUILT_IN:
         return MINI_DIR / SPATIALFUSION_FILE
     return Path(folder_paths.get_full_path_or_raise(FOLDER, name))
+
+
+def _read_checkpoint(name: str) -> Checkpoint:
+    """The checkpoint's contents. CheckpointError; for the built-in one a ValueError whose remedy is the pack's."""
+    path = _checkpoint_path(name)
+    try:
+        return load_checkpoint(path)
+    except CheckpointError as error:
+        if name != BUILT_IN:
+            raise
+        raise ValueError(f"{path}: the built-in checkpoint is missing or damaged; install the pack again") from error
 
 
 def _check_clip_vision(
@@ -84,6 +98,7 @@ class SpatialFusionLoader(io.ComfyNode):
                     display_name="spatialfusion", tooltip="For Predict Metric Depth and Depth Adapter Apply."
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -101,10 +116,26 @@ class SpatialFusionLoader(io.ComfyNode):
     def execute(
         cls, clip: comfy.sd.CLIP, checkpoint: str, clip_vision: comfy.clip_vision.ClipVisionModel | None = None
     ) -> io.NodeOutput:
-        path = _checkpoint_path(checkpoint)
-        contents = load_checkpoint(path)
+        contents = _read_checkpoint(checkpoint)
         decoder_path = find_decoder(clip, contents.config, checkpoint)
+        warning = revision_warning(
+            "CLIP",
+            clip.patcher,
+            f"{decoder_path}.{MLLM_WEIGHT}",
+            contents.base_revision,
+            contents.base_fingerprint.get("mllm"),
+        )
         if clip_vision is not None:
             _check_clip_vision(clip_vision, contents.config, checkpoint)
-        predictor, adapter = build_patchers(path, contents)
-        return io.NodeOutput(SpatialFusionModel(contents.config, clip, decoder_path, predictor, adapter, clip_vision))
+        predictor, adapter = build_patchers(_checkpoint_path(checkpoint), contents)
+        loaded = SpatialFusionModel(
+            contents.config,
+            clip,
+            decoder_path,
+            predictor,
+            adapter,
+            clip_vision,
+            contents.base_revision,
+            contents.base_fingerprint,
+        )
+        return io.NodeOutput(loaded, ui=warn(cls, warning))

@@ -13,7 +13,6 @@ import comfy.utils
 import folder_paths
 import torch
 from comfy import sd1_clip
-from transformers import Qwen2Tokenizer
 
 from ..sf_model.backbones.mini import (
     MINI_DIR,
@@ -52,6 +51,8 @@ class MiniSegmentTokenizer(sd1_clip.SDTokenizer):
     """Text -> token ids with weights; no start, end or padding tokens of its own."""
 
     def __init__(self, hidden_size: int, embedding_directory: Any, tokenizer_data: dict[str, Any]) -> None:
+        from transformers import Qwen2Tokenizer  # only now: the start of the host imports no more than it must
+
         super().__init__(
             str(MINI_DIR / TOKENIZER_DIR),
             pad_with_end=False,
@@ -151,6 +152,7 @@ def load_mini_clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
     differing = sorted(set(decoder.state_dict()) ^ set(weights.state_dict))
     if differing:
         raise ValueError(f"{path}: its tensors are not those of the decoder ({differing[:3]}); install the pack again")
+    clip.cond_stage_model.base_revision = weights.revision
     clip.patcher.cached_patcher_init = (_load_mini_clip_patcher, ())
     return clip
 

@@ -26,6 +26,7 @@ def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelP
     config.sampling_settings = {**config.sampling_settings, "shift": SAMPLING_SHIFT}
     _set_dtypes(config, weights.state_dict)
     model = MiniModel(config)
+    model.base_revision = weights.revision
     offload_device = comfy.model_management.unet_offload_device()
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = patcher_class(model, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device)

@@ -6,15 +6,18 @@ import math
 
 import comfy.clip_vision
 import comfy.model_management
+import comfy.sd
 import comfy.utils
 import torch
-from comfy_api.v0_0_2 import io, ui
+from comfy_api.v0_0_2 import io
 
+from ..sf_model.backbones import get_backbone
 from ..sf_model.config import SpatialFusionConfig
 from ..sf_model.metric_depth import MetricDepth
 from ..sf_model.picture import depth_picture
 from .geometry import to_geometry
-from .prompt_capture import EncodedPrompt, encode_prompt
+from .preview import depth_preview_ui
+from .prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
 from .sockets import CATEGORY, MoGeGeometry, SpatialFusion
 from .spatialfusion_model import SpatialFusionModel
 
@@ -54,6 +57,14 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     optional=True,
                     tooltip="The image to edit. Needs a checkpoint trained for editing, with its CLIP_VISION loaded.",
                 ),
+                io.Vae.Input(
+                    "vae",
+                    optional=True,
+                    tooltip=(
+                        "Makes the source a reference latent of the conditioning, as the base's own edit nodes do. "
+                        "Without it, connect Set Reference Latent behind the conditioning."
+                    ),
+                ),
             ],
             outputs=[
                 MoGeGeometry.Output(
@@ -78,14 +89,21 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         width: int,
         height: int,
         source: torch.Tensor | None = None,
+        vae: comfy.sd.VAE | None = None,
     ) -> io.NodeOutput:
         _check_size(spatialfusion, width, height)
-        features = None if source is None else _source_features(spatialfusion, source)
-        encoded = encode_prompt(spatialfusion.clip, spatialfusion.decoder_path, prompt)
+        clip, decoder_path = spatialfusion.clip, spatialfusion.decoder_path
+        if source is None:
+            features = None
+            encoded = encode_prompt(clip, decoder_path, prompt)
+        else:
+            view = get_backbone(spatialfusion.config.backbone).source_view
+            features = _source_features(spatialfusion, source, needed=view is None)
+            encoded = encode_prompt_with_source(clip, decoder_path, prompt, source, vae, view)
         depth = _predict(spatialfusion, encoded, width, height, features)
         preview = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
         return io.NodeOutput(
-            to_geometry(depth, preview), encoded.conditioning, preview, ui=ui.PreviewImage(preview, cls=cls)
+            to_geometry(depth, preview), encoded.conditioning, preview, ui=depth_preview_ui(depth, cls)
         )
 
 
@@ -101,9 +119,16 @@ def _check_size(model: SpatialFusionModel, width: int, height: int) -> None:
         )
 
 
-def _source_features(model: SpatialFusionModel, source: torch.Tensor) -> torch.Tensor:
-    """DINOv2's patch tokens (1, N, feature_dim) of the whole source image (1, H, W, 3), on a square grid."""
+def _source_features(model: SpatialFusionModel, source: torch.Tensor, needed: bool) -> torch.Tensor | None:
+    """DINOv2's patch tokens (1, N, feature_dim) of the whole source image (1, H, W, 3), on a square grid.
+
+    None where the checkpoint reads none and they are not `needed`, because the MLLM itself sees the source.
+    """
+    if source.shape[0] != 1:
+        raise ValueError(f"one source image at a time, got a batch of {source.shape[0]}; pick one with ImageFromBatch")
     if model.config.spatial_transformer.source_feature_dim is None:
+        if not needed:
+            return None
         raise ValueError(
             f"checkpoint {model.config.name!r} was trained without source images; disconnect source, or choose a "
             "checkpoint trained for editing"
@@ -113,8 +138,6 @@ def _source_features(model: SpatialFusionModel, source: torch.Tensor) -> torch.T
             "a source image needs its encoder: connect DINOv2 (Load CLIP Vision) to clip_vision of Load SpatialFusion "
             "MLLM+MoT, or disconnect source"
         )
-    if source.shape[0] != 1:
-        raise ValueError(f"one source image at a time, got a batch of {source.shape[0]}; pick one with ImageFromBatch")
     output = model.clip_vision.encode_image(source[..., :3], crop=False)
     return output["last_hidden_state"][:, -(_source_side(model.clip_vision) ** 2) :]
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import comfy.sd
 import torch
 
+from ..sf_model.backbones import SourceView
 from ..sf_model.spatial_transformer import KeysValues
 
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """conditioning: what CLIP Text Encode gives. keys_values: one (K, V) a layer, each (1, kv_heads, S, head_dim).
+    """conditioning: what the host's own text encode node gives. keys_values: one (K, V) a layer, each
+    (1, kv_heads, S, head_dim).
 
     mask: (1, S) bool, True for tokens, or None where nothing is padded.
     """
@@ -54,13 +56,48 @@ class KeysValuesRecorder:
 
 
 def encode_prompt(clip: comfy.sd.CLIP, decoder_path: str, prompt: str) -> EncodedPrompt:
-    """Encode as CLIP Text Encode does, on a clone of `clip` whose decoder is recorded; `clip` is not changed."""
+    """Encode as CLIP Text Encode does."""
+    return _record(
+        clip, decoder_path, lambda recorded: recorded.encode_from_tokens_scheduled(recorded.tokenize(prompt))
+    )
+
+
+def encode_prompt_with_source(
+    clip: comfy.sd.CLIP,
+    decoder_path: str,
+    prompt: str,
+    source: torch.Tensor,
+    vae: comfy.sd.VAE | None,
+    view: SourceView | None,
+) -> EncodedPrompt:
+    """Encode as the host's own nodes do for an edit of `source` (1, H, W, 3): what they give is what this gives.
+
+    With a `view` the MLLM sees the source, through the base's text encode node. Without, it reads the text alone. With
+    a VAE the source becomes a reference latent of the CONDITIONING, as that node or Set Reference Latent makes it.
+    """
+    # Only now: these modules import the host's `nodes`.
+    from comfy_extras import nodes_edit_model, nodes_qwen
+
+    if view is not None:
+        node = getattr(nodes_qwen, view.node)
+        images = {view.image_input: source}
+        return _record(clip, decoder_path, lambda own: node.execute(own, prompt, vae=vae, **images).args[0])
+    encoded = encode_prompt(clip, decoder_path, prompt)
+    if vae is None:
+        return encoded
+    latent = {"samples": vae.encode(source[..., :3])}
+    conditioning = nodes_edit_model.ReferenceLatent.execute(encoded.conditioning, latent).args[0]
+    return replace(encoded, conditioning=conditioning)
+
+
+def _record(clip: comfy.sd.CLIP, decoder_path: str, encode: Callable[[comfy.sd.CLIP], list[Any]]) -> EncodedPrompt:
+    """Run `encode` on a clone of `clip` whose decoder is recorded; `clip` is not changed."""
     forward_path = f"{decoder_path}.forward"
     recorder = KeysValuesRecorder(clip.patcher.get_model_object(forward_path))
     recorded = clip.clone()
     recorded.patcher.add_object_patch(forward_path, recorder)
     try:
-        conditioning = recorded.encode_from_tokens_scheduled(recorded.tokenize(prompt))
+        conditioning = encode(recorded)
         assert recorder.keys_values is not None
         return EncodedPrompt(conditioning, recorder.keys_values, recorder.mask)
     finally:

@@ -1,7 +1,8 @@
 """Socket types of the pack, and the category under which its nodes are listed.
 
-SPATIALFUSION carries a `spatialfusion_model.SpatialFusionModel`. Geometry travels as the host's MOGE_GEOMETRY dict, so
-that the host's own nodes render and mesh it; where geometry comes in, the host's DA3_GEOMETRY is accepted as well
+SPATIALFUSION carries a `spatialfusion_model.SpatialFusionModel`, SPATIALFUSION_OBJECTS a tuple of the frozen
+`sf_model.scaffold` objects, in the order in which they were placed. Geometry travels as the host's MOGE_GEOMETRY dict,
+so that the host's own nodes render and mesh it; where geometry comes in, the host's DA3_GEOMETRY is accepted as well
 (`geometry.py` states both contracts).
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 CATEGORY = "SpatialFusion"
+SCAFFOLD_CATEGORY = "SpatialFusion/scaffold"
 # The last sentence of the geometry inputs' tooltips.
 GEOMETRY_LIMITS = (
     "The depth must be in metres: MoGe 1 and Depth Anything 3 Mono look the same, but theirs is not, and it is wrongly "
@@ -19,6 +21,7 @@ GEOMETRY_LIMITS = (
 SpatialFusion = io.Custom("SPATIALFUSION")
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
+ScaffoldObjects = io.Custom("SPATIALFUSION_OBJECTS")
 
 
 def geometry_input(name: str, tooltip: str) -> io.MultiType.Input:

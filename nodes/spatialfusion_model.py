@@ -23,7 +23,8 @@ from ..sf_model.depth_predictor import DepthPredictor
 @dataclass(frozen=True)
 class SpatialFusionModel:
     """`decoder_path`: where the MLLM sits in `clip.cond_stage_model`. The patchers hold a DepthPredictor and a
-    DepthAdapter. `clip_vision` is the source image's encoder, None without editing."""
+    DepthAdapter. `clip_vision` is the source image's encoder, None without editing. `base_revision` and
+    `base_fingerprint` say what the checkpoint was trained on."""
 
     config: SpatialFusionConfig
     clip: comfy.sd.CLIP
@@ -31,6 +32,8 @@ class SpatialFusionModel:
     predictor: comfy.model_patcher.ModelPatcher
     adapter: comfy.model_patcher.ModelPatcher
     clip_vision: comfy.clip_vision.ClipVisionModel | None
+    base_revision: str
+    base_fingerprint: dict[str, str]
 
 
 def build_patchers(path: Path, checkpoint: Checkpoint) -> tuple[comfy.model_patcher.ModelPatcher, ...]:

@@ -1,14 +1,16 @@
 """The checkpoint: one safetensors file with the spatial transformer, depth head, adapter and source encoder.
 
-Metadata: `spatialfusion_format`, `config` (JSON of SpatialFusionConfig), `base_revision` (what it was trained on) and
-`training` (JSON summary). Loaded strictly: a file that differs is refused with the first keys that differ.
+Metadata: `spatialfusion_format`, `config` (JSON of SpatialFusionConfig), `base_revision` (what it was trained on),
+`training` (JSON summary) and, optionally, `base_fingerprint` (JSON: "mllm" and "transformer", each a sample of that
+model's weights, see `backbones.revision`). Loaded strictly: a file that differs is refused with the first keys that
+differ.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ import safetensors
 import safetensors.torch
 import torch
 
+from .backbones.revision import check_fingerprints
 from .config import SpatialFusionConfig
 from .depth_adapter import DepthAdapter
 from .depth_predictor import DepthPredictor
 
 FORMAT_KEY = "spatialfusion_format"
 FORMAT_VERSION = "1"
+FINGERPRINT_KEY = "base_fingerprint"
 ADAPTER_PREFIX = "depth_adapter."
 
 
@@ -37,6 +41,7 @@ class Checkpoint:
     base_revision: str
     training: dict[str, Any]
     state_dict: dict[str, torch.Tensor]
+    base_fingerprint: dict[str, str] = field(default_factory=dict)
 
     def predictor_state(self) -> dict[str, torch.Tensor]:
         """Tensors of DepthPredictor."""
@@ -67,6 +72,7 @@ def save_checkpoint(
     base_revision: str,
     training: Mapping[str, Any],
     dtype: torch.dtype,
+    base_fingerprint: Mapping[str, str] | None = None,
 ) -> None:
     """Write a checkpoint that `load_checkpoint` accepts; CheckpointError if the tensors are not the configuration's."""
     tensors = {**predictor, **{ADAPTER_PREFIX + name: value for name, value in adapter.items()}}
@@ -77,6 +83,8 @@ def save_checkpoint(
         "base_revision": base_revision,
         "training": json.dumps(dict(training)),
     }
+    if base_fingerprint:
+        metadata[FINGERPRINT_KEY] = json.dumps(dict(base_fingerprint))
     stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
     safetensors.torch.save_file(stored, path, metadata)
 
@@ -86,7 +94,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     config, metadata, shapes = _read_metadata(path)
     _check_shapes(path, shapes, config)
     return Checkpoint(
-        config, metadata["base_revision"], json.loads(metadata["training"]), safetensors.torch.load_file(path)
+        config,
+        metadata["base_revision"],
+        json.loads(metadata["training"]),
+        safetensors.torch.load_file(path),
+        json.loads(metadata.get(FINGERPRINT_KEY, "{}")),
     )
 
 
@@ -114,6 +126,7 @@ def _read_metadata(path: Path) -> tuple[SpatialFusionConfig, dict[str, str], dic
         config = SpatialFusionConfig.from_dict(json.loads(metadata["config"]))
         json.loads(metadata["training"])
         metadata["base_revision"]
+        check_fingerprints(json.loads(metadata.get(FINGERPRINT_KEY, "{}")))
     except (KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: its metadata cannot be read ({error}); export it again") from error
     return config, metadata, shapes

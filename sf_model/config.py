@@ -92,6 +92,11 @@ class SpatialFusionConfig:
         return _from_dict(SpatialFusionConfig, values, "config")
 
 
+def dataclass_from_dict(cls: type, values: Any, path: str) -> Any:
+    """A (nested) dataclass from plain values, as strict as `SpatialFusionConfig.from_dict`; `path` begins its errors."""
+    return _from_dict(cls, values, path)
+
+
 def _from_dict(cls: type, values: Any, path: str) -> Any:
     if not isinstance(values, dict):
         raise ValueError(f"{path} must be an object, got {type(values).__name__}")
@@ -127,6 +132,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 QWEN25_VL_3B = MLLMConfig(36, num_attention_heads=16, num_kv_heads=2, head_dim=128, rope_theta=1e6, qk_norm=False)
 QWEN25_VL_7B = MLLMConfig(28, num_attention_heads=28, num_kv_heads=4, head_dim=128, rope_theta=1e6, qk_norm=False)
+QWEN3_4B = MLLMConfig(36, num_attention_heads=32, num_kv_heads=8, head_dim=128, rope_theta=1e6, qk_norm=True)
 MINI_MLLM = MLLMConfig(6, num_attention_heads=4, num_kv_heads=2, head_dim=64, rope_theta=1e6, qk_norm=False)
 DUMMY_MLLM = MLLMConfig(4, num_attention_heads=2, num_kv_heads=1, head_dim=16, rope_theta=1e6, qk_norm=False)
 
@@ -179,6 +185,20 @@ QWEN_IMAGE = SpatialFusionConfig(
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
 )
 
+# The first Qwen-Image-Edit shows its MLLM source images otherwise than the later ones: a base of its own.
+QWEN_IMAGE_EDIT = dataclasses.replace(QWEN_IMAGE, name="qwen_image_edit", backbone="qwen_image_edit")
+
+Z_IMAGE = SpatialFusionConfig(
+    name="z_image",
+    backbone="z_image",
+    mllm=QWEN3_4B,
+    spatial_transformer=SpatialTransformerConfig(
+        1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
+    ),
+    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
+    depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
+)
+
 CONFIGS: dict[str, SpatialFusionConfig] = {
-    config.name: config for config in (DUMMY, MINI, OMNIGEN2, OMNIGEN2_FULL, QWEN_IMAGE)
+    config.name: config for config in (DUMMY, MINI, OMNIGEN2, OMNIGEN2_FULL, QWEN_IMAGE, QWEN_IMAGE_EDIT, Z_IMAGE)
 }

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.pack_copies import ARCHIVE, comfy_cli, make_checkout
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -15,6 +17,20 @@ ROOT = Path(__file__).resolve().parents[1]
 def repository() -> Path:
     """The root of this repository, which is the node pack."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def checkout(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of this repository as it stands, without anything that git ignores, committed in a git of its own."""
+    return make_checkout(repository, tmp_path_factory.mktemp("checkout") / "ComfyUI-SpatialFusion")
+
+
+@pytest.fixture(scope="session")
+def archive(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pack as the registry gets it: the file that `comfy node pack` writes."""
+    comfy_cli(checkout, tmp_path_factory.mktemp("comfy-cli"), "node", "pack")
+    folder = tmp_path_factory.mktemp("archive")
+    return (checkout / ARCHIVE).rename(folder / ARCHIVE)
 
 
 @pytest.fixture(autouse=True)

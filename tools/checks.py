@@ -21,6 +21,7 @@ def check(root: Path, pytest_arguments: list[str]) -> int:
     """
     environment = Environment(root)
     hosts.prepare(environment, "test", [hosts.NEWEST, hosts.OLDEST])
+    hosts.ensure_clean_environment(root)
     python = str(environment.python)
     env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in host_process.py

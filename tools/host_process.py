@@ -51,11 +51,12 @@ def port_refusal(port: int, error: OSError) -> str:
     return f"{why}. Leave --port out to have a free one chosen, or name another."
 
 
-def make_base_folder(base: Path, pack: Path) -> None:
-    """Make a host's folders under `base`, with `pack` (the repository) linked into custom_nodes. Idempotent."""
+def make_base_folder(base: Path, pack: Path | None) -> None:
+    """Make a host's folders under `base`, and link `pack` (the repository), if any, into custom_nodes. Idempotent."""
     for name in ("models", "input", "output", "temp", "user", "custom_nodes"):
         (base / name).mkdir(parents=True, exist_ok=True)
-    link_folder(base / "custom_nodes" / PACK_FOLDER, pack)
+    if pack is not None:
+        link_folder(base / "custom_nodes" / PACK_FOLDER, pack)
 
 
 def link_folder(link: Path, target: Path) -> None:

@@ -127,5 +127,17 @@ def prepare(environment: Environment, purpose: str, releases: list[Release]) -> 
         ensure_packages(environment, release.version)
 
 
+def ensure_clean_environment(root: Path) -> Environment:
+    """A second environment with what the hosts need and nothing of the tests: what a user's ComfyUI has. Idempotent.
+
+    It lies in .host/clean; the downloads are those of the first environment.
+    """
+    environment = Environment(root / ".host" / "clean")
+    environment.root.mkdir(parents=True, exist_ok=True)
+    environment.create()
+    environment.install("demo", shared_requirements(root))
+    return environment
+
+
 def _name(requirement: str) -> str:
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower().replace("_", "-")

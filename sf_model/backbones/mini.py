@@ -15,6 +15,9 @@ from typing import Any
 import safetensors
 import torch
 
+from ..config import MINI_MLLM
+from .base import Backbone
+
 MINI_DIR = Path(__file__).resolve().parent.parent / "mini"
 MLLM_FILE = "mini_mllm.safetensors"
 DIT_FILE = "mini_dit.safetensors"
@@ -28,6 +31,20 @@ PAD_TOKEN_ID = 0
 SAMPLING_SHIFT = 2.0
 # Below this noise level the velocity is computed as at it: the quotient would amplify the network's last errors.
 MIN_NOISE_LEVEL = 0.05
+
+MINI = Backbone(
+    name="mini",
+    title="SpatialFusion-Mini",
+    mllm=MINI_MLLM,
+    text_encoder="Load SpatialFusion Mini",
+    prompt_template=PROMPT_TEMPLATE,
+    transformer="MiniTransformer",
+    patch_embedder="x_embedder",
+    references_before=False,
+    patch_size=8,
+    latent_channels=3,
+    source_view=None,
+)
 
 
 @dataclass(frozen=True)

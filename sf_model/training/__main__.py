@@ -1,5 +1,7 @@
 """python -m sf_model.training tokenizer|mllm|joint|base|stage1|stage2|export: train SpatialFusion-Mini on the world.
 
+With --config, label|cache|stage1|stage2|export train beside a real base instead (docs/training.md).
+
 Every run lives in a directory of its own under --runs, saves its state on the way, and continues from it when the same
 command is given again. Each stage starts from the averaged weights of the one before.
 """
@@ -7,6 +9,7 @@ command is given again. Each stage starts from the averaged weights of the one b
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -263,6 +266,11 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    if any(argument.partition("=")[0] == "--config" for argument in sys.argv[1:]):
+        from .bases import commands  # real bases need more packages than the Mini
+
+        commands.main(sys.argv[1:])
+        return
     arguments = _parser().parse_args()
     torch.set_float32_matmul_precision("high")
     if arguments.command == "tokenizer":

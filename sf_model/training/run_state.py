@@ -1,7 +1,7 @@
 """A training run on disk: safetensors and JSON only (no pickle), written so that a kill at any moment loses little.
 
-<run>/config.json, log.jsonl, sheets/, and state-<step>/ with system.safetensors (all weights), optimizer.safetensors,
-average.safetensors and state.json, renamed into place when complete.
+<run>/config.json, log.jsonl, sheets/, and state-<step>/ with system.safetensors (all weights; beside a real base only
+the trained ones), optimizer.safetensors, average.safetensors and state.json, renamed into place when complete.
 """
 
 from __future__ import annotations
@@ -36,21 +36,29 @@ def _step_of(state_dir: Path) -> int:
 def save_state(
     run_dir: Path,
     step: int,
-    system: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    system: nn.Module | Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer | Mapping[str, torch.Tensor],
     names: list[str],
     average: Mapping[str, torch.Tensor],
     keep: int = 1,
 ) -> Path:
-    """Write the state after `step` optimiser steps. `names`: the optimiser's parameters in its own order."""
+    """Write the state after `step` optimiser steps. `names`: the optimiser's parameters in its own order.
+
+    system, optimizer: modules, or their tensors already gathered from several processes.
+    """
     final = run_dir / f"{STATE_PREFIX}{step:07d}"
     partial = final.with_suffix(PARTIAL)
     for unfinished in run_dir.glob(f"*{PARTIAL}"):
         shutil.rmtree(unfinished)
     partial.mkdir(parents=True)
-    # The language model's output layer is tied to its embedding: safetensors stores it once.
-    safetensors.torch.save_model(system, str(partial / "system.safetensors"))
-    safetensors.torch.save_file(_flatten_optimizer(optimizer, names), partial / "optimizer.safetensors")
+    if isinstance(system, nn.Module):
+        # The language model's output layer is tied to its embedding: safetensors stores it once.
+        safetensors.torch.save_model(system, str(partial / "system.safetensors"))
+    else:
+        safetensors.torch.save_file(dict(system), partial / "system.safetensors")
+    if isinstance(optimizer, torch.optim.Optimizer):
+        optimizer = flatten_optimizer(optimizer, names)
+    safetensors.torch.save_file(dict(optimizer), partial / "optimizer.safetensors")
     safetensors.torch.save_file(
         {name: value.contiguous() for name, value in average.items()}, partial / "average.safetensors"
     )
@@ -88,7 +96,8 @@ def load_average(state_dir: Path) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(state_dir / "average.safetensors")
 
 
-def _flatten_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, torch.Tensor]:
+def flatten_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, torch.Tensor]:
+    """The optimiser's tensors as `<parameter>|<slot>`."""
     entries = optimizer.state_dict()["state"]
     return {
         f"{names[index]}|{slot}": value.contiguous()

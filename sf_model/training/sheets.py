@@ -88,7 +88,7 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
         )
         scaffold = None if prediction is None else _rows(prediction, rows)
         columns.append(sample_images(system, some, expand_prompt(empty, SHEET_ROWS), scaffold, noise[rows]))
-    _write_png([column[:SHEET_ROWS] for column in columns], path)
+    write_png([column[:SHEET_ROWS] for column in columns], path)
     stage.train(was_training)
     return metrics
 
@@ -121,7 +121,8 @@ def _flow_metrics(
     return metrics
 
 
-def _write_png(columns: list[torch.Tensor], path: Path) -> None:
+def write_png(columns: list[torch.Tensor], path: Path) -> None:
+    """Columns of pictures (B, 3, H, W) in [-1, 1], of one size, side by side."""
     padded = [F.pad(column.float().cpu(), (GUTTER, GUTTER, GUTTER, GUTTER), value=1.0) for column in columns]
     rows = [torch.cat([column[index] for column in padded], dim=2) for index in range(len(padded[0]))]
     sheet = torch.cat(rows, dim=1)

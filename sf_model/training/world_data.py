@@ -60,6 +60,16 @@ class WorldBatches(Dataset):
         self._group = -1
         self._group_batches: list[list[world.CaptionedScene]] = []
 
+    @property
+    def samples_per_step(self) -> int:
+        """Of one process; each has batches of its own."""
+        return self.config.batch_size
+
+    def steps(self, first: int, last: int, rank: int, world: int, workers: int) -> Iterator[list[Batch]]:
+        """The one batch of each of the steps `first` to `last` - 1."""
+        for batch in loader(self, range(first * world + rank, last * world, world), workers):
+            yield [batch]
+
     def captioned(self, index: int) -> list[world.CaptionedScene]:
         """The scenes of batch `index` with their captions, of about one length: little is padded."""
         group, place = divmod(index, self.config.length_buckets)
@@ -136,8 +146,8 @@ class _Indices(torch.utils.data.Sampler):
         return len(self.indices)
 
 
-def loader(dataset: WorldBatches, indices: range, workers: int) -> DataLoader:
-    """Batches `indices` of the dataset in order; `workers` processes render ahead (0: in this process)."""
+def loader(dataset: Dataset, indices: range, workers: int) -> DataLoader:
+    """Items `indices` of the dataset in order; `workers` processes make them ahead (0: in this process)."""
     return DataLoader(
         dataset,
         batch_size=None,

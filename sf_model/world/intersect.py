@@ -29,10 +29,11 @@ def _slab(o: Tensor, d: Tensor) -> Interval:
 
 
 def _quadratic(a: Tensor, b: Tensor, c: Tensor) -> Interval:
-    """Interval where a t^2 + 2 b t + c <= 0 for a > 0; near = inf where it is empty."""
+    """Interval where a t^2 + 2 b t + c <= 0 for a >= 0; near = inf where it is empty."""
+    a = a.clamp(min=_TINY)  # a ray along a cylinder's axis is then in it for a long, finite way
     discriminant = b * b - a * c
     root = discriminant.clamp(min=0.0).sqrt()
-    inverse = 1.0 / a.clamp(min=_TINY)
+    inverse = 1.0 / a
     near = torch.where(discriminant < 0, torch.inf, (-b - root) * inverse)
     return near, (root - b) * inverse
 

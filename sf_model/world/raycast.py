@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..zbuffer import NO_PRIMITIVE, pack, unpack
 from .categories import SHAPES
 from .intersect import INTERVALS, NORMALS, Vec, first_hit
 from .packing import Cameras, Primitives
 from .scene import GROUND_EXTENT_M
-
-NO_PRIMITIVE = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -131,21 +130,16 @@ def ground_depth(rays: Rays) -> Tensor:
 def nearest(
     prims: DevicePrimitives, rect: np.ndarray, ground: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """Depth and primitive id (B * N,) of what each pixel sees; ids of ground and sky are NO_PRIMITIVE.
-
-    Positive float32 numbers order like their bit patterns, so (depth bits, primitive id) packed in an int64 makes one
-    deterministic scatter minimum do both the depth test and the choice of primitive.
-    """
-    keys = (ground.flatten().view(torch.int32).to(torch.int64) << 32) | NO_PRIMITIVE
+    """Depth and primitive id (B * N,) of what each pixel sees; ids of ground and sky are NO_PRIMITIVE."""
+    keys = pack(ground.flatten(), NO_PRIMITIVE)
     for name, first, last in zip(SHAPES, prims.bounds[:-1], prims.bounds[1:]):
         pairs = _pairs(prims, rect, first, last, width, height)
         if pairs is None:
             continue
         t = first_hit(*INTERVALS[name](pairs.origin, pairs.direction))
         hit = torch.isfinite(t).nonzero().squeeze(1)
-        key = (t[hit].view(torch.int32).to(torch.int64) << 32) | pairs.primitive[hit]
-        keys.scatter_reduce_(0, pairs.pixel[hit], key, "amin")
-    return (keys >> 32).to(torch.int32).view(torch.float32), keys & 0xFFFFFFFF
+        keys.scatter_reduce_(0, pairs.pixel[hit], pack(t[hit], pairs.primitive[hit]), "amin")
+    return unpack(keys)
 
 
 def shadowed(

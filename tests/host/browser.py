@@ -99,7 +99,7 @@ class HostPage:
         assert entry["status"]["status_str"] == "success", entry["status"]["messages"]
         # The server's history is ahead of the messages to the page.
         self.tab.wait_for_function(
-            "ids => ids.every(id => window.app.nodeOutputs[id])", arg=list(entry["outputs"]), timeout=10_000
+            "ids => ids.every(id => window.app.nodeOutputs[id])", arg=list(entry["outputs"]), timeout=60_000
         )
         return self.outputs()
 

@@ -37,23 +37,38 @@ class PromptError(Exception):
 class ComfyServer:
     """One server process of `version` on a free port, with folders of its own under `folder`.
 
-    The repository is linked into its custom_nodes. The process keeps running between calls until `stop`.
+    The repository is linked into its custom_nodes unless `link_pack` is false. `python` and `host` replace the Python
+    of the tests and the host's folder. The process keeps running between calls until `stop`.
     """
 
-    def __init__(self, repository: Path, version: str, folder: Path) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        version: str,
+        folder: Path,
+        *,
+        link_pack: bool = True,
+        python: Path | None = None,
+        host: Path | None = None,
+    ) -> None:
         self.version = version
         self.base = folder / "base"
-        make_base_folder(self.base, repository)
+        make_base_folder(self.base, repository if link_pack else None)
         settings = self.base / "user" / "default" / "comfy.settings.json"
         settings.parent.mkdir(parents=True)
         # Otherwise a first start opens the templates dialog over the graph.
         settings.write_text(json.dumps({"Comfy.TutorialCompleted": True}), encoding="utf-8")
-        host = hosts.host_folder(repository, version)
+        host = host or hosts.host_folder(repository, version)
         if not host.exists():
             raise FileNotFoundError(f"no ComfyUI in {host}: 'python3 dev.py test' fetches one")
         packages = hosts.packages_folder(repository, version)
         self._process = HostProcess(
-            Path(sys.executable), host, self.base, folder / "server.log", packages=packages, arguments=["--cpu"]
+            python or Path(sys.executable),
+            host,
+            self.base,
+            folder / "server.log",
+            packages=packages,
+            arguments=["--cpu"],
         )
 
     @property

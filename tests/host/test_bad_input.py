@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.host import mini_checkpoints
-from tests.host.mini_graphs import CONDITIONING, MODEL, add_sampler, apply_graph, node, predict_graph
+from tests.host.mini_graphs import MODEL, add_sampler, apply_graph, node, predict_graph
 from tests.host.server import ComfyServer, Graph, PromptError
 
 
@@ -34,15 +34,6 @@ def mask_batch() -> Graph:
     graph = add_sampler(apply_graph(mask=["masks", 0]), batch_size=2)
     graph["image"] = node("EmptyImage", width=64, height=64, batch_size=3, color=0xFFFFFF)
     graph["masks"] = node("ImageToMask", image=["image", 0], channel="red")
-    return graph
-
-
-def area_conditioning() -> Graph:
-    graph = add_sampler(apply_graph())
-    graph["area"] = node(
-        "ConditioningSetAreaPercentage", conditioning=CONDITIONING, width=0.5, height=0.5, x=0.0, y=0.0, strength=1.0
-    )
-    graph["sampler"]["inputs"]["positive"] = ["area", 0]
     return graph
 
 
@@ -100,7 +91,6 @@ CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "geometry batch": (geometry("moge", batch=3, latent_batch=2), "sampler", "batch of 3.*batch of 2; give one geom"),
     "mask batch": (mask_batch, "sampler", "mask has a batch of 3.*batch of 2; give one mask"),
     "not flow matching": (not_flow_matching, "apply", "flow-matching.*is not.*Load the diffusion model"),
-    "area conditioning": (area_conditioning, "sampler", "area.*with a mask"),
     "source, but no encoder in the checkpoint": (source(mini_checkpoints.TOKEN), "predict", "disconnect source"),
     "source, but no CLIP_VISION": (source(EDITING), "predict", "connect DINOv2"),
     "source batch": (source(EDITING, DIM, batch=2), "predict", "batch of 2; pick one"),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.host.server import ComfyServer
+from tools import readme
 from tools.host_process import DIRECT
 
 PACK = "ComfyUI-SpatialFusion"
-LANGUAGES = ("en", "zh")
+LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "ru", "zh")
 # A message in the front end's i18n library has these for its own.
 MESSAGE_SYNTAX = set("{}@|")
 
@@ -30,10 +29,15 @@ def our_nodes(server: ComfyServer) -> dict[str, dict[str, Any]]:
     return {name: info for name, info in every.items() if info["python_module"] == f"custom_nodes.{PACK}"}
 
 
+def all_inputs(info: dict[str, Any]) -> dict[str, list[Any]]:
+    """The inputs of a schema by name: type and options."""
+    return {**info["input"].get("required", {}), **info["input"].get("optional", {})}
+
+
 def expected_translation(info: dict[str, Any]) -> dict[str, Any]:
     """What nodeDefs.json holds for a node in the language of its schema."""
     inputs: dict[str, Any] = {}
-    for name, (_, options) in {**info["input"].get("required", {}), **info["input"].get("optional", {})}.items():
+    for name, (_, options) in all_inputs(info).items():
         inputs[name] = {"name": name, "tooltip": options["tooltip"]}
         if options.get("control_after_generate"):
             inputs["control_after_generate"] = {"name": "control after generate"}
@@ -57,7 +61,7 @@ def texts(translation: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...],
 
 def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(server: ComfyServer) -> None:
     nodes = our_nodes(server)
-    assert len(nodes) == 6
+    assert sorted(nodes) == sorted(readme.ORDER)
     for node_id, info in nodes.items():
         page = get(server, f"/extensions/{PACK}/docs/{node_id}/en.md")
         assert page.startswith(f"# {info['display_name']}\n")
@@ -67,22 +71,29 @@ def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(server: Co
         assert [name for name in names if f"**{name}**" not in page] == [], node_id
 
 
-def test_help_pages_quote_messages_that_exist(repository: Path) -> None:
-    sources = [*(repository / "nodes").glob("*.py"), *(repository / "sf_model").glob("**/*.py")]
-    constants = [
-        part.value
-        for source in sources
-        for part in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
-        if isinstance(part, ast.Constant) and isinstance(part.value, str)
-    ]
-    pages = list((repository / "web" / "docs").glob("*/en.md"))
-    assert len(pages) == 6
-    for page in pages:
-        troubleshooting = page.read_text(encoding="utf-8").split("## Troubleshooting")[1]
-        first_cells = re.findall(r"^\| ([^|]*`[^|]*) \|", troubleshooting, re.MULTILINE)
-        quotes = [quote for cell in first_cells for quote in re.findall(r"`([^`]+)`", cell)]
-        assert quotes, page
-        assert [quote for quote in quotes if not any(quote in text for text in constants)] == [], page
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_help_is_served_in_every_language_with_its_picture(server: ComfyServer, language: str) -> None:
+    names = json.loads(get(server, "/i18n"))[language]["nodeDefs"]
+    for node_id in our_nodes(server):
+        page = get(server, f"/extensions/{PACK}/docs/{node_id}/{language}.md")
+        assert page.startswith(f"# {names[node_id]['display_name']}\n")
+        (address,) = re.findall(r"!\[[^]]*\]\(([^)]+)\)", page)
+        # The front end puts this before it: /extensions/<pack>/docs/.
+        with DIRECT.open(f"{server.url}/extensions/{PACK}/docs/{address}", timeout=60) as response:
+            assert response.headers["Content-Type"] == "image/png"
+            assert response.read(8) == b"\x89PNG\r\n\x1a\n"
+
+
+def test_every_input_and_output_has_a_tooltip_and_every_node_aliases(server: ComfyServer) -> None:
+    for node_id, info in our_nodes(server).items():
+        without = [name for name, (_, options) in all_inputs(info).items() if not options.get("tooltip", "").strip()]
+        assert without == [], node_id
+        assert len(info["output_tooltips"] or ()) == len(info["output"]), node_id
+        assert all(tooltip and tooltip.strip() for tooltip in info["output_tooltips"] or ()), node_id
+        aliases = info["search_aliases"]
+        assert len(aliases) >= 4, node_id
+        assert len(set(aliases)) == len(aliases), node_id
+        assert [alias for alias in aliases if not alias.strip() or alias != alias.lower()] == [], node_id
 
 
 def test_english_is_what_the_schemas_say(server: ComfyServer) -> None:

@@ -23,6 +23,16 @@ NODE_TITLES = {
     "SpatialFusionApplyDepth": "Depth Adapter Apply",
     "SpatialFusionSampler": "SpatialFusion Sampler",
     "SpatialFusionSaveDepth": "Save Metric Depth",
+    "SpatialFusionLoadDepth": "Load Metric Depth",
+    "SpatialFusionImageToDepth": "Image to Metric Depth",
+    "SpatialFusionBlendDepth": "Blend Metric Depth",
+    "SpatialFusionAdjustDepth": "Adjust Metric Depth",
+    "SpatialFusionDepthToImages": "Metric Depth to Images",
+    "SpatialFusionInspectDepth": "Inspect Metric Depth",
+    "SpatialFusionDepthToMesh": "Metric Depth to Mesh",
+    "SpatialFusionScaffoldObject": "Scaffold Object",
+    "SpatialFusionScaffoldMesh": "Scaffold Mesh",
+    "SpatialFusionComposeDepth": "Compose Depth Scaffold",
 }
 
 
@@ -39,7 +49,7 @@ def test_every_node_is_registered_with_title_tooltips_and_aliases(server: ComfyS
     info = server.object_info(node_type)
     assert info is not None
     assert info["display_name"] == NODE_TITLES[node_type]
-    assert info["category"] == "SpatialFusion"
+    assert info["category"].split("/")[0] == "SpatialFusion"
     assert info["description"] and info["search_aliases"]
     inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
     assert [name for name, (_, options) in inputs.items() if not options.get("tooltip")] == []

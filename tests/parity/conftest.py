@@ -1,9 +1,15 @@
 """Makes the real host importable in this process: COMFYUI_PATH_FOR_TESTS, or the newest host that dev.py installs."""
 
+import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
+from types import ModuleType
 
+import pytest
+
+PACK = "spatialfusion_pack"
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = Path(os.environ.get("COMFYUI_PATH_FOR_TESTS") or REPOSITORY / ".host" / "0.30.0" / "ComfyUI").resolve()
 
@@ -25,3 +31,17 @@ def import_host() -> None:
 
 
 import_host()
+
+
+@pytest.fixture(scope="session")
+def nodes() -> ModuleType:
+    """The pack's nodes, imported under a name of its own as ComfyUI does it."""
+    if PACK not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            PACK, REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
+        )
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[PACK] = module
+        spec.loader.exec_module(module)
+    return importlib.import_module(f"{PACK}.nodes")

@@ -1,9 +1,5 @@
 """The whole Mini, from the shipped files: sf_model's pipeline and the host's classes give the same numbers."""
 
-import importlib
-import importlib.util
-import sys
-from pathlib import Path
 from types import ModuleType
 
 import comfy.sample
@@ -19,22 +15,6 @@ from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 from tests.parity.measures import relative_error
 
 PROMPT = "a red car 4.0 m away, facing left, and a blue chair on grass, at sunset"
-PACK = "spatialfusion_pack"
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def nodes() -> ModuleType:
-    """The pack's nodes, imported under a name of its own as ComfyUI does it."""
-    if PACK not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            PACK, REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-        )
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[PACK] = module
-        spec.loader.exec_module(module)
-    return importlib.import_module(f"{PACK}.nodes")
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,16 @@ import json
 import pytest
 import torch
 
-from sf_model.config import CONFIGS, DUMMY, OMNIGEN2, OMNIGEN2_FULL, QWEN_IMAGE, SpatialFusionConfig
+from sf_model.config import CONFIGS, DUMMY, OMNIGEN2, OMNIGEN2_FULL, QWEN_IMAGE, Z_IMAGE, SpatialFusionConfig
 from sf_model.depth_adapter import DepthAdapter
 from sf_model.depth_predictor import DepthPredictor
 
 # Parameters of the bases: Qwen2.5-3B's decoder with tied embeddings and OmniGen2's transformer (pinned against the
-# host's class in tests/parity), Qwen2.5-7B's decoder and the 20.4B Qwen-Image transformer.
+# host's class in tests/parity), Qwen2.5-7B's decoder and the 20.4B Qwen-Image transformer, Qwen3-4B's decoder and
+# Z-Image's transformer.
 OMNIGEN2_BASE = 3_085_938_688 + 3_967_161_400
 QWEN_IMAGE_BASE = 7_615_616_512 + 20_430_401_088
+Z_IMAGE_BASE = 4_022_468_096 + 6_154_908_736
 
 PARAMETERS = {
     "dummy": 42_248,
@@ -19,6 +21,8 @@ PARAMETERS = {
     "omnigen2": 209_681_172,
     "omnigen2_full": 812_384_020,
     "qwen_image": 448_138_516,
+    "qwen_image_edit": 448_138_516,
+    "z_image": 267_329_812,
 }
 
 
@@ -37,6 +41,7 @@ def test_added_parameters_stay_within_the_published_share() -> None:
     assert added_parameters(OMNIGEN2_FULL) / OMNIGEN2_BASE <= 0.185
     assert added_parameters(OMNIGEN2) / OMNIGEN2_BASE <= 0.08
     assert added_parameters(QWEN_IMAGE) / QWEN_IMAGE_BASE <= 0.08
+    assert added_parameters(Z_IMAGE) / Z_IMAGE_BASE <= 0.08
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=lambda config: config.name)

@@ -21,6 +21,8 @@ import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 
+from . import scaffold_nodes, tiny_files, tiny_nodes
+
 CATEGORY = "SpatialFusion tests"
 FORWARD_CALLS = {"calls": 0, "conditions": 0}
 ADAPTER_CALLS = {"calls": 0}
@@ -249,6 +251,7 @@ class ProbeGeometry(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         kinds = ["moge", "da3", "da3_small", "da3_views", "nan", "negative", "panorama", "without_depth"]
+        kinds += ["zero", "infinite", "constant", "stretched"]
         return io.Schema(
             "ProbeGeometry",
             category=CATEGORY,
@@ -274,17 +277,26 @@ class ProbeGeometry(io.ComfyNode):
             else:
                 geometry["confidence"] = torch.full_like(depth, 2.0)
             if kind == "da3_views":
-                focal_px = torch.diag(torch.tensor([height / 2, height / 2, 1.0]))  # 90 degrees
+                # 90 degrees high, in pixels of the size at which the model ran: half of the depth's
+                x, y = width / 4, height / 4
+                focal_px = torch.tensor([[y, 0, x], [0, y, y], [0, 0, 1]])
                 geometry["intrinsics"] = focal_px.expand(1, batch, 3, 3).clone()
             return io.NodeOutput(geometry, geometry)
         if kind == "nan":
             depth[:, -3, 3] = torch.nan
         if kind == "negative":
             depth[:, -3, 3] = -1.0
+        if kind == "zero":
+            depth[:, -3, 3] = 0.0
+        if kind in ("infinite", "constant"):
+            depth.fill_(torch.inf if kind == "infinite" else 3.0)
         geometry["mask"] = torch.ones_like(depth, dtype=torch.bool)
         geometry["mask"][:, : height // 4] = False
         if kind != "panorama":
-            geometry["intrinsics"] = torch.tensor([[0.5, 0, 0.5], [0, 0.5, 0.5], [0, 0, 1]]).expand(batch, 3, 3)
+            focal = torch.tensor([[0.5 * height / width, 0, 0.5], [0, 0.5, 0.5], [0, 0, 1]])  # 90 degrees high
+            geometry["intrinsics"] = focal.expand(batch, 3, 3)
+        if kind == "stretched":
+            geometry["intrinsics"] = geometry["intrinsics"] * torch.tensor([2.0, 1.0, 1.0]).view(3, 1)
         if kind == "without_depth":
             del geometry["depth"]
         return io.NodeOutput(geometry, geometry)
@@ -347,8 +359,12 @@ class ProbeExtension(ComfyExtension):
             ProbeGeometry,
             ProbeClipVision,
             ProbeMemory,
+            *scaffold_nodes.NODES,
+            *tiny_nodes.NODES,
+            *tiny_files.NODES,
         ]
 
 
 async def comfy_entrypoint() -> ProbeExtension:
+    tiny_files.prepare_stock_loaders()
     return ProbeExtension()

@@ -1,0 +1,110 @@
+"""Load Metric Depth: a file of the input folder -> geometry."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import comfy.model_management
+import folder_paths
+from comfy_api.v0_0_2 import io
+
+from ..sf_model.depth_files import SUFFIXES, load_depth
+from ..sf_model.picture import depth_picture
+from ..sf_model.stored_depth import AUTO, FOV_TOLERANCE_DEG, METRES_PER_UNIT
+from .geometry import to_geometry
+from .input_files import input_file
+from .preview import depth_preview_ui
+from .sockets import CATEGORY, MoGeGeometry
+
+MAX_FILE_BYTES = 2**30
+
+
+class SpatialFusionLoadDepth(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SpatialFusionLoadDepth",
+            display_name="Load Metric Depth",
+            category=CATEGORY,
+            description=(
+                "Loads metric depth from a file: EXR (a Z pass of Blender, or by Save Metric Depth), grey 16-bit PNG, "
+                "NPY or NPZ. Zero, infinite and NaN values, and those from 1e9 on, are no surface."
+            ),
+            search_aliases=[
+                "spatialfusion",
+                "load depth",
+                "import depth",
+                "exr",
+                "openexr",
+                "blender",
+                "z pass",
+                "16-bit png",
+                "npy",
+                "npz",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "file",
+                    options=_files(),
+                    tooltip="An .exr, .png, .npy or .npz file in ComfyUI's input folder; the button uploads one. "
+                    "'<name> [output]' is a file in the output folder.",
+                ),
+                io.Combo.Input(
+                    "unit",
+                    options=[AUTO, *METRES_PER_UNIT],
+                    default=AUTO,
+                    tooltip="What one unit of the file's numbers is. auto: what the file states, else millimetres for "
+                    "whole numbers and metres for others; numbers that look normalised are refused.",
+                ),
+                io.Float.Input(
+                    "fov_y_deg",
+                    default=0.0,
+                    min=0.0,
+                    max=179.0,
+                    step=0.1,
+                    tooltip="The camera's vertical field of view in degrees, for files without a camera; 0 takes the "
+                    f"file's. Where both are given, they may differ by {FOV_TOLERANCE_DEG} degrees, and the file's is "
+                    "used.",
+                ),
+            ],
+            outputs=[
+                MoGeGeometry.Output(
+                    display_name="geometry",
+                    tooltip="Metric depth with its camera, as the host's geometry nodes use it.",
+                )
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, file: str | None = None) -> bool | str:
+        """Naming `file` here also lets files through that came after the list was made, as the host's loaders do."""
+        try:
+            if file is not None:
+                input_file(file, "depth")
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str, unit: str, fov_y_deg: float) -> str:
+        digest = hashlib.sha256()
+        with input_file(file, "depth").open("rb") as stream:
+            while chunk := stream.read(2**20):
+                digest.update(chunk)
+        return digest.hexdigest()
+
+    @classmethod
+    def execute(cls, file: str, unit: str, fov_y_deg: float) -> io.NodeOutput:
+        path = input_file(file, "depth")
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise ValueError(f"{path.name} has {size / 2**30:.1f} GiB, at most 1 is read; save the depth pass alone")
+        depth = load_depth(path.read_bytes(), path.name, unit, fov_y_deg)
+        picture = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
+        return io.NodeOutput(to_geometry(depth, picture), ui=depth_preview_ui(depth, cls))
+
+
+def _files() -> list[str]:
+    folder = Path(folder_paths.get_input_directory())
+    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())

@@ -1,0 +1,199 @@
+"""Edits of a metric depth under masks: blend two, scale, shift, move to a distance, clamp, free the diffusion model.
+
+Soft masks act in log depth: half way between 1 m and 4 m is 2 m, so a feathered edge looks equally smooth near and far.
+Mask values of exactly 0 and 1 give the original and the edited depth bit for bit. Nothing turns a surface into sky or
+sky into a surface, but a blend, where the mask chooses between the two. Masks lie on the depth's device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+
+from .metric_depth import MetricDepth
+
+# Sizes are rounded to whole pixels or cells, so the aspect ratios of pictures that belong together differ a little.
+ASPECT_TOLERANCE = 0.02
+# One degree moves a point at the edge of a 50 degree image by 2% of its distance from the centre.
+FOV_TOLERANCE_DEG = 1.0
+
+
+@dataclass(frozen=True)
+class DepthAdjustment:
+    """What `adjust_depth` does, in this order: scale, shift_m, distance_m, min_m and max_m. 0 switches the last three
+    off. distance_moves_all: the region's distance scales the whole image instead of the region alone."""
+
+    scale: float = 1.0
+    shift_m: float = 0.0
+    distance_m: float = 0.0
+    distance_moves_all: bool = False
+    min_m: float = 0.0
+    max_m: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.scale <= 0:
+            raise ValueError(f"scale must be above 0, got {self.scale:g}")
+        if min(self.distance_m, self.min_m, self.max_m) < 0:
+            raise ValueError("distance_m, min_m and max_m are metres in front of the camera; they cannot be negative")
+        if 0 < self.max_m < self.min_m:
+            raise ValueError(
+                f"min_m {self.min_m:g} is above max_m {self.max_m:g}; swap them, or set one to 0: no limit"
+            )
+
+
+def resize_depth(depth: MetricDepth, height: int, width: int) -> MetricDepth:
+    """The same view in other pixels: log-depth mean of the surfaces that a pixel covers; sky where it is mostly sky.
+
+    ValueError where the aspect ratio differs by more than ASPECT_TOLERANCE.
+    """
+    if depth.depth.shape[-2:] == (height, width):
+        return depth
+    _check_aspect("the second geometry", depth.depth.shape[-2:], "the first", (height, width))
+    surface = depth.valid.float()
+    log_depth = torch.where(depth.valid, depth.depth, torch.ones_like(depth.depth)).log()
+    share = _resize(surface, height, width)
+    resized = (_resize(log_depth * surface, height, width) / share.clamp_min(1e-6)).exp()
+    return MetricDepth(
+        depth=torch.where(share >= 0.5, resized, torch.full_like(resized, torch.inf)),
+        confidence=_resize(depth.confidence, height, width).clamp(0, 1),
+        fov_y_deg=depth.fov_y_deg,
+    )
+
+
+def fit_mask(mask: torch.Tensor, height: int, width: int, name: str = "mask") -> torch.Tensor:
+    """(..., h, w) -> (B, height, width) float32 in [0, 1]. ValueError for NaN or another aspect ratio."""
+    mask = mask.reshape(-1, *mask.shape[-2:]).float()
+    if torch.isnan(mask).any():
+        raise ValueError(f"the {name} has NaN values; connect a mask with values from 0 to 1")
+    _check_aspect(f"the {name}", mask.shape[-2:], "the geometry", (height, width))
+    return _resize(mask.clamp(0, 1), height, width).clamp(0, 1)
+
+
+def same_batch(batches: dict[str, int]) -> int:
+    """The number of images of inputs that are used together, by their names; one serves all. ValueError else."""
+    count = max(batches.values())
+    for name, batch in batches.items():
+        if batch not in (1, count):
+            sizes = ", ".join(f"{name} {size}" for name, size in batches.items())
+            raise ValueError(
+                f"the batches do not fit together ({sizes}); give one {name} for all images, or {count} of them"
+            )
+    return count
+
+
+def repeat_depth(depth: MetricDepth, count: int) -> MetricDepth:
+    """One image's depth `count` times; a batch of `count` as it is."""
+    return MetricDepth(
+        depth.depth.expand(count, -1, -1), depth.confidence.expand(count, -1, -1), depth.fov_y_deg.expand(count)
+    )
+
+
+def blend_depths(a: MetricDepth, b: MetricDepth, mask: torch.Tensor, ignore_camera: bool = False) -> MetricDepth:
+    """a where the mask is 0, b where it is 1, between them in log depth; a's size and camera.
+
+    Where only one of the two has a surface there is nothing to blend with: values below 0.5 take a, others b. The
+    confidence is blended linearly. b and the mask (..., h, w) are resized to a. ValueError where aspect ratios or
+    batches do not fit, or the fields of view differ by more than FOV_TOLERANCE_DEG and `ignore_camera` is not set.
+    """
+    height, width = a.depth.shape[-2:]
+    weight = fit_mask(mask, height, width)
+    b = resize_depth(b, height, width)
+    count = same_batch({"geometry_a": a.depth.shape[0], "geometry_b": b.depth.shape[0], "mask": weight.shape[0]})
+    a, b, weight = repeat_depth(a, count), repeat_depth(b, count), weight.expand(count, -1, -1)
+    difference = (a.fov_y_deg - b.fov_y_deg).abs()
+    if not ignore_camera and (difference > FOV_TOLERANCE_DEG).any():
+        worst = int(difference.argmax())
+        raise ValueError(
+            f"the vertical fields of view differ: {a.fov_y_deg[worst]:.1f} and {b.fov_y_deg[worst]:.1f} degrees, more "
+            f"than {FOV_TOLERANCE_DEG:g} apart. Measure or make both with the same camera, or set ignore_camera to "
+            "take the first's for both"
+        )
+    chosen = torch.where(weight < 0.5, a.depth, b.depth)
+    blended = torch.where(a.valid & b.valid, _log_blend(a.depth, b.depth, weight), chosen)
+    return MetricDepth(blended, torch.lerp(a.confidence, b.confidence, weight), a.fov_y_deg)
+
+
+def adjust_depth(depth: MetricDepth, adjustment: DepthAdjustment, region: torch.Tensor | None = None) -> MetricDepth:
+    """Scale, shift, move to a distance and clamp the surfaces under `region` (..., h, w), 1 = all of the change.
+
+    distance_m scales depth about the camera until the median over the region (mask at least 0.5) is at that distance
+    along the optical axis, image by image. That is the only change of distance which leaves every silhouette where it
+    is and every shape similar; the object's real size changes in proportion. shift_m adds metres along the optical
+    axis instead: thickness stays, width and height follow the distance.
+    ValueError where a shift ends behind the camera, or a distance is set for a region without a surface.
+    """
+    height, width = depth.depth.shape[-2:]
+    weight = torch.ones_like(depth.depth[:1]) if region is None else fit_mask(region, height, width)
+    count = same_batch({"geometry": depth.depth.shape[0], "mask": weight.shape[0]})
+    depth, weight = repeat_depth(depth, count), weight.expand(count, -1, -1)
+    metres = depth.depth
+    if adjustment.scale != 1 or adjustment.shift_m != 0:
+        metres = _log_blend(metres, _scale_and_shift(metres, weight, adjustment), weight)
+    if adjustment.distance_m > 0:
+        factor = (adjustment.distance_m / _medians(metres, weight)).view(-1, 1, 1)
+        moved = metres * factor
+        metres = moved if adjustment.distance_moves_all else _log_blend(metres, moved, weight)
+    if adjustment.min_m > 0 or adjustment.max_m > 0:
+        clamped = metres.clamp(adjustment.min_m or None, adjustment.max_m or None)
+        metres = _log_blend(metres, clamped, weight)
+    return replace(depth, depth=metres)
+
+
+def scale_confidence(depth: MetricDepth, mask: torch.Tensor) -> MetricDepth:
+    """The confidence times a mask (..., h, w): 1 keeps it, 0 leaves the diffusion model free there."""
+    weight = fit_mask(mask, *depth.depth.shape[-2:], name="confidence_mask")
+    depth = repeat_depth(depth, same_batch({"geometry": depth.depth.shape[0], "confidence_mask": weight.shape[0]}))
+    return replace(depth, confidence=depth.confidence * weight)
+
+
+def _scale_and_shift(metres: torch.Tensor, weight: torch.Tensor, adjustment: DepthAdjustment) -> torch.Tensor:
+    """The new metres of what the mask touches. ValueError where a surface of it would be behind the camera."""
+    moved = torch.where(weight > 0, metres * adjustment.scale + adjustment.shift_m, metres)
+    if (moved <= 0).any():
+        nearest = (metres * adjustment.scale)[moved <= 0].min()
+        raise ValueError(
+            f"shift_m {adjustment.shift_m:g} moves surfaces behind the camera: the nearest is {nearest:.3g} m away"
+            f"{' after scaling' if adjustment.scale != 1 else ''}; shift by less, or use scale or distance_m, which "
+            "cannot"
+        )
+    return moved
+
+
+def _medians(metres: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """(B,) median depth over the surfaces where the mask is at least 0.5."""
+    medians = []
+    for index, (image, mask) in enumerate(zip(metres, weight)):
+        surfaces = image[(mask >= 0.5) & torch.isfinite(image)]
+        if surfaces.numel() == 0:
+            raise ValueError(
+                f"distance_m needs a surface to measure, but the mask of image {index + 1} covers none: it is black, "
+                "or on the sky. Paint the mask over the object, or set distance_m to 0"
+            )
+        medians.append(surfaces.median())
+    return torch.stack(medians)
+
+
+def _log_blend(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """exp((1 - weight) log a + weight log b) for depths with the same sky; exact where the weight is 0 or 1."""
+    between = torch.lerp(a.log(), b.log(), weight).exp()
+    between = torch.where(weight == 0, a, torch.where(weight == 1, b, between))
+    return torch.where(torch.isfinite(a), between, a)
+
+
+def _resize(values: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """(B, h, w) -> (B, height, width), bilinear, antialiased where it shrinks."""
+    if values.shape[-2:] == (height, width):
+        return values
+    return F.interpolate(values.unsqueeze(1), size=(height, width), mode="bilinear", antialias=True).squeeze(1)
+
+
+def _check_aspect(name: str, size: torch.Size, other_name: str, other: tuple[int, int]) -> None:
+    (height, width), (other_height, other_width) = size, other
+    if abs((width / height) / (other_width / other_height) - 1) > ASPECT_TOLERANCE:
+        raise ValueError(
+            f"{name} is {width}x{height} (aspect ratio {width / height:.3f}) and {other_name} "
+            f"{other_width}x{other_height} (aspect ratio {other_width / other_height:.3f}); another size is resized, "
+            "another shape is not: crop one to the other's aspect ratio"
+        )

@@ -1,0 +1,23 @@
+"""Scenes that a person composes: solids and meshes at metric positions under a camera, and their exact depth."""
+
+from .camera import ScaffoldCamera
+from .compose import GROUND_INDEX, SKY_INDEX, Composition, compose
+from .mesh_file import MESH_FORMATS, read_mesh
+from .objects import SHAPES, SIZE_AXES, Pose, ScaffoldMesh, ScaffoldObject, ScaffoldSolid, prepare_mesh
+
+__all__ = [
+    "GROUND_INDEX",
+    "MESH_FORMATS",
+    "SHAPES",
+    "SIZE_AXES",
+    "SKY_INDEX",
+    "Composition",
+    "Pose",
+    "ScaffoldCamera",
+    "ScaffoldMesh",
+    "ScaffoldObject",
+    "ScaffoldSolid",
+    "compose",
+    "prepare_mesh",
+    "read_mesh",
+]

@@ -1,0 +1,148 @@
+"""Objects, ground and camera -> exact metric depth, which object each pixel shows, and a shaded picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..metric_depth import MetricDepth
+from ..world.render import GROUND_INDEX, SKY_INDEX
+from ..zbuffer import NO_PRIMITIVE, pack, unpack
+from .camera import ScaffoldCamera, View
+from .objects import ScaffoldMesh, ScaffoldObject, ScaffoldSolid
+from .preview import ground_albedo, object_albedo, shade, sky
+from .rasterize import OnProgress, rasterize
+from .raycast import blocks, cast_ground, cast_solid, pixel_slopes, solid_normals
+
+
+@dataclass(frozen=True)
+class Composition:
+    """depth: a batch of one. object_index (H, W) int64: the object of each pixel, -1 ground, -2 nothing.
+    picture (H, W, 3) float32 in [0, 1]."""
+
+    depth: MetricDepth
+    object_index: Tensor
+    picture: Tensor
+
+    def masks(self, count: int) -> Tensor:
+        """(count, H, W) float32: 1 where object k is seen; one empty mask if count is 0."""
+        return torch.stack([(self.object_index == k).float() for k in range(max(1, count))])
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Objects with their primitive ids: object k has ids from first[k] to first[k + 1] - 1; the ground has the last."""
+
+    objects: Sequence[ScaffoldObject]
+    world: dict[int, Tensor]
+    first: Tensor
+    camera: ScaffoldCamera
+    view: View
+
+    @property
+    def ground(self) -> int:
+        return int(self.first[-1])
+
+    @property
+    def total(self) -> int:
+        """How many primitives there are, the ground included."""
+        return self.ground + 1
+
+
+@torch.no_grad()
+def compose(
+    objects: Sequence[ScaffoldObject],
+    camera: ScaffoldCamera,
+    width: int,
+    height: int,
+    ground_extent_m: float | None = 100.0,
+    ground_confidence: float = 1.0,
+    background_confidence: float = 1.0,
+    on_progress: OnProgress | None = None,
+) -> Composition:
+    """Render what the camera sees at width x height pixels, each pixel by the ray through its centre.
+
+    ground_extent_m: the depth at which the ground ends; None for no ground. Confidence is 1 on objects.
+    on_progress(primitives done, all of them) is called often and may raise to cancel. Raises ValueError for sizes that
+    are not positive and for more faces than ids.
+    """
+    if min(width, height) < 1:
+        raise ValueError(f"width and height must be positive, got {width}x{height}")
+    scene = _scene(objects, camera, View.of(camera, width, height))
+    keys = pack(torch.full((height * width,), torch.inf), NO_PRIMITIVE)
+    if ground_extent_m is not None:
+        cast_ground(keys, scene.view, camera, ground_extent_m, scene.ground)
+    _draw_objects(keys, scene, on_progress)
+    depth, primitive = unpack(keys)
+    index = torch.searchsorted(scene.first, primitive, right=True) - 1
+    index[primitive == scene.ground] = GROUND_INDEX
+    index[primitive == NO_PRIMITIVE] = SKY_INDEX
+    picture = torch.empty(height * width, 3)
+    for first, last in blocks(height * width):
+        picture[first:last] = _shade(scene, first, depth[first:last], primitive[first:last], index[first:last])
+        if on_progress is not None:
+            on_progress(scene.total, scene.total)
+    confidence = torch.ones_like(depth)
+    confidence[index == GROUND_INDEX] = ground_confidence
+    confidence[index == SKY_INDEX] = background_confidence
+    shape = (1, height, width)
+    metric = MetricDepth(depth.view(shape), confidence.view(shape), torch.tensor([camera.fov_y_deg]))
+    return Composition(metric, index.view(height, width), picture.view(height, width, 3))
+
+
+def _scene(objects: Sequence[ScaffoldObject], camera: ScaffoldCamera, view: View) -> _Scene:
+    counts = [len(thing.faces) if isinstance(thing, ScaffoldMesh) else 1 for thing in objects]
+    if sum(counts) >= NO_PRIMITIVE:
+        raise ValueError(f"{sum(counts)} faces are too many for one scene; decimate the meshes")
+    first = torch.tensor([0, *counts]).cumsum(dim=0)
+    world = {k: thing.world_vertices() for k, thing in enumerate(objects) if isinstance(thing, ScaffoldMesh)}
+    return _Scene(objects, world, first, camera, view)
+
+
+def _draw_objects(keys: Tensor, scene: _Scene, on_progress: OnProgress | None) -> None:
+    camera = scene.camera
+    for k, thing in enumerate(scene.objects):
+        first = int(scene.first[k])
+        if isinstance(thing, ScaffoldSolid):
+            cast_solid(keys, scene.view, camera, thing, first)
+            if on_progress is not None:
+                on_progress(first + 1, scene.total)
+            continue
+
+        def report(done: int, _: int, first: int = first) -> None:
+            if on_progress is not None:
+                on_progress(first + done, scene.total)
+
+        corners = (scene.world[k] - torch.from_numpy(camera.position_m)) @ torch.from_numpy(camera.rotation)
+        rasterize(keys, scene.view, corners, thing.faces, first, report)
+
+
+def _shade(scene: _Scene, offset: int, depth: Tensor, primitive: Tensor, index: Tensor) -> Tensor:
+    """(K, 3) colours of the pixels from `offset` on."""
+    u, v = pixel_slopes(torch.arange(offset, offset + len(depth)), scene.view)
+    depth = depth.double()
+    color = sky(scene.camera, u, v)
+    for k in index.unique().tolist():
+        if k == SKY_INDEX:
+            continue
+        here = (index == k).nonzero().squeeze(1)
+        at = u[here], v[here], depth[here]
+        if k == GROUND_INDEX:
+            albedo = ground_albedo(scene.camera, scene.view, *at)
+            normal = torch.tensor([[0.0, -1.0, 0.0]], dtype=torch.float64).expand(len(here), 3)
+        else:
+            albedo = object_albedo(index[here])
+            normal = _normals(scene, k, primitive[here], at)
+        color[here] = shade(albedo, normal, scene.camera, u[here], v[here])
+    return color.clamp(0, 1).float()
+
+
+def _normals(scene: _Scene, k: int, primitive: Tensor, at: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    thing = scene.objects[k]
+    if isinstance(thing, ScaffoldSolid):
+        return solid_normals(thing, scene.camera, *at)
+    a, b, c = scene.world[k][thing.faces[primitive - scene.first[k]]].unbind(dim=1)
+    return torch.linalg.cross(b - a, c - a)

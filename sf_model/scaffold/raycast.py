@@ -1,0 +1,110 @@
+"""Exact depth of the ground plane and of solids, by the intersections of `world.intersect`, into a z-buffer.
+
+Rays have unit camera z, so the ray parameter is the depth. Everything is computed in float64 and in blocks of at most
+`BLOCK_PIXELS` pixels, whatever the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..world.intersect import INTERVALS, NORMALS, Vec, first_hit
+from ..zbuffer import pack
+from .camera import ScaffoldCamera, View
+from .objects import ScaffoldSolid
+
+NEAR_M = 0.01
+"""Surfaces nearer than this, along the optical axis, are cut away."""
+BLOCK_PIXELS = 2**18
+_CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
+
+
+def blocks(total: int, size: int = BLOCK_PIXELS) -> Iterator[tuple[int, int]]:
+    """(first, last) of consecutive ranges that cover range(total)."""
+    for first in range(0, total, size):
+        yield first, min(first + size, total)
+
+
+def slopes(column: Tensor, row: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    """Camera coordinates u and v, at unit depth, of the centres of these columns and rows."""
+    u = (column.double() + (0.5 - 0.5 * view.width)) / view.focal_px
+    v = (row.double() + (0.5 - 0.5 * view.height)) / view.focal_px
+    return u, v
+
+
+def pixel_slopes(pixel: Tensor, view: View) -> tuple[Tensor, Tensor]:
+    """`slopes` of flat pixel indices."""
+    return slopes(pixel % view.width, pixel // view.width, view)
+
+
+def combine(matrix: np.ndarray, u: Tensor, v: Tensor) -> Vec:
+    """matrix @ (u, v, 1) for each pixel, as a triple."""
+    return tuple(row[0] * u + row[1] * v + row[2] for row in matrix.tolist())
+
+
+def cast_ground(keys: Tensor, view: View, camera: ScaffoldCamera, extent_m: float, primitive: int) -> None:
+    """Put the plane y = 0, up to depth extent_m, into the z-buffer `keys` (H * W,), in place.
+
+    A camera in the plane does not see it; one below sees it from below.
+    """
+    for first, last in blocks(len(keys)):
+        u, v = pixel_slopes(torch.arange(first, last), view)
+        down = combine(camera.rotation[1:2], u, v)[0]
+        t = -camera.position_m[1] / down
+        seen = (t >= NEAR_M) & (t <= extent_m)
+        _merge(keys, torch.arange(first, last)[seen], t[seen], primitive)
+
+
+def cast_solid(keys: Tensor, view: View, camera: ScaffoldCamera, solid: ScaffoldSolid, primitive: int) -> None:
+    """Put a solid into the z-buffer, in place; from inside, its far side is seen."""
+    to_canonical, origin = canonical_frame(camera, solid)
+    x0, y0, x1, y1 = _rectangle(camera, solid, view)
+    columns = x1 - x0
+    for first, last in blocks(columns * (y1 - y0)):
+        local = torch.arange(first, last)
+        pixel = (local // columns + y0) * view.width + local % columns + x0
+        near, far = INTERVALS[solid.canonical](origin, combine(to_canonical, *pixel_slopes(pixel, view)))
+        # Seen from the near plane on, a solid that the plane cuts shows its inside.
+        t = first_hit(near - NEAR_M, far - NEAR_M) + NEAR_M
+        hit = torch.isfinite(t)
+        _merge(keys, pixel[hit], t[hit], primitive)
+
+
+def canonical_frame(camera: ScaffoldCamera, solid: ScaffoldSolid) -> tuple[np.ndarray, Vec]:
+    """(3, 3) from camera axes to the solid's canonical ones, and the camera's place there."""
+    matrix, centre = solid.placement()
+    inverse = np.linalg.inv(matrix)
+    origin = inverse @ (camera.position_m - centre)
+    return inverse @ camera.rotation, tuple(torch.tensor(value) for value in origin.tolist())
+
+
+def solid_normals(solid: ScaffoldSolid, camera: ScaffoldCamera, u: Tensor, v: Tensor, depth: Tensor) -> Tensor:
+    """(K, 3) world normals, not normalised, of the solid's surface at K pixels of these slopes and depths."""
+    to_canonical, origin = canonical_frame(camera, solid)
+    point = torch.stack([o + depth * d for o, d in zip(origin, combine(to_canonical, u, v))], dim=1)
+    matrix, _ = solid.placement()
+    return NORMALS[solid.canonical](point) @ torch.from_numpy(np.linalg.inv(matrix))
+
+
+def _merge(keys: Tensor, pixel: Tensor, depth: Tensor, primitive: int) -> None:
+    """Each pixel at most once."""
+    keys[pixel] = torch.minimum(keys[pixel], pack(depth.float(), primitive))
+
+
+def _rectangle(camera: ScaffoldCamera, solid: ScaffoldSolid, view: View) -> tuple[int, int, int, int]:
+    """Half-open pixel rectangle around the solid's bounding box; all of the image where the near plane cuts it."""
+    matrix, centre = solid.placement()
+    corners = camera.to_camera(_CORNERS @ matrix.T + centre)
+    if (corners[:, 2] < NEAR_M).all():
+        return 0, 0, 0, 0
+    if (corners[:, 2] < NEAR_M).any():
+        return 0, 0, view.width, view.height
+    size = np.array([view.width, view.height])
+    pixel = corners[:, :2] / corners[:, 2:] * view.focal_px + size / 2
+    low = np.clip(np.ceil(pixel.min(axis=0) - 0.5 - 1e-6), 0, size).astype(int)
+    high = np.clip(np.floor(pixel.max(axis=0) - 0.5 + 1e-6) + 1, low, size).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])

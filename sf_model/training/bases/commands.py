@@ -1,0 +1,206 @@
+"""The commands of a config file: label, cache, stage1, stage2, export."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from .. import run_record
+from ..loop import build_accelerator
+from ..revision import current_commit
+from ..run_record import RunError
+from ..run_state import latest_state, load_average, saved_step
+from ..world_data import Batch
+
+COMMANDS = ("label", "cache", "stage1", "stage2", "export")
+
+
+def add_config_argument(command: argparse.ArgumentParser, required: bool) -> None:
+    command.add_argument(
+        "--config", type=Path, required=required, help="a real base's config file (configs/*.yaml), not the Mini"
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Run `<command> --config <file>`; user errors end it with their message."""
+    parser = argparse.ArgumentParser(prog="python -m sf_model.training", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name in COMMANDS:
+        command = commands.add_parser(name)
+        add_config_argument(command, required=True)
+        if name == "export":
+            command.add_argument("--output", type=Path, required=True, help="a folder; ComfyUI's models/ fits")
+            command.add_argument("--name", default="spatialfusion", help="of the files")
+            command.add_argument("--stage", choices=("stage1", "stage2"), default="stage2")
+    parsed = parser.parse_args(arguments)
+    torch.set_float32_matmul_precision("high")
+    try:
+        run(parsed)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+
+
+def run(arguments: argparse.Namespace) -> None:
+    # Imported here: they load diffusers and transformers, which takes long before a mistyped option is noticed.
+    from .settings import load_settings
+
+    settings = load_settings(arguments.config)
+    if arguments.command == "label":
+        from ..label import label_samples
+
+        label_samples(settings)
+    elif arguments.command == "cache":
+        _cache(settings)
+    elif arguments.command == "export":
+        _export(settings, arguments.output, arguments.name, arguments.stage)
+    else:
+        _train(settings, arguments.command)
+
+
+def _cache(settings: Any) -> None:
+    from ..images.prepare import Preparation, describe
+    from ..images.samples import open_source
+    from ..images.store import Store
+    from .loading import load_base, spatial_config
+
+    data, config = settings.data, spatial_config(settings)
+    state = PartialState()
+    base = None
+    identity: dict[str, Any] = {}
+    if data.cache != "nothing":
+        base = load_base(settings).to(state.device)
+        layers = config.spatial_transformer.num_layers if data.cache == "latents+prompts" else None
+        identity = {"base": settings.base, "weights": asdict(settings.weights), "layers": layers}
+    store = Store(Path(data.prepared))
+    source = open_source(data.kind, data.path, data.depth)
+    preparation = Preparation(store, source, data, base, config.spatial_transformer.num_layers, identity)
+    left_out = preparation.run(state.process_index, state.num_processes)
+    state.wait_for_everyone()
+    if not state.is_main_process:
+        return
+    counts = store.finish(left_out)
+    print(f"{store.folder}: {describe(counts)}")
+    if counts["problems"] and data.problems == "refuse":
+        (store.folder / "complete.json").unlink()
+        raise ValueError(
+            f"{sum(counts['problems'].values())} samples cannot be used, see {store.folder}/problems.jsonl; mend them "
+            "and delete that folder, or set data.problems to skip"
+        )
+
+
+def run_dir(settings: Any, stage: str) -> Path:
+    return Path(settings.runs) / stage
+
+
+def build_stage(settings: Any, name: str) -> Any:
+    """A stage on its base, from its own random weights."""
+    from .loading import load_base, spatial_config
+    from .stages import BASE_STAGES
+
+    run_settings = getattr(settings, name)
+    stage = BASE_STAGES[name](load_base(settings), spatial_config(settings), run_settings)
+    if name == "stage1" and settings.spatial.from_mllm:
+        stage.predictor.spatial_transformer.initialize_from_mllm(stage.base.decoder_state())
+    if run_settings.gradient_checkpointing and name == "stage2":
+        stage.base.transformer.enable_gradient_checkpointing()
+    return stage
+
+
+def _train(settings: Any, name: str) -> None:
+    from ..images.batches import StoreBatches, split_rows
+    from ..images.store import Store
+    from .trainer import BaseTrainer, WithSheet, loop_config
+
+    run_settings, data = getattr(settings, name), settings.data
+    accelerator = build_accelerator(run_settings.mixed_precision)
+    store = Store(Path(data.prepared))
+    store.require_complete()
+    training, validation = split_rows(store, data.validation_samples)
+    stage = build_stage(settings, name)
+    directory = run_dir(settings, name)
+    state = latest_state(directory)
+    start = "random"
+    if name == "stage2":
+        previous = latest_state(run_dir(settings, "stage1"))
+        if previous is None and state is None:
+            raise RunError(f"{run_dir(settings, 'stage1')} holds no trained state; run stage1 first")
+        start = "stage1"
+        if state is None:
+            _start_from(stage, previous)
+    batches = StoreBatches(
+        training,
+        stage.base.tokens,
+        run_settings.batch_size,
+        run_settings.micro_batch,
+        run_settings.seed,
+        data.depth_downscale,
+        accelerator.process_index,
+        accelerator.num_processes,
+    )
+    if accelerator.is_main_process:
+        run_record.begin_session(
+            directory,
+            0 if state is None else saved_step(state),
+            data={"batch_size": run_settings.batch_size, "samples": len(training), **asdict(data)},
+            loop=loop_config(run_settings),
+            stage={key: value for key, value in asdict(run_settings).items() if key not in _LOOP_FIELDS},
+            base={"name": settings.base, **asdict(settings.weights)},
+            start={"from": start},
+        )
+    accelerator.wait_for_everyone()
+    if name == "stage1":
+        del stage.base.transformer
+    if data.cache == "latents+prompts":
+        del stage.base.text_encoder
+    shown = _validation_batch(batches, validation)
+    BaseTrainer(WithSheet(stage), batches, shown, loop_config(run_settings), directory, accelerator).train()
+
+
+# Of RunSettings: what LoopConfig records, where it may also be free to change, and what changes nothing.
+_LOOP_FIELDS = (
+    "steps", "learning_rate", "warmup_steps", "weight_decay", "gradient_clip", "ema_decay", "seed", "log_every",
+    "save_every", "sheet_every", "workers", "mixed_precision", "micro_batch", "gradient_checkpointing",
+)  # fmt: skip
+
+
+def _validation_batch(batches: Any, validation: list[Any]) -> Batch:
+    """The held-out samples of the commonest bucket and kind, which make one batch."""
+    groups: dict[Any, list[Any]] = {}
+    for place in validation:
+        groups.setdefault((place.row.size, place.row.is_edit), []).append(place)
+    largest = max(groups.values(), key=len)
+    return batches.collate(largest, list(range(len(largest))))
+
+
+@torch.no_grad()
+def _start_from(stage: Any, state: Path) -> None:
+    """The averages of stage 1, which are the predictor's."""
+    own = dict(stage.named_parameters())
+    for name, value in load_average(state).items():
+        own[name].copy_(value)
+
+
+def _export(settings: Any, output: Path, name: str, stage_name: str) -> None:
+    from .export import export_stage
+
+    directory = run_dir(settings, stage_name)
+    state = latest_state(directory)
+    if state is None:
+        raise RunError(f"{directory} holds no trained state; run {stage_name} first")
+    stage = build_stage(settings, stage_name)
+    stages = {
+        stage_name: json.loads((run_dir(settings, stage_name) / run_record.CONFIG_FILE).read_text(encoding="utf-8"))
+        for stage_name in ("stage1", "stage2")
+        if (run_dir(settings, stage_name) / run_record.CONFIG_FILE).exists()
+    }
+    training = {"stages": stages, "step": saved_step(state), "exported_by": current_commit()}
+    # Names of the files that the base was read from: what a user can look for.
+    revision = f"{Path(settings.weights.text_encoder).name} + {Path(settings.weights.diffusion_model).name}"
+    for path in export_stage(stage, state, output, name, revision, training, getattr(settings, stage_name)):
+        print(path)

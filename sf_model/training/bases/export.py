@@ -1,0 +1,68 @@
+"""From a run's averages to the files that ComfyUI loads: the checkpoint, and the diffusion model or its LoRA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from ...backbones.revision import MLLM_WEIGHT, SAMPLES, fingerprint
+from ...checkpoint import save_checkpoint
+from ..run_state import load_average
+from .base import Base
+from .keys import to_file, unchanged
+from .lora import host_lora, save_lora
+from .settings import RunSettings
+from .stages import BaseStage
+
+TRANSFORMER_PREFIX = "base.transformer."
+PATCH_EMBEDDERS = ("x_embedder.weight", "img_in.weight")
+
+
+def base_fingerprint(base: Base) -> dict[str, str]:
+    """Samples of the two models' weights, by which the nodes tell another release."""
+    decoder, transformer = base.decoder_state(), base.transformer.state_dict()
+    embedder = next(transformer[name] for name in PATCH_EMBEDDERS if name in transformer)
+    samples = {"mllm": decoder[MLLM_WEIGHT], "transformer": embedder}
+    return {name: fingerprint(value) for name, value in samples.items() if value.numel() >= SAMPLES}
+
+
+def export_stage(
+    stage: BaseStage, state: Path, output: Path, name: str, revision: str, training: dict[str, Any], run: RunSettings
+) -> list[Path]:
+    """Write `<output>/spatialfusion/<name>.safetensors` and, from stage 2, `loras/` or `diffusion_models/` beside it.
+
+    The fingerprint is of the transformer that the checkpoint belongs to: the base's, or the one trained in full.
+    """
+    stage.load_trained(load_average(state), str(state))
+    paths = [output / "spatialfusion" / f"{name}.safetensors"]
+    for folder in ("spatialfusion", "loras", "diffusion_models"):
+        (output / folder).mkdir(parents=True, exist_ok=True)
+    save_checkpoint(
+        paths[0],
+        stage.config,
+        stage.predictor.state_dict(),
+        stage.adapter.state_dict(),
+        base_revision=revision,
+        training=training,
+        dtype=torch.bfloat16,
+        base_fingerprint=base_fingerprint(stage.base),
+    )
+    if stage.name == "stage1":
+        return paths
+    if run.lora_rank is not None:
+        trained = {
+            key.removeprefix(TRANSFORMER_PREFIX): value
+            for key, value in stage.trainable_parameters().items()
+            if key.startswith(TRANSFORMER_PREFIX)
+        }
+        paths.append(output / "loras" / f"{name}_lora.safetensors")
+        save_lora(paths[1], host_lora(trained, run.lora_alpha, torch.bfloat16), revision)
+        return paths
+    paths.append(output / "diffusion_models" / f"{name}_diffusion_model.safetensors")
+    tensors = to_file(stage.base.transformer, unchanged)
+    stored = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in tensors.items()}
+    safetensors.torch.save_file(stored, paths[1], {"spatialfusion_base_revision": revision})
+    return paths

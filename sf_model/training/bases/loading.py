@@ -1,0 +1,47 @@
+"""The base that a config file names."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from ...backbones import get_backbone
+from ...config import CONFIGS, SpatialFusionConfig
+from .base import Base
+from .omnigen2 import OmniGen2Base
+from .qwen_image import QwenImageBase
+from .settings import TrainingSettings
+
+DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
+
+
+def load_base(settings: TrainingSettings) -> Base:
+    """The base with all its weights, frozen, on the CPU. ValueError, with the file's name, for a wrong file."""
+    weights = settings.weights
+    files = {name: Path(getattr(weights, name)) for name in ("text_encoder", "diffusion_model", "vae", "tokenizer")}
+    if not files["tokenizer"].is_dir():
+        raise ValueError(
+            f"weights.tokenizer: {files['tokenizer']} is no folder; name a Qwen2 tokenizer's, such as ComfyUI's "
+            "comfy/text_encoders/qwen25_tokenizer"
+        )
+    vision = None if weights.vision is None else Path(weights.vision)
+    dtype = DTYPES[weights.dtype]
+    if settings.base == "omnigen2":
+        return OmniGen2Base(**files, vision=vision, dtype=dtype)
+    return QwenImageBase(**files, vision=vision, dtype=dtype, backbone=get_backbone(settings.base))
+
+
+def spatial_config(settings: TrainingSettings) -> SpatialFusionConfig:
+    """The checkpoint's configuration; ValueError for an unknown name or a config of another base."""
+    name = settings.spatial.config
+    if name in CONFIGS:
+        config = CONFIGS[name]
+    elif name.endswith(".json") and Path(name).is_file():
+        config = SpatialFusionConfig.from_dict(json.loads(Path(name).read_text(encoding="utf-8")))
+    else:
+        raise ValueError(f"spatial.config {name!r} is neither one of {sorted(CONFIGS)} nor a JSON file")
+    if config.backbone != settings.base:
+        raise ValueError(f"spatial.config {name!r} is for the base {config.backbone!r}, not {settings.base!r}")
+    return config

@@ -1,0 +1,52 @@
+"""LoRA on the diffusion transformer (arXiv 2106.09685, by peft), in the names that ComfyUI's LoraLoader reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torch.nn as nn
+from peft import LoraConfig, inject_adapter_in_model
+
+# ComfyUI's own prefix for every diffusion model.
+HOST_PREFIX = "diffusion_model."
+ADAPTER = "default"
+
+
+def add_lora(transformer: nn.Module, targets: str, rank: int, alpha: float, seed: int) -> None:
+    """Put float32 LoRA layers, which change nothing yet, on the linear layers whose names match `targets` (a regex)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0)
+        inject_adapter_in_model(config, transformer, adapter_name=ADAPTER)
+    for name, parameter in transformer.named_parameters():
+        if is_lora(name):
+            parameter.data = parameter.data.float()
+
+
+def is_lora(name: str) -> bool:
+    return ".lora_A." in name or ".lora_B." in name
+
+
+def host_lora(parameters: Mapping[str, torch.Tensor], alpha: float, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """LoRA parameters by their names in the transformer -> the file that LoraLoader applies in full at strength 1."""
+    state: dict[str, torch.Tensor] = {}
+    for name, value in parameters.items():
+        if is_lora(name):
+            module, kind, _ = name.replace(f".{ADAPTER}.", ".").rsplit(".", 2)
+            state[f"{HOST_PREFIX}{module}.{kind}.weight"] = value.detach().to("cpu", dtype).contiguous()
+            state[f"{HOST_PREFIX}{module}.alpha"] = torch.tensor(float(alpha))
+    return state
+
+
+def merge(transformer: nn.Module) -> None:
+    """Add the LoRA to the weights that it lies on, in place."""
+    for module in transformer.modules():
+        if hasattr(module, "merge") and hasattr(module, "lora_A"):
+            module.merge()
+
+
+def save_lora(path: Path, state: Mapping[str, torch.Tensor], revision: str) -> None:
+    safetensors.torch.save_file(dict(state), path, {"spatialfusion_base_revision": revision})

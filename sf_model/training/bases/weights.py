@@ -1,0 +1,78 @@
+"""Reading weights: ComfyUI's single files, and folders of diffusers and transformers; safetensors only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import safetensors
+import torch
+
+# Prefixes that wrap a whole model in some files, and the names that newer transformers give to the parts of Qwen2.5-VL.
+_RENAMES = (
+    (r"^(model\.diffusion_model|diffusion_model)\.", ""),
+    (r"^text_encoders\.[a-z0-9_]+\.transformer\.", ""),
+    (r"^model\.language_model\.", "model."),
+    (r"^model\.visual\.", "visual."),
+)
+_SCALES = (".scale_weight", ".weight_scale")
+_NOT_WEIGHTS = (".scale_input", ".input_scale", ".comfy_quant")
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a .safetensors file, or of all of them in a folder, under ComfyUI's names; 8-bit ones unscaled.
+
+    ValueError for a missing or damaged file, one that is not safetensors, and formats that cannot be trained.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for file in _files(path):
+        try:
+            with safetensors.safe_open(file, framework="pt") as stored:
+                for name in stored.keys():  # noqa: SIM118
+                    tensors[_comfy_name(name)] = stored.get_tensor(name)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise ValueError(f"{file}: not a complete safetensors file ({error}); download it again") from error
+    return _unscaled(tensors, path)
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(path.glob("*.safetensors"))
+        if not files:
+            raise ValueError(f"{path} has no .safetensors file; name a model's own folder, such as .../transformer")
+        return files
+    if path.suffix != ".safetensors" or not path.is_file():
+        raise ValueError(f"{path}: no such .safetensors file, nor a folder of them; correct the path in the config")
+    return [path]
+
+
+def _comfy_name(name: str) -> str:
+    for pattern, replacement in _RENAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _unscaled(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    result = {}
+    for name, value in tensors.items():
+        if name.endswith((*_SCALES, *_NOT_WEIGHTS)) or name == "scaled_fp8":
+            continue
+        if value.dtype.is_floating_point and value.element_size() == 1:
+            value = value.to(torch.bfloat16)
+            module = name.removesuffix(".weight")
+            for scale in (tensors[module + suffix] for suffix in _SCALES if module + suffix in tensors):
+                value = (value.float() * scale.float()).to(torch.bfloat16)
+        elif not value.dtype.is_floating_point and name.endswith(".weight"):
+            raise ValueError(
+                f"{path}: {name} is stored as {value.dtype}, a quantisation that cannot be trained from; use the bf16 "
+                "or fp8 file"
+            )
+        result[name] = value
+    return result
+
+
+def count(names: Iterable[str], prefix: str) -> int:
+    """How many numbered blocks `prefix`0., `prefix`1., ... the names have."""
+    found = {int(match[1]) for name in names if (match := re.match(re.escape(prefix) + r"(\d+)\.", name))}
+    return max(found, default=-1) + 1

@@ -1,0 +1,197 @@
+"""Tiny weights of the real architectures under the names of real files, for graphs with stock loaders.
+
+MoGe, the VAE and LoRAs have the sizes that their files tell. Of the others the host fixes some: files written here say
+in their metadata that they are tiny, and only while the host loads such a file does `tiny_bases.tiny_sizes` answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import comfy.controlnet
+import comfy.ldm.wan.vae
+import comfy.model_management
+import comfy.ops
+import comfy.sd
+import folder_paths
+import safetensors
+import safetensors.torch
+import torch
+from comfy.ldm.qwen_image.controlnet import QwenImageControlNetModel
+from comfy_api.v0_0_2 import io
+
+from . import tiny_bases
+
+CATEGORY = "SpatialFusion tests"
+BASE = "qwen_image"
+TINY = {"spatialfusion tests": "tiny"}
+LORA_RANK = 4
+MOGE_WIDTH = 64  # the host makes one attention head of every 64 channels
+MOGE_CHANNELS = [8] * 5
+
+
+def vae_weights() -> dict[str, torch.Tensor]:
+    sizes = {"dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": []}
+    module = comfy.ldm.wan.vae.WanVAE(dim=4, z_dim=16, temperal_downsample=[False, True, True], **sizes)
+    return tiny_bases.random_weights(module, 0)
+
+
+def controlnet_weights() -> dict[str, torch.Tensor]:
+    module = QwenImageControlNetModel(
+        **tiny_bases.QWEN_IMAGE, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init
+    )
+    return tiny_bases.random_weights(module, 6)
+
+
+def lora_weights() -> dict[str, torch.Tensor]:
+    width = tiny_bases.transformer_weights(BASE)["transformer_blocks.0.attn.to_q.weight"].shape[0]
+    layer = "diffusion_model.transformer_blocks.0.attn.to_q"
+    generator = torch.Generator().manual_seed(9)
+    up, down = (torch.randn(shape, generator=generator) for shape in ((width, LORA_RANK), (LORA_RANK, width)))
+    return {f"{layer}.lora_up.weight": 0.3 * up, f"{layer}.lora_down.weight": 0.3 * down}
+
+
+def moge_weights() -> dict[str, torch.Tensor]:
+    """MoGe 2 without normals."""
+    import comfy.ldm.moge.model as moge  # the oldest host has none
+
+    def stack(dim_in: list[int], dim_out: list[int | None]) -> dict[str, Any]:
+        return {
+            "dim_in": dim_in,
+            "dim_res_blocks": MOGE_CHANNELS,
+            "dim_out": dim_out,
+            "num_res_blocks": [1] * 5,
+            "resamplers": ["conv_transpose"] * 4,
+        }
+
+    backbone = {
+        "hidden_size": MOGE_WIDTH,
+        "num_attention_heads": 1,
+        "num_hidden_layers": 4,
+        "layer_norm_eps": 1e-6,
+        "use_swiglu_ffn": False,
+    }
+    module = moge.MoGeModelV2(
+        encoder={"backbone": backbone, "intermediate_layers": [0, 1, 2, 3], "dim_out": 8},
+        neck=stack([10, 2, 2, 2, 2], [*MOGE_CHANNELS]),
+        points_head=stack(MOGE_CHANNELS, [None] * 4 + [3]),
+        mask_head=stack(MOGE_CHANNELS, [None] * 4 + [1]),
+        scale_head={"dims": [MOGE_WIDTH, 8, 1]},
+        dtype=torch.float32,
+        operations=comfy.ops.manual_cast,
+    )
+    return slanted_wall(tiny_bases.random_weights(module, 2))
+
+
+def slanted_wall(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Random weights of MoGe 2, changed so that they measure a wall, nearer at the bottom, some metres away.
+
+    Its heads pass the view plane's coordinates u, v on as the directions, and take e^(1.2 - v) for the depth; only the
+    metric scale is left to the image.
+    """
+    for name, value in weights.items():
+        if ".resamplers." in name or ".layers.5." in name or "_blocks.4." in name:
+            value.zero_()
+    for name in ("neck.input_blocks", "neck.output_blocks", "points_head.input_blocks", "points_head.output_blocks"):
+        weights[f"{name}.4.weight"][:2, :2, 0, 0] = torch.eye(2)
+    weights["points_head.output_blocks.4.weight"][2, 1] = -1.0
+    weights["points_head.output_blocks.4.bias"][2] = 1.2
+    weights["mask_head.output_blocks.4.bias"].fill_(5.0)
+    weights["scale_head.2.weight"] *= 0.02
+    weights["scale_head.2.bias"].zero_()
+    return weights
+
+
+# By the folder in models/ that the real file belongs to.
+WEIGHTS: dict[str, Callable[[], dict[str, torch.Tensor]]] = {
+    "diffusion_models": functools.partial(tiny_bases.transformer_weights, BASE),
+    "text_encoders": functools.partial(tiny_bases.mllm_weights, BASE),
+    "vae": vae_weights,
+    "controlnet": controlnet_weights,
+    "loras": lora_weights,
+    "geometry_estimation": moge_weights,
+}
+
+
+class ProbeTinyFiles(io.ComfyNode):
+    """Writes a tiny file for each of `files`: a JSON list of {"name", "directory"}, as templates name their models."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "ProbeTinyFiles", category=CATEGORY, inputs=[io.String.Input("files")], outputs=[], is_output_node=True
+        )
+
+    @classmethod
+    def execute(cls, files: str) -> io.NodeOutput:
+        for file in json.loads(files):
+            path = Path(folder_paths.models_dir) / file["directory"] / file["name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tensors = {name: value.clone() for name, value in WEIGHTS[file["directory"]]().items()}
+            safetensors.torch.save_file(tensors, path, TINY)
+        return io.NodeOutput()
+
+
+def is_tiny(path: str) -> bool:
+    if not path.endswith(".safetensors"):
+        return False
+    with safetensors.safe_open(path, "pt") as file:
+        return TINY.items() <= (file.metadata() or {}).items()
+
+
+def _sizes_of(path: str) -> contextlib.AbstractContextManager[None]:
+    return tiny_bases.tiny_sizes(BASE) if is_tiny(path) else contextlib.nullcontext()
+
+
+def _tiny_file_loader(load: Callable[..., Any]) -> Callable[..., Any]:
+    """The host's function that loads one file, for tiny ones too."""
+
+    @functools.wraps(load)
+    def load_any(path: str, *arguments: Any, **options: Any) -> Any:
+        with _sizes_of(path):
+            return load(path, *arguments, **options)
+
+    return load_any
+
+
+def _tiny_clip_loader(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_any(ckpt_paths: list[str], *arguments: Any, model_options: Any = None, **options: Any) -> Any:
+        model_options = dict(model_options or {})
+        if is_tiny(ckpt_paths[0]):
+            model_options[f"{tiny_bases.TEXT_NAMES[BASE]}_model_config"] = tiny_bases.mllm_config(BASE)
+        with _sizes_of(ckpt_paths[0]):
+            return load(ckpt_paths, *arguments, model_options=model_options, **options)
+
+    return load_any
+
+
+def _full_precision(build: Callable[..., None]) -> Callable[..., None]:
+    """As --fp32-text-enc: MoGe runs in the text encoder's type, and its half precision has no resizing on the CPU."""
+
+    @functools.wraps(build)
+    def build_in_float32(*arguments: Any, **options: Any) -> None:
+        with mock.patch.object(comfy.model_management, "text_encoder_dtype", lambda device=None: torch.float32):
+            build(*arguments, **options)
+
+    return build_in_float32
+
+
+def prepare_stock_loaders() -> None:
+    """From now on the stock loaders load tiny files, and all others as before."""
+    comfy.sd.load_diffusion_model = _tiny_file_loader(comfy.sd.load_diffusion_model)
+    comfy.controlnet.load_controlnet = _tiny_file_loader(comfy.controlnet.load_controlnet)
+    comfy.sd.load_clip = _tiny_clip_loader(comfy.sd.load_clip)
+    with contextlib.suppress(ModuleNotFoundError):  # the oldest host has no MoGe
+        import comfy.ldm.moge.model as moge
+
+        moge.MoGeModel.__init__ = _full_precision(moge.MoGeModel.__init__)
+
+
+NODES: list[type[io.ComfyNode]] = [ProbeTinyFiles]

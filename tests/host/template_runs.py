@@ -1,0 +1,88 @@
+"""What a test needs to run the templates in seconds: the files that they name, and small sizes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.host.mini_graphs import node
+from tests.host.server import ComfyServer, Graph
+from tools import hosts
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "workflows"
+STEPS = 2
+# Images of real models are this many times smaller in tests, and so are the pixel coordinates that belong to them.
+SHRINK = 8
+PIXEL_NODES = {"EmptySD3LatentImage", "SolidMask", "CropMask", "MaskComposite"}
+PIXEL_INPUTS = ("width", "height", "x", "y")
+MOGE_FOLDER = "geometry_estimation"
+
+
+def template_names() -> list[str]:
+    return sorted(path.stem for path in TEMPLATES.glob("*.json"))
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def workflow(name: str) -> dict[str, Any]:
+    """A template in UI form."""
+    return load_json(TEMPLATES / f"{name}.json")
+
+
+def api_workflow(name: str) -> Graph:
+    """A template's committed API form."""
+    return load_json(TEMPLATES / "api" / f"{name}.json")
+
+
+def models_of(name: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """(node, {"name", "url", "directory"}) for every file that a template tells the front end of."""
+    for loader in workflow(name)["nodes"]:
+        for model in loader["properties"].get("models", ()):
+            yield loader, model
+
+
+def needs_moge(name: str) -> bool:
+    return any(model["directory"] == MOGE_FOLDER for _, model in models_of(name))
+
+
+def has_real_base(name: str) -> bool:
+    return any(model["directory"] == "diffusion_models" for _, model in models_of(name))
+
+
+def node_titled(graph: Graph, title: str) -> str:
+    """The id of the only node of this title."""
+    (node_id,) = [node_id for node_id, entry in graph.items() if entry["_meta"]["title"] == title]
+    return node_id
+
+
+def nodes_of_type(graph: Graph, *node_types: str) -> list[str]:
+    return [node_id for node_id, entry in graph.items() if entry["class_type"] in node_types]
+
+
+def provide_files(server: ComfyServer) -> None:
+    """Put where the server looks what the templates name: tiny models, and the picture that every ComfyUI has."""
+    picture = hosts.host_folder(ROOT, hosts.NEWEST.version) / "input" / "example.png"
+    shutil.copy(picture, server.base / "input" / picture.name)
+    has_moge = server.object_info("LoadMoGeModel") is not None
+    models = [model for name in template_names() for _, model in models_of(name)]
+    wanted = [model for model in models if has_moge or model["directory"] != MOGE_FOLDER]
+    server.run({"files": node("ProbeTinyFiles", files=json.dumps(wanted))})
+
+
+def quick_changes(graph: Graph, real_base: bool) -> dict[str, dict[str, Any]]:
+    """The inputs to change, by node id, for a run in seconds: few steps, small images of real models."""
+    changes: dict[str, dict[str, Any]] = {}
+    for node_id, entry in graph.items():
+        inputs = entry["inputs"]
+        quick = {key: value for key, value in {"steps": STEPS, "resolution_level": 0}.items() if key in inputs}
+        if real_base and entry["class_type"] in PIXEL_NODES:
+            quick |= {key: inputs[key] // SHRINK for key in PIXEL_INPUTS if isinstance(inputs.get(key), int)}
+        if quick:
+            changes[node_id] = quick
+    return changes

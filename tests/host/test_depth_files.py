@@ -1,0 +1,262 @@
+"""Save and Load Metric Depth and Image to Metric Depth in real servers; the upload button in the browser."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenEXR
+import pytest
+from PIL import Image
+
+from tests.host.browser import HostPage
+from tests.host.mini_graphs import digest, node
+from tests.host.server import ComfyServer, Graph, PromptError
+
+PLANE = np.linspace(2, 6, 32 * 48, dtype=np.float32).reshape(32, 48)
+MEASURED = ["measured", 0]
+
+
+def measured(kind: str = "moge", batch: int = 1) -> Graph:
+    """The probe's plane: sky in the upper quarter, then 2 m at the left to 6 m at the right, 90 degrees."""
+    return {"measured": node("ProbeGeometry", kind=kind, width=60, height=40, batch=batch)}
+
+
+def save(geometry: list[Any], **options: Any) -> dict[str, Any]:
+    return node("SpatialFusionSaveDepth", geometry=geometry, filename_prefix="tests/files", **options)
+
+
+def load(file: str, unit: str = "auto", fov_y_deg: float = 0.0) -> dict[str, Any]:
+    return node("SpatialFusionLoadDepth", file=file, unit=unit, fov_y_deg=fov_y_deg)
+
+
+def to_depth(image: list[Any], **options: Any) -> dict[str, Any]:
+    inputs = {"near_m": 2.0, "far_m": 10.0, "encoding": "depth", "invert": False, "fov_y_deg": 50.0} | options
+    return node("SpatialFusionImageToDepth", image=image, **inputs)
+
+
+def arrays_of(server: ComfyServer, graph: Graph, geometry: list[Any]) -> dict[str, np.ndarray]:
+    """The metres of a geometry, as Save Metric Depth writes them to its .npz."""
+    output = server.run(graph | {"arrays": save(geometry)})["arrays"]
+    return dict(np.load(io.BytesIO(server.view(output["metric_depth"][0])), allow_pickle=False))
+
+
+def annotated(file: dict[str, str]) -> str:
+    return f"{file['subfolder']}/{file['filename']} [output]"
+
+
+def put(server: ComfyServer, name: str, content: bytes) -> str:
+    """A file in the host's input folder."""
+    path = server.base / "input" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return name
+
+
+def npy(values: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, values)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("format", ["npz", "exr 32-bit", "png 16-bit mm"])
+def test_what_is_saved_is_loaded_again(server: ComfyServer, format: str) -> None:
+    graph = measured(batch=2) | {"save": save(MEASURED, format=format)}
+    output = server.run(graph)["save"]
+    stems = [Path(file["filename"]).stem for file in output["images"]]
+    assert [Path(file["filename"]).stem.removesuffix("mm") for file in output["metric_depth"]] == stems
+    assert len(set(stems)) == 2
+    original = arrays_of(server, measured(), MEASURED)
+    loaded = arrays_of(server, {"load": load(annotated(output["metric_depth"][1]))}, ["load", 0])
+    assert (np.isinf(loaded["depth_m"]) == np.isinf(original["depth_m"])).all()
+    surface = np.isfinite(original["depth_m"])
+    error_m = np.abs(loaded["depth_m"][surface] - original["depth_m"][surface]).max()
+    assert error_m <= (0.0005 + 1e-6 if format.startswith("png") else 0)
+    assert (loaded["confidence"] == original["confidence"]).all()
+    assert loaded["fov_y_deg"] == pytest.approx(original["fov_y_deg"], abs=1e-4)
+
+
+def test_save_is_as_before_without_a_format(server: ComfyServer) -> None:
+    output = server.run(measured() | {"save": save(MEASURED)})["save"]
+    arrays = np.load(io.BytesIO(server.view(output["metric_depth"][0])))
+    assert sorted(arrays.files) == ["confidence", "depth_m", "fov_y_deg"]
+    assert output["metric_depth"][0]["filename"].endswith(".npz")
+
+
+def test_a_render_of_blender_is_loaded(server: ComfyServer, tmp_path: Path) -> None:
+    z = PLANE.copy()
+    z[:8] = 1e10
+    channels = {"ViewLayer.Depth.Z": z, "ViewLayer.Combined.RGBA": np.random.rand(32, 48, 4).astype(np.float16)}
+    path = str(tmp_path / "render.exr")
+    with OpenEXR.File({"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION}, channels) as file:
+        file.write(path)
+    put(server, "Render 0001.EXR", Path(path).read_bytes())
+    graph = {"load": load("Render 0001.EXR", fov_y_deg=39.6)}
+    loaded = arrays_of(server, graph, ["load", 0])
+    assert np.isinf(loaded["depth_m"][:8]).all()
+    assert (loaded["depth_m"][8:] == PLANE[8:]).all()
+    assert loaded["fov_y_deg"] == pytest.approx(39.6, abs=1e-4)
+
+
+def test_the_node_shows_the_depth_and_the_list_has_the_files(server: ComfyServer) -> None:
+    put(server, "listed.npy", npy(PLANE))
+    put(server, "notes.txt", b"")
+    files = server.object_info("SpatialFusionLoadDepth")["input"]["required"]["file"][1]["options"]
+    assert "listed.npy" in files and "notes.txt" not in files
+    graph = {"load": load("listed.npy", fov_y_deg=40), "digest": digest(["load", 0])}
+    output = server.run(graph)["load"]
+    assert Image.open(io.BytesIO(server.view(output["images"][0]))).size == (48, 32)
+    shown = np.load(io.BytesIO(server.view(output["spatialfusion_depth"][0])))
+    assert (shown[0] == PLANE).all()
+
+
+def test_a_file_written_again_is_loaded_again(server: ComfyServer) -> None:
+    graph = {"load": load("again.npy", fov_y_deg=40), "digest": digest(["load", 0])}
+    digests = []
+    for values in (PLANE, PLANE + 1, PLANE):
+        put(server, "again.npy", npy(values))
+        digests += server.run(graph)["digest"]["digest"]
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_only_the_hosts_folders_are_read(server: ComfyServer) -> None:
+    outside = server.base / "outside.npy"
+    outside.write_bytes(npy(PLANE))
+    link = server.base / "input" / "link.npy"
+    link.unlink(missing_ok=True)
+    link.symlink_to(outside)
+    names = ["../outside.npy", str(outside), "link.npy", "../outside.npy [output]", "nowhere.exr", "", ".", "a\0b.npy"]
+    for name in names:
+        with pytest.raises(PromptError, match="there is no depth file.*put it there") as caught:
+            server.run({"load": load(name, fov_y_deg=40), "digest": digest(["load", 0])})
+        assert (caught.value.kind, caught.value.node_id) == ("validation", "load")
+
+
+def test_an_image_becomes_geometry(server: ComfyServer) -> None:
+    """EmptyImage's grey 0x808080 is 128 / 255; a mask of 8 x 4 pixels, white at the left half, on 60 x 40."""
+    graph: Graph = {
+        "image": node("EmptyImage", width=60, height=40, batch_size=2, color=0x808080),
+        "black": node("SolidMask", value=0.0, width=8, height=4),
+        "white": node("SolidMask", value=1.0, width=4, height=4),
+        "mask": node("MaskComposite", destination=["black", 0], source=["white", 0], x=0, y=0, operation="add"),
+        "geometry": to_depth(["image", 0], mask=["mask", 0]),
+    }
+    arrays = arrays_of(server, graph, ["geometry", 0])
+    assert np.isinf(arrays["depth_m"][:, :30]).all()
+    assert arrays["depth_m"][:, 30:] == pytest.approx(10 - 8 * 128 / 255, rel=1e-5)
+    assert arrays["fov_y_deg"] == pytest.approx(50, abs=1e-4)
+    assert (arrays["confidence"] == 1).all()
+
+
+def test_depth_to_images_and_back(server: ComfyServer) -> None:
+    limits = {"near_m": 2.0, "far_m": 6.0}
+    graph = measured() | {
+        "images": node(
+            "SpatialFusionDepthToImages",
+            geometry=MEASURED,
+            mask_min_m=0.0,
+            mask_max_m=0.0,
+            normal_convention="opengl",
+            **limits,
+        ),
+        "sky": node("InvertMask", mask=["images", 1]),
+        "back": to_depth(["images", 0], encoding="disparity", mask=["sky", 0], **limits),
+    }
+    original, back = arrays_of(server, measured(), MEASURED), arrays_of(server, graph, ["back", 0])
+    assert (np.isinf(back["depth_m"]) == np.isinf(original["depth_m"])).all()
+    surface = np.isfinite(original["depth_m"])
+    assert back["depth_m"][surface] == pytest.approx(original["depth_m"][surface], rel=1e-5)
+
+
+def bad_image(**options: Any) -> Graph:
+    color = options.pop("color", 0x808080)
+    return {
+        "image": node("EmptyImage", width=16, height=16, batch_size=3, color=color),
+        "masks": node("EmptyImage", width=16, height=16, batch_size=2, color=0),
+        "mask": node("ImageToMask", image=["masks", 0], channel="red"),
+        "bad": to_depth(["image", 0], **options),
+        "digest": digest(["bad", 0]),
+    }
+
+
+def bad_file(name: str, content: bytes, **options: Any) -> tuple[str, bytes, dict[str, Any]]:
+    return name, content, {"fov_y_deg": 40.0} | options
+
+
+NOT_EXR = npy(PLANE)
+BAD_FILES = {
+    "negative": (bad_file("bad1.npy", npy(-PLANE)), "1536 of its values are negative.*other sign"),
+    "zero": (bad_file("bad2.npy", npy(0 * PLANE)), "no surface anywhere.*render it again"),
+    "NaN": (bad_file("bad3.npy", npy(np.nan * PLANE)), "no surface anywhere"),
+    "infinite": (bad_file("bad4.npy", npy(np.inf * PLANE)), "no surface anywhere"),
+    "constant, no metres": (bad_file("bad5.npy", npy(0 * PLANE + 1)), "does not look like metres.*Image to Metric"),
+    "no camera": (bad_file("bad6.npy", npy(PLANE), fov_y_deg=0.0), "no camera; set fov_y_deg"),
+    "not what its name says": (bad_file("bad7.exr", NOT_EXR), "bad7.exr: this is not an OpenEXR file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_FILES)
+def test_bad_files_are_errors_on_the_node(server: ComfyServer, case: str) -> None:
+    (name, content, options), message = BAD_FILES[case]
+    put(server, name, content)
+    with pytest.raises(PromptError) as caught:
+        server.run({"bad": load(name, **options), "digest": digest(["bad", 0])})
+    assert (caught.value.kind, caught.value.node_id) == ("execution", "bad")
+    assert re.search(message, caught.value.message), caught.value.message
+
+
+BAD_IMAGES: dict[str, tuple[Graph, str]] = {
+    "near beyond far": (bad_image(near_m=11.0), "must be above 0 and below far_m .10.; exchange"),
+    "coloured": (bad_image(color=0xFF8000), "coloured.*switch the colour map"),
+    "masks": (bad_image(mask=["mask", 0]), "batch of 2, but the image a batch of 3; give one mask, or one each"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_IMAGES)
+def test_bad_images_are_errors_on_the_node(server: ComfyServer, case: str) -> None:
+    graph, message = BAD_IMAGES[case]
+    with pytest.raises(PromptError) as caught:
+        server.run(graph)
+    assert (caught.value.kind, caught.value.node_id) == ("execution", "bad")
+    assert re.search(message, caught.value.message), caught.value.message
+
+
+def test_a_camera_that_contradicts_the_input_and_depth_beyond_the_png(server: ComfyServer) -> None:
+    saved = server.run(measured() | {"save": save(MEASURED, format="exr 32-bit")})["save"]["metric_depth"][0]
+    with pytest.raises(PromptError, match="is 90.00 degrees, but fov_y_deg is 60; set fov_y_deg to 0") as caught:
+        server.run({"bad": load(annotated(saved), fov_y_deg=60), "digest": digest(["bad", 0])})
+    assert caught.value.node_id == "bad"
+    put(server, "far.npy", npy(20 * PLANE))
+    with pytest.raises(PromptError, match="reaches 120.0 m, but.*save it as EXR") as caught:
+        server.run({"load": load("far.npy", fov_y_deg=40), "save": save(["load", 0], format="png 16-bit mm")})
+    assert caught.value.node_id == "save"
+    assert server.run(measured() | {"save": save(MEASURED)})["save"]["images"]
+
+
+def test_the_button_uploads_a_file_and_chooses_it(page: HostPage, newest_server: ComfyServer, tmp_path: Path) -> None:
+    local = tmp_path / "from my disk.npy"
+    local.write_bytes(npy(PLANE))
+    page.tab.evaluate(
+        """() => {
+            app.graph.clear();
+            for (const type of ["SpatialFusionLoadDepth", "SpatialFusionInspectDepth"])
+                app.graph.add(LiteGraph.createNode(type));
+            const [load, inspect] = app.graph.nodes;
+            load.connect(0, inspect, 0);
+            load.widgets.find((widget) => widget.name === "fov_y_deg").value = 40;
+        }"""
+    )
+    with page.tab.expect_file_chooser() as chooser:
+        page.tab.evaluate("() => app.graph.nodes[0].widgets.find((widget) => widget.name === 'upload').callback()")
+    chooser.value.set_files(local)
+    value = "app.graph.nodes[0].widgets.find((widget) => widget.name === 'file').value"
+    page.tab.wait_for_function(f"() => {value} === 'from my disk.npy'")
+    assert (newest_server.base / "input" / local.name).read_bytes() == local.read_bytes()
+    outputs = page.run()
+    assert all(output["spatialfusion_depth"] for output in outputs.values()) and len(outputs) == 2
+    inputs = next(iter(page.graph_to_prompt().values()))["inputs"]
+    assert inputs == {"file": "from my disk.npy", "unit": "auto", "fov_y_deg": 40}
+    assert page.console_errors() == []

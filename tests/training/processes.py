@@ -1,0 +1,74 @@
+"""Starts training commands in several processes of one gloo group, as torchrun does, from a server that has imported
+all once."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+PRELOAD = ["sf_model.training.bases.commands", "sf_model.training.bases.trainer", "sf_model.training.bases.loading"]
+
+SHARD = "SPATIALFUSION_TEST_SHARD"
+SHARDED_BLOCKS = ("Lumina2TransformerBlock", "QwenImageTransformerBlock", "SpatialTransformerLayer")
+
+
+def _prepare_shared(self: Any, stage: Any, optimizer: Any) -> tuple[Any, Any]:
+    """What accelerate does for FSDP2, which it does on GPUs only: torch's own sharding, blocks first."""
+    import torch
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.tensor import DTensor
+
+    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
+    for module in list(stage.modules()):
+        if type(module).__name__ in SHARDED_BLOCKS:
+            fully_shard(module, mesh=mesh)
+    fully_shard(stage, mesh=mesh)
+    parameters = list(stage.trainable_parameters().values())
+    assert all(isinstance(parameter, DTensor) for parameter in parameters)
+    optimizer.param_groups[0]["params"] = parameters
+    return stage, optimizer
+
+
+def _work(
+    rank: int, world: int, port: int, environment: dict[str, str], calls: list[list[str]], out: Connection
+) -> None:
+    import torch
+
+    from sf_model.training.bases import commands, trainer
+
+    torch.set_num_threads(1)
+    group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in group.items()})
+    os.environ.update({"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", **environment})
+    try:
+        if SHARD in environment:
+            trainer.BaseTrainer._prepare = _prepare_shared  # type: ignore[method-assign]
+        for arguments in calls:
+            commands.main(arguments)
+        out.send("")
+    except BaseException:
+        out.send(traceback.format_exc())
+
+
+def run_together(processes: int, calls: list[list[str]], **environment: str) -> None:
+    """Run the commands one after another, every one in all processes; AssertionError with what went wrong."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        receive, send = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(rank, processes, port, environment, calls, send))
+        process.start()
+        started.append((process, receive))
+    failures = [receive.recv() for _, receive in started]
+    for process, _ in started:
+        process.join()
+    assert not any(failures), "\n".join(failures)

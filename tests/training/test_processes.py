@@ -1,0 +1,91 @@
+"""Two processes on the CPU give what one gives; accelerate's configs are what accelerate reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
+
+from sf_model.training.bases.settings import load_settings
+from tests.training import tiny_bases, tiny_data
+from tests.training.processes import SHARD, run_together
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
+# Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero.
+TOLERANCE = 2e-4
+
+
+def average_of(config: Path, stage: str) -> dict[str, torch.Tensor]:
+    state = Path(load_settings(config).runs) / stage / "state-0000004"
+    return safetensors.torch.load_file(state / "average.safetensors")
+
+
+def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        error = (found[name] - value).norm() / value.norm().clamp_min(1e-6)
+        assert error < TOLERANCE, f"{name}: {error}"
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_two_processes_equal_one(mode: str, tmp_path: Path) -> None:
+    """The same global batch of 4: as 2 x 2 in one process, and as 2 in each of two, with whole or shared parameters."""
+    tiny_data.write_images(tmp_path, edits=mode == "ddp")
+    weights = tiny_bases.write_weights("omnigen2", tmp_path / "weights")
+    averages = {}
+    for processes in (1, 2):
+        config = tiny_data.write_config(
+            tmp_path,
+            "omnigen2",
+            weights,
+            edits=mode == "ddp",
+            **{f"{stage}__batch_size": 4 for stage in ("stage1", "stage2")},
+        )
+        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+        values["runs"] = str(tmp_path / f"runs{processes}")
+        config.write_text(yaml.safe_dump(values), encoding="utf-8")
+        commands = ["stage1", "stage2"] if processes == 2 else ["cache", "stage1", "stage2"]
+        environment = {SHARD: "1"} if mode == "fsdp" and processes == 2 else {}
+        run_together(processes, [[command, "--config", str(config)] for command in commands], **environment)
+        averages[processes] = {stage: average_of(config, stage) for stage in ("stage1", "stage2")}
+    for stage in ("stage1", "stage2"):
+        assert_close(averages[2][stage], averages[1][stage])
+
+
+@pytest.mark.parametrize("path", ACCELERATE, ids=lambda path: path.stem)
+def test_accelerate_reads_its_configs(path: Path) -> None:
+    config = load_config_from_file(str(path))
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert config.distributed_type.value == values["distributed_type"]
+    assert config.mixed_precision == "bf16"
+    if "fsdp_config" in values:
+        assert values["fsdp_config"]["fsdp_version"] == 2
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_configs_that_come_with_the_pack_are_read(path: Path) -> None:
+    settings = load_settings(path)
+    assert settings.base == path.stem
+    for run in (settings.stage1, settings.stage2):
+        assert run.batch_size % (8 * run.micro_batch) == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("  steps: 30000", "config.stage1: missing fields"),
+        ("base: omnigen2", r"config.*missing fields \['base'\]"),
+        ("  learning_rate: 0.0002", "missing fields"),
+    ],
+)
+def test_config_errors_name_the_field(line: str, message: str, tmp_path: Path) -> None:
+    text = (REPOSITORY / "configs/omnigen2.yaml").read_text(encoding="utf-8")
+    assert line in text
+    (tmp_path / "c.yaml").write_text(text.replace(line, "", 1), encoding="utf-8")
+    with pytest.raises(ValueError, match=message):
+        load_settings(tmp_path / "c.yaml")

@@ -1,0 +1,185 @@
+"""Training beside real bases, on tiny random weights of the real architectures: from images to a checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from accelerate.state import AcceleratorState
+
+from sf_model.checkpoint import load_checkpoint
+from sf_model.training.bases import commands, trainer
+from sf_model.training.bases.settings import load_settings
+from sf_model.training.images.batches import split_rows
+from sf_model.training.images.store import Store
+from tests.training import tiny_bases, tiny_data
+
+STATE_FILES = ("system.safetensors", "optimizer.safetensors", "average.safetensors")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
+    folder = tmp_path_factory.mktemp("weights")
+    return {base: tiny_bases.write_weights(base, folder / base) for base in ("omnigen2", "qwen_image")}
+
+
+def run(command: str, config: Path, *more: str) -> None:
+    # A command has a process of its own; accelerate remembers the last one's settings.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    commands.main([command, "--config", str(config), *more])
+
+
+def log(config: Path, stage: str) -> list[dict]:
+    path = Path(load_settings(config).runs) / stage / "log.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def state_of(runs: Path, stage: str, step: int) -> dict[str, dict[str, torch.Tensor]]:
+    return {name: safetensors.torch.load_file(runs / stage / f"state-{step:07d}" / name) for name in STATE_FILES}
+
+
+@pytest.mark.parametrize(("base", "cache"), [("omnigen2", "nothing"), ("qwen_image", "latents+prompts")])
+def test_from_images_to_a_checkpoint(base: str, cache: str, weights: dict, tmp_path: Path) -> None:
+    """Full training, with edit pairs, and every kind of bad sample in the folder."""
+    tiny_data.write_images(tmp_path, edits=True)
+    expected = tiny_data.add_bad_images(tmp_path)
+    config = tiny_data.write_config(tmp_path, base, weights[base], edits=True, data__cache=cache)
+    with pytest.raises(SystemExit, match="not prepared to the end; run .*cache"):
+        run("stage1", config)
+    run("cache", config)
+    counts = json.loads((tmp_path / "prepared/complete.json").read_text(encoding="utf-8"))
+    assert counts["problems"] == expected
+    assert (counts["usable"], counts["edits"]) == (len(tiny_data.SIZES), len(tiny_data.SIZES) // 2)
+    problems = [json.loads(line) for line in (tmp_path / "prepared/problems.jsonl").read_text().splitlines()]
+    assert sum(expected.values()) == len(problems) and all(problem["message"] for problem in problems)
+
+    for stage in ("stage1", "stage2"):
+        run(stage, config)
+        entries = [entry for entry in log(config, stage) if "loss" in entry]
+        assert [entry["step"] for entry in entries] == [1, 2, 3, 4]
+        assert all(math.isfinite(entry["loss"]) for entry in entries)
+        assert (tmp_path / f"runs/{stage}/sheets/0000004.png").stat().st_size > 1000
+    run("export", config, "--output", str(tmp_path / "models"), "--name", "tiny")
+    checkpoint = load_checkpoint(tmp_path / "models/spatialfusion/tiny.safetensors")
+    assert checkpoint.config.backbone == base
+    assert set(checkpoint.base_fingerprint) == {"mllm", "transformer"}
+    averages = safetensors.torch.load_file(tmp_path / "runs/stage2/state-0000004/average.safetensors")
+    name = "depth_head.fov.weight"
+    assert torch.equal(checkpoint.state_dict[name], averages[f"predictor.{name}"].bfloat16())
+    trained = safetensors.torch.load_file(tmp_path / "models/diffusion_models/tiny_diffusion_model.safetensors")
+    original = safetensors.torch.load_file(weights[base]["diffusion_model"])
+    assert trained.keys() == original.keys()
+    assert any(not torch.equal(trained[key], original[key].bfloat16()) for key in trained)
+
+
+@pytest.mark.parametrize("base", ["omnigen2", "qwen_image"])
+def test_a_lora_trains_alone_and_a_killed_run_resumes_exactly(
+    base: str, weights: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_data.write_images(tmp_path)
+    changes = {"stage2__lora_rank": 4, "stage2__gradient_checkpointing": True, "stage2__mixed_precision": "bf16"}
+    config = tiny_data.write_config(tmp_path, base, weights[base], edits=False, **changes)
+    for command in ("cache", "stage1", "stage2"):
+        run(command, config)
+    whole = {stage: state_of(tmp_path / "runs", stage, 4) for stage in ("stage1", "stage2")}
+    names = whole["stage2"]["system.safetensors"].keys()
+    transformer = {name for name in names if name.startswith("base.")}
+    assert transformer and all(".lora_" in name for name in transformer)
+    assert {name.split(".")[0] for name in names} == {"predictor", "adapter", "base"}
+    run("export", config, "--output", str(tmp_path / "models"), "--name", "tiny")
+    lora = safetensors.torch.load_file(tmp_path / "models/loras/tiny_lora.safetensors")
+    assert len(lora) == 3 * len(transformer) // 2  # two matrices and an alpha each
+    assert any(value.abs().max() > 0 for name, value in lora.items() if ".lora_B." in name)
+
+    class KilledError(Exception):
+        pass
+
+    save = trainer.BaseTrainer._save
+
+    def save_then_die(self: trainer.BaseTrainer) -> None:
+        save(self)
+        if self.step == 2:
+            raise KilledError
+
+    shutil.rmtree(tmp_path / "runs")
+    for stage in ("stage1", "stage2"):
+        with monkeypatch.context() as patch, pytest.raises(KilledError):
+            patch.setattr(trainer.BaseTrainer, "_save", save_then_die)
+            run(stage, config)
+        run(stage, config)
+        resumed = state_of(tmp_path / "runs", stage, 4)
+        for file, tensors in whole[stage].items():
+            assert tensors.keys() == resumed[file].keys()
+            assert all(torch.equal(value, resumed[file][name]) for name, value in tensors.items()), (stage, file)
+        assert [entry["step"] for entry in log(config, stage) if "loss" in entry] == [1, 2, 3, 4]
+
+
+def test_caches_change_nothing_but_rounding_and_micro_batches_nothing(weights: dict, tmp_path: Path) -> None:
+    """The first losses with everything computed now, with latents, with prompts too; whole steps and halved ones."""
+    tiny_data.write_images(tmp_path, edits=True)
+    losses = {}
+    for cache, micro in (("nothing", 2), ("nothing", 1), ("latents", 2), ("latents+prompts", 1)):
+        config = tiny_data.write_config(
+            tmp_path,
+            "qwen_image",
+            weights["qwen_image"],
+            edits=True,
+            data__cache=cache,
+            data__prepared=str(tmp_path / cache),
+            stage1__micro_batch=micro,
+            stage2__micro_batch=micro,
+        )
+        for command in ("cache", "stage1", "stage2"):
+            run(command, config)
+        losses[cache, micro] = [entry["loss"] for entry in log(config, "stage2") if "loss" in entry]
+        shutil.rmtree(tmp_path / "runs")
+    reference = losses.pop(("nothing", 2))
+    # Logged with five decimals; latents are stored in float16.
+    assert losses.pop(("nothing", 1)) == pytest.approx(reference, rel=1e-4)
+    for values in losses.values():
+        assert values == pytest.approx(reference, rel=5e-3)
+
+
+def test_a_killed_cache_goes_on_and_other_settings_are_refused(
+    weights: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_data.write_images(tmp_path)
+    config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False)
+    write, shards = Store.write_shard, []
+
+    def die_at_the_second(self: Store, number: int, *rest: object) -> None:
+        if number == 1 and not shards:
+            shards.append(number)
+            raise KeyboardInterrupt
+        write(self, number, *rest)
+
+    monkeypatch.setattr(Store, "write_shard", die_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        run("cache", config)
+    store = Store(tmp_path / "prepared")
+    first = store.shard_path(0).stat().st_mtime_ns
+    with pytest.raises(ValueError, match="not prepared to the end"):
+        store.require_complete()
+    run("cache", config)
+    assert store.shard_path(0).stat().st_mtime_ns == first
+    training, validation = split_rows(store, 2)
+    assert (len(training), len(validation)) == (len(tiny_data.SIZES) - 2, 2)
+    assert {place.row.size for place in (*training, *validation)} == {(64, 64), (48, 80)}
+    tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, data__area_px=32 * 32)
+    with pytest.raises(SystemExit, match=r"prepared with other settings \(area_px\)"):
+        run("cache", config)
+
+
+def test_problems_can_be_refused(weights: dict, tmp_path: Path) -> None:
+    tiny_data.write_images(tmp_path)
+    tiny_data.add_bad_images(tmp_path)
+    config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, data__problems="refuse")
+    with pytest.raises(SystemExit, match=r"10 samples cannot be used, see .*problems.jsonl"):
+        run("cache", config)
+    with pytest.raises(SystemExit, match="not prepared to the end"):
+        run("stage1", config)

@@ -1,0 +1,73 @@
+"""The archive for the registry: comfy-cli finds nothing to complain about, and it holds what it should and no more."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tests.pack_copies import comfy_cli, git
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def contents(archive: Path) -> set[PurePosixPath]:
+    with zipfile.ZipFile(archive) as file:
+        assert file.testzip() is None
+        return {PurePosixPath(name) for name in file.namelist()}
+
+
+def test_validates_without_a_warning(checkout: Path, tmp_path: Path) -> None:
+    output = comfy_cli(checkout, tmp_path, "node", "validate")
+    assert "All validation checks passed successfully" in output
+    assert not re.search("warning|error", output, re.I), output
+
+
+def test_is_small(archive: Path) -> None:
+    assert archive.stat().st_size < 60 * MEGABYTE
+
+
+def test_holds_the_parts_of_the_pack_and_no_others(contents: set[PurePosixPath], checkout: Path) -> None:
+    assert {path.parts[0] for path in contents} == {
+        *("__init__.py", "pyproject.toml", "requirements.txt"),
+        *("nodes", "sf_model", "web", "locales", "workflows", "docs"),
+        *("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"),
+    }
+    tracked = {PurePosixPath(line) for line in git(checkout, "ls-files").splitlines()}
+    for folder in ("nodes", "sf_model", "web", "locales", "workflows"):
+        assert {path for path in contents if path.parts[0] == folder} == {
+            path for path in tracked if path.parts[0] == folder
+        }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sf_model/mini/mini_dit.safetensors",
+        "sf_model/mini/mini_mllm.safetensors",
+        "sf_model/mini/mini_spatialfusion.safetensors",
+        "sf_model/mini/MODEL_CARD.md",
+        "sf_model/training/__main__.py",
+        "workflows/text_to_image_mini.json",
+        "workflows/text_to_image_mini.jpg",
+        "web/docs/SpatialFusionPredictDepth/en.md",
+        "locales/en/nodeDefs.json",
+    ],
+)
+def test_holds(contents: set[PurePosixPath], path: str) -> None:
+    assert PurePosixPath(path) in contents
+
+
+def test_nothing_of_development_is_in_it(contents: set[PurePosixPath]) -> None:
+    assert [path for path in contents if "tests" in path.parts or path.name.startswith(("test_", "conftest"))] == []
+    assert [path for path in contents if path.suffix in (".pyc", ".pt", ".ckpt", ".pth", ".pkl", ".bin")] == []
+
+
+def test_names_differ_by_more_than_case(contents: set[PurePosixPath]) -> None:
+    """Or they would be one file on Windows and macOS; and Windows takes no path of over 260 characters."""
+    assert len({str(path).lower() for path in contents}) == len(contents)
+    assert max(len(str(path)) for path in contents) < 120
+    assert [path for path in contents if not re.fullmatch(r"[A-Za-z0-9_./-]+", str(path))] == []

@@ -1,0 +1,42 @@
+"""Start a host as main.py does, up to the point where it would serve, and say what each pack cost. For bench_import.
+
+Run by the host's Python in the host's folder, with main.py's own arguments. The last line printed is JSON:
+{"total_s": ..., "packs": {folder name: {"seconds": ..., "loaded": true, "modules": [names that were not there]}}}.
+The host itself prints these seconds too, but in tenths.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+def start() -> dict[str, Any]:
+    """Start the host in this process; returns the measurements."""
+    began = time.perf_counter()
+    sys.path.insert(0, str(Path.cwd()))
+    import main  # of the host
+    import nodes
+
+    packs: dict[str, dict[str, Any]] = {}
+    load = nodes.load_custom_node
+
+    async def timed_load(module_path: str, *arguments: Any, **options: Any) -> bool:
+        before, began = set(sys.modules), time.perf_counter()
+        loaded = await load(module_path, *arguments, **options)
+        seconds = time.perf_counter() - began
+        if "custom_nodes" in Path(module_path).parts:
+            modules = sorted(set(sys.modules) - before)
+            packs[Path(module_path).name] = {"seconds": seconds, "loaded": loaded, "modules": modules}
+        return loaded
+
+    nodes.load_custom_node = timed_load
+    main.start_comfyui()
+    return {"total_s": time.perf_counter() - began, "packs": packs}
+
+
+if __name__ == "__main__":
+    print("\n" + json.dumps(start()), flush=True)

@@ -1,0 +1,90 @@
+/** Depth as colours. Positions are logarithmic in metres: 0 is the near end of the range, 1 the far end. */
+
+import { text } from "./texts.js";
+
+const TABLE_SIZE = 1024;
+
+/** sf_model/picture.py's SKY: where there is no surface. */
+export const SKY = [0.55, 0.6, 0.66];
+
+/** Anchors from near to far, linear between, in [0, 1]. The pack's ramp is sf_model/picture.py's RAMP, turned round. */
+const ANCHORS = {
+  spatialfusion: [
+    [0.98, 0.95, 0.6],
+    [0.99, 0.68, 0.25],
+    [0.91, 0.38, 0.3],
+    [0.62, 0.17, 0.5],
+    [0.25, 0.12, 0.55],
+    [0.05, 0.03, 0.25],
+  ],
+  turbo: fromHex(
+    "7a0402 b11901 d93806 f36315 fe9b2d f3c63a d1e834 a4fc3b 61fc6c 24eca6 1bcfd4 39a2fc 4675ed 4145ab 30123b",
+  ),
+  viridis: fromHex("fde725 addc30 5ec962 28ae80 21918c 2c728e 3b528b 472d7b 440154"),
+  grey: fromHex("ffffff 000000"),
+};
+
+/** @type {{value: string, label: () => string}[]} */
+export const COLORMAPS = [
+  { value: "spatialfusion", label: () => "SpatialFusion" },
+  { value: "turbo", label: () => "Turbo" },
+  { value: "viridis", label: () => "Viridis" },
+  { value: "grey", label: () => text("grey") },
+];
+
+function fromHex(colours) {
+  return colours.split(" ").map((hex) => [0, 2, 4].map((start) => parseInt(hex.slice(start, start + 2), 16) / 255));
+}
+
+/** @returns {number[]} the colour at a position in [0, 1], components in [0, 1] */
+export function colourAt(name, position) {
+  const anchors = ANCHORS[name] ?? ANCHORS.spatialfusion;
+  const place = Math.min(Math.max(position, 0), 1) * (anchors.length - 1);
+  const lower = Math.min(Math.floor(place), anchors.length - 2);
+  const weight = place - lower;
+  return anchors[lower].map((value, channel) => value * (1 - weight) + anchors[lower + 1][channel] * weight);
+}
+
+/** @returns {Uint8ClampedArray} TABLE_SIZE colours (RGB) from near to far */
+function colourTable(name) {
+  const table = new Uint8ClampedArray(3 * TABLE_SIZE);
+  for (let index = 0; index < TABLE_SIZE; index += 1) {
+    table.set(colourAt(name, index / (TABLE_SIZE - 1)).map((value) => 255 * value), 3 * index);
+  }
+  return table;
+}
+
+/**
+ * Colour a depth map.
+ * @param {Float32Array} depth metres, not finite where there is no surface
+ * @param {{near: number, far: number}} range metres
+ * @returns {Uint8ClampedArray} RGBA
+ */
+export function colourise(depth, name, { near, far }) {
+  const table = colourTable(name);
+  const sky = SKY.map((value) => Math.round(255 * value));
+  const pixels = new Uint8ClampedArray(4 * depth.length);
+  const logNear = Math.log(near);
+  const scale = (TABLE_SIZE - 1) / (Math.log(far) - logNear);
+  for (let index = 0; index < depth.length; index += 1) {
+    const metres = depth[index];
+    const target = 4 * index;
+    if (Number.isFinite(metres)) {
+      const entry = 3 * Math.min(Math.max(Math.round((Math.log(metres) - logNear) * scale), 0), TABLE_SIZE - 1);
+      pixels[target] = table[entry];
+      pixels[target + 1] = table[entry + 1];
+      pixels[target + 2] = table[entry + 2];
+    } else {
+      pixels.set(sky, target);
+    }
+    pixels[target + 3] = 255;
+  }
+  return pixels;
+}
+
+/** @returns {string} a CSS gradient from near to far */
+export function gradient(name) {
+  const stops = Array.from({ length: 33 }, (_, index) => colourAt(name, index / 32));
+  const css = stops.map((stop) => `rgb(${stop.map((value) => Math.round(255 * value)).join(" ")})`);
+  return `linear-gradient(to right, ${css.join(", ")})`;
+}

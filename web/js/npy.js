@@ -1,0 +1,26 @@
+/** Reading NumPy's .npy files, as far as nodes/preview.py writes them. */
+
+const MAGIC = "\x93NUMPY";
+
+/**
+ * A float32 array of a .npy file, C order, little endian.
+ * @param {ArrayBuffer} buffer
+ * @returns {{shape: number[], data: Float32Array}} Throws an Error for anything else.
+ */
+export function parseNpy(buffer) {
+  const bytes = new Uint8Array(buffer);
+  if (bytes.length < 12 || String.fromCharCode(...bytes.subarray(0, 6)) !== MAGIC) {
+    throw new Error("The server's answer is no NumPy file.");
+  }
+  const view = new DataView(buffer);
+  const wide = bytes[6] >= 2;
+  const start = wide ? 12 : 10;
+  const length = wide ? view.getUint32(8, true) : view.getUint16(8, true);
+  const header = new TextDecoder().decode(bytes.subarray(start, start + length));
+  const shape = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1].split(",").filter((part) => part.trim()).map(Number);
+  if (!/'descr':\s*'<f4'/.test(header) || !/'fortran_order':\s*False/.test(header) || !shape) {
+    throw new Error(`The depth is not in the form that this version of the pack reads: ${header.trim()}`);
+  }
+  const count = shape.reduce((product, size) => product * size, 1);
+  return { shape, data: new Float32Array(buffer, start + length, count) };
+}

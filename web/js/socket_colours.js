@@ -1,0 +1,37 @@
+/**
+ * Colours of the pack's socket types. A palette of the user's that names these types has the last word.
+ * The Vue rendering reads CSS variables, which are in spatialfusion.css; the classic canvas reads these tables.
+ */
+
+/** The same as in spatialfusion.css. */
+const COLOURS = {
+  SPATIALFUSION: { dark: "#ff9e64", light: "#b8540f" },
+  SPATIALFUSION_OBJECTS: { dark: "#d7a65f", light: "#8a6116" },
+  MOGE_GEOMETRY: { dark: "#4fd6be", light: "#0f7f6c" },
+  DA3_GEOMETRY: { dark: "#41a6b5", light: "#1d6a7a" },
+};
+
+function theme() {
+  return document.querySelector("html.dark-theme, body.dark-theme") ? "dark" : "light";
+}
+
+/**
+ * Give the classic canvas its colours. The host empties the entries of types that its palette does not know each time
+ * a palette is loaded, so that they are computed when they are asked for.
+ */
+export function colourSockets(app) {
+  for (const table of [app.canvas.default_connection_color_byType, globalThis.LGraphCanvas?.link_type_colors]) {
+    if (!table) continue;
+    for (const [type, colours] of Object.entries(COLOURS)) {
+      let palette = table[type] ?? "";
+      Object.defineProperty(table, type, {
+        configurable: true,
+        enumerable: true,
+        get: () => palette || colours[theme()],
+        set: (value) => {
+          palette = value ?? "";
+        },
+      });
+    }
+  }
+}

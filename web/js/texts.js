@@ -1,0 +1,47 @@
+/**
+ * The texts that the pack itself shows. English stands here; another language comes from the pack's
+ * locales/<language>/main.json, which the host serves with the node translations.
+ */
+
+/** The same as in locales/en/main.json. */
+const ENGLISH = {
+  chooseFile: "choose depth file to upload",
+  empty: "Run the workflow to see the depth.",
+  hint: "Point to read, click two points to measure.",
+  noSurface: "no surface",
+  noStart: "There is no surface here to measure from.",
+  secondPoint: "Click the second point.",
+  distance: "distance",
+  confidence: "confidence",
+  colourMap: "Colour map",
+  range: "Range of the colours",
+  fit: "Fit",
+  grey: "Grey",
+  min: "min",
+  median: "median",
+  max: "max",
+  sky: "sky",
+  previousImage: "Previous image",
+  nextImage: "Next image",
+  viewer: "Depth viewer",
+  picture:
+    "Depth image. Arrow keys move the reading, with Shift by ten pixels; Enter sets a point; Escape clears.",
+  histogram: "Histogram of depth",
+  scale: "Scale in metres",
+  gone: "The depth is no longer on the server. Run the workflow again.",
+};
+
+let translated = {};
+
+/** @param {keyof typeof ENGLISH} key @returns {string} the text in the front end's language */
+export function text(key) {
+  return translated[key] ?? ENGLISH[key];
+}
+
+/** Take the language that the front end is set to. Without translations the texts stay English. */
+export async function loadTexts(app, api) {
+  const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+  if (language === "en") return;
+  const response = await api.fetchApi("/i18n");
+  if (response.ok) translated = (await response.json())[language]?.spatialfusionViewer ?? {};
+}
