@@ -93,7 +93,7 @@ class SpatialFusionConfig:
 
 
 def dataclass_from_dict(cls: type, values: Any, path: str) -> Any:
-    """A (nested) dataclass from plain values, as strict as `SpatialFusionConfig.from_dict`; `path` begins its errors."""
+    """A (nested) dataclass from plain values, strict as `SpatialFusionConfig.from_dict`; `path` begins its errors."""
     return _from_dict(cls, values, path)
 
 
