@@ -6,7 +6,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -43,8 +45,9 @@ def _work(
 
     torch.set_num_threads(1)
     group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in group.items()})
-    os.environ.update({"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", **environment})
+    os.environ.update({"ACCELERATE_USE_CPU": "true", **environment})
+    if port:
+        os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in group.items()}})
     try:
         if SHARD in environment:
             trainer.BaseTrainer._prepare = _prepare_shared  # type: ignore[method-assign]
@@ -53,6 +56,20 @@ def _work(
         out.send("")
     except BaseException:
         out.send(traceback.format_exc())
+
+
+def run_until(calls: list[list[str]], seen: Callable[[], bool]) -> None:
+    """Run the commands in one process, and end it with SIGKILL as soon as `seen` says so."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    receive, send = context.Pipe(duplex=False)
+    process = context.Process(target=_work, args=(0, 1, 0, {}, calls, send))
+    process.start()
+    while process.is_alive() and not seen():
+        time.sleep(0.005)
+    assert process.is_alive(), receive.recv()
+    process.kill()
+    process.join()
 
 
 def run_together(processes: int, calls: list[list[str]], **environment: str) -> None:

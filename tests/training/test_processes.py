@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from sf_model.training.bases.settings import load_settings
 from tests.training import tiny_bases, tiny_data
-from tests.training.processes import SHARD, run_together
+from tests.training.processes import SHARD, run_together, run_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
@@ -55,6 +57,29 @@ def test_two_processes_equal_one(mode: str, tmp_path: Path) -> None:
         averages[processes] = {stage: average_of(config, stage) for stage in ("stage1", "stage2")}
     for stage in ("stage1", "stage2"):
         assert_close(averages[2][stage], averages[1][stage])
+
+
+@pytest.mark.parametrize("killed_at", [1, 3])
+def test_a_run_killed_with_sigkill_resumes_exactly(killed_at: int, tmp_path: Path) -> None:
+    """At whatever it is doing soon after that step's state appeared, or while it is being written."""
+    tiny_data.write_images(tmp_path)
+    weights = tiny_bases.write_weights("omnigen2", tmp_path / "weights")
+    stages = {stage: {"steps": 4, "save_every": 1} for stage in ("stage1", "stage2")}
+    changes = {f"{stage}__{name}": value for stage, values in stages.items() for name, value in values.items()}
+    config = tiny_data.write_config(tmp_path, "omnigen2", weights, edits=False, stage2__lora_rank=2, **changes)
+    commands = [[command, "--config", str(config)] for command in ("cache", "stage1", "stage2")]
+    run_together(1, commands)
+    expected = average_of(config, "stage2")
+    run = tmp_path / "runs/stage2"
+    shutil.rmtree(run)
+    run_until(commands[2:], lambda: any(run.glob(f"state-{killed_at:07d}*")))
+    assert not (run / "state-0000004").exists()
+    run_together(1, commands[2:])
+    resumed = average_of(config, "stage2")
+    assert resumed.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.items())
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [entry["step"] for entry in log if "loss" in entry] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=lambda path: path.stem)
