@@ -69,7 +69,7 @@ CASES = {
     "qwen_image": Case("qwen_image", "qwen_image", is_edit=False),
 }
 # The oldest host hands a source image's features to Qwen2.5-VL in the order of the vision tower's windows, a fault that
-# later ones mended: what it makes of an edit is its own, and equals its stock nodes' only (tests/host/test_real_bases.py).
+# later ones mended: what it makes of an edit equals its own stock nodes' only (tests/host/test_real_bases.py).
 if "argsort(window_index)" in inspect.getsource(comfy.text_encoders.qwen_vl):
     CASES["qwen_image edit"] = Case("qwen_image", "qwen_image", is_edit=True)
     CASES["qwen_image first edit"] = Case("qwen_image", "qwen_image_edit", is_edit=True)
