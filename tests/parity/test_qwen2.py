@@ -75,6 +75,23 @@ def test_hidden_states_keys_and_values_equal_host(config: DecoderConfig) -> None
         assert relative_error(value, host_value) < TOLERANCE
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+def test_a_layer_s_output_equals_the_host_s(layer: int) -> None:
+    decoder = make_decoder(GQA)
+    input_ids = torch.randint(0, GQA.vocab_size, (2, 19))
+    with torch.no_grad():
+        hidden, _ = prompt_keys_values(decoder, input_ids, text_layer=layer)
+        _, host_hidden = make_host(GQA, decoder).forward(
+            input_ids, intermediate_output=layer, final_layer_norm_intermediate=False
+        )
+    assert relative_error(hidden, host_hidden) < TOLERANCE
+
+
+def test_a_layer_that_the_decoder_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="text_layer 2 is not one of the first 2 layers"):
+        replace(GQA, text_layer=2)
+
+
 def test_padding_on_the_right_changes_no_token() -> None:
     decoder = make_decoder(GQA)
     host = make_host(GQA, decoder)
