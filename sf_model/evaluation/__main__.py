@@ -1,12 +1,15 @@
-"""python -m sf_model.evaluation depth|sheet: measure a trained system on held-out captions, or draw them."""
+"""python -m sf_model.evaluation: measure a trained system on prompts and captions that no training saw.
+
+minispace: GenSpace's nine sub-domains with controls. edit: the same for edits. depth, obedience, confidence: is the
+predicted depth right, does the image follow it, does its confidence mean anything. sheet: draw samples. reader: train
+and measure the scene reader, by which images are judged.
+"""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import hashlib
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,12 @@ from .. import world
 from ..backbones.mini import MINI_DIR, SPATIALFUSION_FILE, TOKENIZER_DIR
 from ..training.export import load_exported
 from ..training.revision import current_commit
+from . import confidence, obedience
+from .arguments import plain
 from .depth import DepthScore, evaluate_depth
+from .editing import command as editing_command
+from .minispace import command as minispace_command
+from .scene_reader import command as scene_reader_command
 from .sheet import write_sheet
 
 
@@ -30,6 +38,8 @@ def _parser() -> argparse.ArgumentParser:
     for command in (depth, sheet):
         command.add_argument("--weights", default="builtin", help='"builtin" or a folder that `training export` wrote')
         command.add_argument("--seed", type=int, default=0)
+    for module in (minispace_command, editing_command, obedience, confidence, scene_reader_command):
+        module.add_command(commands)
     return parser
 
 
@@ -47,11 +57,6 @@ def markdown_table(table: dict[str, dict[str, DepthScore]]) -> str:
     return "\n".join(lines)
 
 
-def _json_score(score: DepthScore) -> dict[str, float | None]:
-    """JSON has no nan: what a baseline does not say is null."""
-    return {name: None if math.isnan(value) else value for name, value in dataclasses.asdict(score).items()}
-
-
 def _depth(arguments: argparse.Namespace, directory: Path) -> None:
     table = evaluate_depth(load_exported(directory), directory / TOKENIZER_DIR, arguments.images, arguments.seed)
     run: dict[str, Any] = {
@@ -64,12 +69,15 @@ def _depth(arguments: argparse.Namespace, directory: Path) -> None:
     print(json.dumps(run))
     print(markdown_table(table))
     if arguments.json:
-        rows = {kind: {name: _json_score(score) for name, score in row.items()} for kind, row in table.items()}
+        rows = {kind: {name: plain(score) for name, score in row.items()} for kind, row in table.items()}
         arguments.json.write_text(json.dumps({"run": run, "table": rows}, indent=1), encoding="utf-8")
 
 
 def main() -> None:
     arguments = _parser().parse_args()
+    if "run_command" in arguments:
+        arguments.run_command(arguments)
+        return
     directory = MINI_DIR if arguments.weights == "builtin" else Path(arguments.weights)
     if arguments.command == "depth":
         _depth(arguments, directory)

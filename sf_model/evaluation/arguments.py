@@ -1,0 +1,53 @@
+"""Options that the benchmarks share, and the record of what their figures were made with."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..training.revision import current_commit
+from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
+from .sampling import SystemSampler, weights_directory
+from .scene_reader.training import READER_FILE
+
+
+def named_directory(text: str) -> tuple[str, Path]:
+    """NAME=DIRECTORY, the name being a row of the table."""
+    name, separator, directory = text.partition("=")
+    if not separator or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIRECTORY")
+    return name, weights_directory(directory)
+
+
+def add_drawing_arguments(command: argparse.ArgumentParser, output: Path) -> None:
+    command.add_argument("--reader", type=Path, default=READER_FILE, help="the scene reader that scores")
+    command.add_argument("--steps", type=int, default=SHEET_STEPS)
+    command.add_argument("--guidance", type=float, default=SHEET_GUIDANCE)
+    command.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the diffusion model")
+    command.add_argument("--seed", type=int, default=0, help="of the prompts and of the noise")
+    command.add_argument("--output", type=Path, default=output)
+
+
+def sampler_of(arguments: argparse.Namespace, directory: Path) -> SystemSampler:
+    return SystemSampler(directory, arguments.steps, arguments.guidance, arguments.precision == "bf16")
+
+
+def plain(values: Any) -> dict[str, Any]:
+    """A dataclass of numbers for JSON, which has no nan: None."""
+    return {name: None if math.isnan(value) else value for name, value in asdict(values).items()}
+
+
+def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Code, reader and settings of a run."""
+    return {
+        "commit": current_commit(),
+        "seed": arguments.seed,
+        "reader_sha256": hashlib.sha256(arguments.reader.read_bytes()).hexdigest()[:16],
+        "steps": arguments.steps,
+        "guidance": arguments.guidance,
+        "precision": arguments.precision,
+    }

@@ -1,0 +1,55 @@
+"""Bootstrap intervals of means over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+RESAMPLES = 2000
+PERCENTILES = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95% bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+
+
+def mean_with_interval(strata: Sequence[Sequence[float]], seed: int = 0) -> Estimate:
+    """The mean of the strata's means; each stratum (the prompts of a sub-domain) is resampled by itself."""
+    rng = np.random.default_rng(seed)
+    resampled = np.mean([_resample(rng, len(scores), np.asarray(scores))[0] for scores in strata], axis=0)
+    mean = np.mean([np.mean(scores) for scores in strata])
+    return Estimate(float(mean), *_interval(resampled))
+
+
+def ratio_with_interval(
+    above: Sequence[Sequence[float]], below: Sequence[Sequence[float]], seed: int = 0
+) -> Estimate | None:
+    """The ratio of two such means over the same prompts, resampled together; None where the lower one can be 0."""
+    rng = np.random.default_rng(seed)
+    pairs = [_resample(rng, len(a), np.asarray(a), np.asarray(b)) for a, b in zip(above, below)]
+    top, bottom = np.mean(pairs, axis=0)
+    if bottom.min() <= 0:
+        return None
+    ratio = np.mean([np.mean(scores) for scores in above]) / np.mean([np.mean(scores) for scores in below])
+    return Estimate(float(ratio), *_interval(top / bottom))
+
+
+def _resample(rng: np.random.Generator, count: int, *values: np.ndarray) -> list[np.ndarray]:
+    """(RESAMPLES,) means of each of the arrays (count,), all drawn with the same indices."""
+    index = rng.integers(count, size=(RESAMPLES, count))
+    return [array[index].mean(axis=1) for array in values]
+
+
+def _interval(resampled: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(resampled, PERCENTILES)
+    return float(low), float(high)

@@ -1,0 +1,163 @@
+"""The score of an edited image: was the asked change made, and did everything else stay?
+
+Both are judged by what the scene reader finds in the source and in the edited image: its errors on an object are nearly
+the same in both, and cancel. Where it misses an object of the source, the true one stands in. An image that is the
+source unchanged scores nothing, however badly it is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ...world import EditPair, Fact, Scene, SceneObject
+from ...world.edits import MOVE_M
+from ...world.geometry import VIEW_HEADING_DEG, angle_between_deg, bearing_deg, image_slope, view_heading_deg, volume_m3
+from ..minispace.scoring import (
+    FRONT_BACK_DEG,
+    JOINT_DEG,
+    LEFT_RIGHT_DEG,
+    RELATIVE_TOLERANCE,
+    soft,
+    soft_measure,
+)
+from ..scene_reader.reading import SceneReading, find, on_ground, true_object
+
+_FACING_SIDE = {"camera": "front", "away": "back", "left": "left", "right": "right"}
+# An object has stayed within a third of a metre, or a tenth of its distance where that is more; it has kept its size
+# within a tenth. No score from twice that on.
+STAYED_M, STAYED_RELATIVE, SAME_SIZE = MOVE_M / 3, 0.1, 0.1
+# Colour difference, in [0, 1], up to which a pixel counts as unchanged.
+SAME_PIXEL = 0.1
+# An object has turned if its heading changed by the first angle, and has not up to the second.
+TURNED_DEG = (30.0, 15.0)
+_POSITION, _SIZE, _HEADING = "position", "size", "heading"
+_ALL = (_POSITION, _SIZE, _HEADING)
+# What an edit leaves of its own subject.
+KEPT: dict[str, tuple[str, ...]] = {
+    "pose": (_POSITION, _SIZE),
+    "move": (_SIZE, _HEADING),
+    "resize": (_POSITION, _HEADING),
+}
+
+
+@dataclass(frozen=True)
+class EditScore:
+    """All in [0, 1]; `overall` is the change times the mean of what stayed."""
+
+    change: float
+    objects_stayed: float
+    pixels_stayed: float
+
+    @property
+    def overall(self) -> float:
+        return self.change * (self.objects_stayed + self.pixels_stayed) / 2
+
+
+def located(obj: SceneObject, reading: SceneReading) -> SceneObject | None:
+    """The object of this category and colour as it was read, in the world's frame."""
+    found = find(reading, obj.category, obj.color)
+    return None if found is None else on_ground(found, reading.camera.pitch_deg)
+
+
+def reference(obj: SceneObject, scene: Scene, reading: SceneReading) -> SceneObject:
+    """The object as it was read in its own image, or as it truly is where it was not found there."""
+    return located(obj, reading) or on_ground(true_object(obj, scene.camera), scene.camera.pitch_deg)
+
+
+def edit_score(pair: EditPair, source: SceneReading, edited: SceneReading, pixels_stayed: float) -> EditScore:
+    """From the readings of the source and of the edited image, and `pixels_stayed` of the two images."""
+    subject = subject_index(pair)
+    return EditScore(
+        _change(pair, subject, source, edited), _objects_stayed(pair, subject, source, edited), pixels_stayed
+    )
+
+
+def subject_index(pair: EditPair) -> int:
+    """Index of the object that changes, in the target for "add" and in the source otherwise."""
+    return next(fact.subject for fact in pair.facts if fact.subject is not None)
+
+
+def _change(pair: EditPair, subject: int, source: SceneReading, edited: SceneReading) -> float:
+    obj = (pair.target if pair.kind == "add" else pair.source).objects[subject]
+    before, after = located(obj, source), located(obj, edited)
+    if pair.kind == "remove":
+        return float(before is not None and after is None)
+    if pair.kind == "add":
+        return _added(pair.facts, after) if before is None and after is not None else 0.0
+    if after is None:
+        return 0.0
+    was = reference(obj, pair.source, source)
+    return {"pose": _turned, "move": _moved, "resize": _resized}[pair.kind](pair.facts[0], was, after)
+
+
+def _added(facts: Sequence[Fact], after: SceneObject) -> float:
+    """It is there, and on the asked side if one was asked."""
+    sides = [fact.value for fact in facts if fact.name == "image_side"]
+    return float(not sides or sides[0] == ("right" if image_slope(after) > 0 else "left"))
+
+
+def _turned(fact: Fact, was: SceneObject, after: SceneObject) -> float:
+    """It faces the asked way, and did not before: every asked turn is at least 45 degrees."""
+    side = _FACING_SIDE[str(fact.value)]
+    limits = FRONT_BACK_DEG if side in ("front", "back") else JOINT_DEG
+    turn = angle_between_deg(view_heading_deg(was), view_heading_deg(after))
+    wrong = angle_between_deg(view_heading_deg(after), VIEW_HEADING_DEG[side])
+    return soft(wrong, *limits) * soft(TURNED_DEG[0] - turn, 0.0, TURNED_DEG[0] - TURNED_DEG[1])
+
+
+def _moved(fact: Fact, was: SceneObject, after: SceneObject) -> float:
+    """The way along the asked direction, two-sided, times how little it strayed to the side."""
+    angle = math.radians(bearing_deg(was))
+    ray = (math.sin(angle), math.cos(angle))
+    way = fact.name.removeprefix("moved_").removesuffix("_m")
+    direction = {"left": (-1.0, 0.0), "right": (1.0, 0.0), "closer": (-ray[0], -ray[1]), "farther": ray}[way]
+    shift = [b - a for a, b in zip(was.position_m, after.position_m)]
+    along = shift[0] * direction[0] + shift[1] * direction[1]
+    aside = abs(shift[0] * direction[1] - shift[1] * direction[0])
+    wanted = float(fact.value)
+    limit = RELATIVE_TOLERANCE * wanted
+    return soft_measure(along, wanted) * soft(aside, limit, 2 * limit)
+
+
+def _resized(fact: Fact, was: SceneObject, after: SceneObject) -> float:
+    """The growth of the mean edge (the cube root of the volume), two-sided and with its sign."""
+    growth = (volume_m3(after) / volume_m3(was)) ** (1 / 3) - 1
+    return soft_measure(growth / (float(fact.value) - 1), 1.0)
+
+
+def _objects_stayed(pair: EditPair, subject: int, source: SceneReading, edited: SceneReading) -> float:
+    """Mean over the source's objects that the edit leaves there; 1 where there is none."""
+    scores = []
+    for index, obj in enumerate(pair.source.objects):
+        own = index == subject and pair.kind != "add"
+        if own and pair.kind == "remove":
+            continue
+        after = located(obj, edited)
+        was = reference(obj, pair.source, source)
+        scores.append(0.0 if after is None else _stayed(was, after, KEPT[pair.kind] if own else _ALL))
+    return sum(scores) / len(scores) if scores else 1.0
+
+
+def _stayed(was: SceneObject, after: SceneObject, kept: Sequence[str]) -> float:
+    limit = max(STAYED_M, STAYED_RELATIVE * math.hypot(*was.position_m))
+    edge = (volume_m3(after) / volume_m3(was)) ** (1 / 3)
+    parts = {
+        _POSITION: soft(math.dist(was.position_m, after.position_m), limit, 2 * limit),
+        _SIZE: soft(abs(edge - 1), SAME_SIZE, 2 * SAME_SIZE),
+        _HEADING: soft(angle_between_deg(was.heading_deg, after.heading_deg), *LEFT_RIGHT_DEG),
+    }
+    return math.prod(parts[name] for name in kept)
+
+
+def pixels_stayed(source: torch.Tensor, target: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+    """(B,) share of the pixels that the true edit leaves as they are whose colour did stay, within SAME_PIXEL.
+
+    source, target: true renders (B, 3, S, S) in [0, 1]; edited: the image to judge.
+    """
+    untouched = (source - target).abs().amax(dim=1) < 1 / 255
+    same = (source - edited).abs().amax(dim=1) <= SAME_PIXEL
+    return (untouched & same).sum(dim=(1, 2)) / untouched.sum(dim=(1, 2)).clamp_min(1)

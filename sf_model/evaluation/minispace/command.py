@@ -1,0 +1,130 @@
+"""python -m sf_model.evaluation minispace: the table of a system and its controls on MiniSpace."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..arguments import add_drawing_arguments, named_directory, plain, provenance, sampler_of
+from ..sampling import BUILTIN, weights_directory, weights_sha256
+from ..scene_reader.accuracy import ReaderAccuracy, accuracy_table, measure
+from ..scene_reader.network import SceneReader
+from ..scene_reader.training import load_reader
+from .prompts import PROMPTS_PER_TEMPLATE, QUICK_PROMPTS_PER_TEMPLATE, Prompt, minispace_prompts
+from .rows import (
+    BUILTIN_ROWS,
+    CEILING,
+    FLOOR,
+    FUSION,
+    SCAFFOLD_ROWS,
+    Drawer,
+    PromptResult,
+    blank_images,
+    run_row,
+    shuffled_partners,
+    system_drawer,
+    true_renders,
+)
+from .table import as_json, markdown, seed_mean
+
+READER_IMAGES = 500
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("minispace", help="GenSpace's nine sub-domains, with controls, ceiling and floor")
+    command.add_argument(
+        "--weights", nargs="+", default=[BUILTIN], help='"builtin" or exported folders; several are training seeds'
+    )
+    command.add_argument(
+        "--compare",
+        type=named_directory,
+        action="append",
+        default=[],
+        metavar="NAME=DIRECTORY",
+        help="another system's row, such as base= or data-only=; the same name again is another training seed",
+    )
+    command.add_argument("--rows", nargs="+", choices=BUILTIN_ROWS, default=list(BUILTIN_ROWS))
+    command.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS_PER_TEMPLATE} prompts a template")
+    command.add_argument("--prompts", type=int, help=f"prompts a template (default {PROMPTS_PER_TEMPLATE})")
+    add_drawing_arguments(command, Path("output/minispace"))
+    command.set_defaults(run_command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    count = arguments.prompts or (QUICK_PROMPTS_PER_TEMPLATE if arguments.quick else PROMPTS_PER_TEMPLATE)
+    try:
+        reader = load_reader(arguments.reader)
+        run_record = _run_record(arguments, count)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    prompts = minispace_prompts(arguments.seed, count)
+    runs: dict[str, list[list[PromptResult]]] = {}
+    for name, label, draw in _drawers(arguments, prompts, reader):
+        runs.setdefault(name, []).append(run_row(label, prompts, draw, reader))
+    ordered = [FLOOR, *dict(arguments.compare), *SCAFFOLD_ROWS, CEILING]
+    results = {name: seed_mean(runs[name]) for name in ordered if name in runs}
+    accuracy = measure(reader, READER_IMAGES, arguments.seed)
+    record = {
+        "run": run_record,
+        "reader": {name: plain(value) for name, value in accuracy.items()},
+        **as_json(prompts, results),
+        "training_seeds": {name: [_mean(one) for one in seeds] for name, seeds in runs.items()},
+    }
+    _write(arguments.output, record, markdown(prompts, results), accuracy)
+
+
+def _drawers(
+    arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneReader
+) -> Iterator[tuple[str, str, Drawer]]:
+    """(row, label of the progress bar, drawer) of every run, one system in memory at a time."""
+    asked = set(arguments.rows)
+    directories = [weights_directory(name) for name in arguments.weights]
+    size = reader.config.image_size
+    if FLOOR in asked:
+        yield FLOOR, FLOOR, lambda batch: blank_images(batch, size)
+    if CEILING in asked:
+        yield CEILING, CEILING, lambda batch: true_renders(batch, size)
+    partners = shuffled_partners(prompts)
+    for directory in directories if asked & set(SCAFFOLD_ROWS) else []:
+        sampler = sampler_of(arguments, directory)
+        for scaffold in (name for name in SCAFFOLD_ROWS if name in asked):
+            drawer = system_drawer(sampler, scaffold, partners, arguments.seed)
+            yield scaffold, f"{scaffold} ({directory.name})", drawer
+    for name, directory in arguments.compare:
+        sampler = sampler_of(arguments, directory)
+        yield name, f"{name} ({directory.name})", system_drawer(sampler, FUSION, partners, arguments.seed)
+
+
+def _mean(results: list[PromptResult]) -> float:
+    """The sub-domains have equally many prompts: this is the table's own mean."""
+    return 100.0 * torch.tensor([result.score for result in results]).mean().item()
+
+
+def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
+    taken = sorted({name for name, _ in arguments.compare} & set(BUILTIN_ROWS))
+    if taken:
+        raise ValueError(f"--compare {taken[0]}=: the table has a row of this name already; choose another")
+    systems = [(FUSION, weights_directory(name)) for name in arguments.weights] + arguments.compare
+    return {
+        **provenance(arguments),
+        "prompts_per_template": count,
+        "weights": [
+            {"row": row, "directory": str(directory), "sha256": weights_sha256(directory)} for row, directory in systems
+        ],
+    }
+
+
+def _write(output: Path, record: dict[str, Any], table: str, accuracy: dict[str, ReaderAccuracy]) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    run = "\n".join(f"- {name}: {value}" for name, value in record["run"].items())
+    parts = ["# MiniSpace", run, "Intervals: 95%, over prompts.", table, "The scene reader:", accuracy_table(accuracy)]
+    text = "\n\n".join(parts) + "\n"
+    (output / "minispace.md").write_text(text, encoding="utf-8")
+    (output / "minispace.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    print(table)
+    print(f"written to {output / 'minispace.md'} and {output / 'minispace.json'}")

@@ -1,0 +1,114 @@
+"""The rows of the table: images of the benchmark's prompts from a system under some scaffold, or from none.
+
+floor: a blank image. ceiling: the renders of the prompts' own scenes. The other rows draw every prompt from the same
+noise: with the system's own predicted depth, with the true depth (oracle), with the depth that it predicts for another
+sub-domain's prompt (shuffled), or with none (blank).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from ... import world
+from ...metric_depth import MetricDepth
+from ..sampling import SystemSampler, no_depth, noise_for
+from ..scene_reader.decode import decode, read
+from ..scene_reader.network import SceneReader
+from ..scene_reader.reading import SceneReading
+from .prompts import Prompt
+from .scoring import identity_shares, score
+
+FUSION = "SpatialFusion"
+SCAFFOLD_ROWS = ("blank depth", "shuffled depth", FUSION, "oracle depth")
+FLOOR, CEILING = "floor", "ceiling"
+BUILTIN_ROWS = (FLOOR, *SCAFFOLD_ROWS, CEILING)
+BLANK_GREY = 0.5
+BATCH = 36
+
+Drawer = Callable[[Sequence[Prompt]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """What a row's image of one prompt scored, and the shares of its objects that are there, with the right colour."""
+
+    score: float
+    objects: float
+    colors: float
+    found: int
+
+
+def blank_images(prompts: Sequence[Prompt], image_size: int) -> torch.Tensor:
+    return torch.full((len(prompts), 3, image_size, image_size), BLANK_GREY)
+
+
+def true_renders(prompts: Sequence[Prompt], image_size: int) -> torch.Tensor:
+    return world.render([prompt.scene for prompt in prompts], image_size, image_size).rgb
+
+
+def true_depth(prompts: Sequence[Prompt], image_size: int) -> MetricDepth:
+    """Of the prompts' own scenes, at full confidence."""
+    scenes = [prompt.scene for prompt in prompts]
+    depth = world.render(scenes, image_size, image_size).depth_m
+    fov = torch.tensor([scene.camera.fov_y_deg for scene in scenes])
+    return MetricDepth(depth, torch.ones_like(depth), fov)
+
+
+def shuffled_partners(prompts: Sequence[Prompt]) -> dict[int, Prompt]:
+    """{prompt's number: another prompt}, one to one; the partner is always of another sub-domain."""
+    groups: dict[str, list[Prompt]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt.sub_domain, []).append(prompt)
+    lists = list(groups.values())
+    if len({len(group) for group in lists}) != 1 or len(lists) < 2:
+        raise ValueError("shuffling needs at least two sub-domains with equally many prompts")
+    partners = {}
+    for place in range(len(lists[0])):
+        step = 1 + place % (len(lists) - 1)
+        for index, group in enumerate(lists):
+            partners[group[place].number] = lists[(index + step) % len(lists)][place]
+    return partners
+
+
+def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Prompt], seed: int) -> Drawer:
+    """Draws prompts with one of SCAFFOLD_ROWS."""
+
+    def scaffold_of(prompts: Sequence[Prompt]) -> MetricDepth:
+        if scaffold == "blank depth":
+            return no_depth(len(prompts), sampler.image_size)
+        if scaffold == "oracle depth":
+            return true_depth(prompts, sampler.image_size)
+        if scaffold == "shuffled depth":
+            return sampler.predict_depth([partners[prompt.number].text for prompt in prompts])
+        return sampler.predict_depth([prompt.text for prompt in prompts])
+
+    def draw(prompts: Sequence[Prompt]) -> torch.Tensor:
+        noise = noise_for([prompt.number for prompt in prompts], seed, sampler.image_size)
+        return sampler.draw([prompt.text for prompt in prompts], scaffold_of(prompts), noise)
+
+    return draw
+
+
+def judge(prompt: Prompt, reading: SceneReading) -> PromptResult:
+    """The score of one image by what was read in it."""
+    objects, colors = identity_shares(prompt.constraint, reading.objects)
+    points = score(prompt.constraint, reading.objects, reading.camera)
+    return PromptResult(points, objects, colors, len(reading.objects))
+
+
+def run_row(name: str, prompts: Sequence[Prompt], draw: Drawer, reader: SceneReader) -> list[PromptResult]:
+    """Draw, read and judge every prompt, with a progress bar; results in the prompts' order."""
+    # Captions of one length share a batch: little is padded.
+    order = sorted(prompts, key=lambda prompt: (len(prompt.text), prompt.number))
+    results: dict[int, PromptResult] = {}
+    with tqdm(total=len(order), desc=name, unit="prompt", mininterval=2) as progress:
+        for start in range(0, len(order), BATCH):
+            batch = order[start : start + BATCH]
+            for prompt, reading in zip(batch, decode(read(reader, draw(batch)))):
+                results[prompt.number] = judge(prompt, reading)
+            progress.update(len(batch))
+    return [results[prompt.number] for prompt in prompts]

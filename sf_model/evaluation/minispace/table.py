@@ -1,0 +1,145 @@
+"""The benchmark's table: means with 95% bootstrap intervals, in Markdown and for JSON. Scores are in percent."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ... import world
+from ..bootstrap import Estimate, mean_with_interval, ratio_with_interval
+from .prompts import GROUPS, Prompt
+from .rows import FUSION, PromptResult
+
+Results = Mapping[str, Sequence[PromptResult]]
+
+
+def strata(prompts: Sequence[Prompt], values: Sequence[float], sub_domains: Sequence[str]) -> list[list[float]]:
+    """Percentages by sub-domain, which all have equally many prompts. Templates are no strata of their own: in a quick
+    run they have too few prompts to resample."""
+    grouped: dict[str, list[float]] = {name: [] for name in sub_domains}
+    for prompt, value in zip(prompts, values):
+        if prompt.sub_domain in grouped:
+            grouped[prompt.sub_domain].append(100.0 * value)
+    return list(grouped.values())
+
+
+def seed_mean(runs: Sequence[Sequence[PromptResult]]) -> list[PromptResult]:
+    """A prompt's mean over systems that differ in their training seed only."""
+    return [
+        PromptResult(
+            statistics.fmean(one.score for one in results),
+            statistics.fmean(one.objects for one in results),
+            statistics.fmean(one.colors for one in results),
+            round(statistics.fmean(one.found for one in results)),
+        )
+        for results in zip(*runs)
+    ]
+
+
+def _sections() -> dict[str, tuple[str, ...]]:
+    return {"all": world.SPATIAL_KINDS, **GROUPS, **{kind: (kind,) for kind in world.SPATIAL_KINDS}}
+
+
+def summarise(prompts: Sequence[Prompt], results: Sequence[PromptResult]) -> dict[str, Estimate]:
+    """A row: the mean over all, over each group and each sub-domain, and the shares of objects and colours."""
+    scores = [result.score for result in results]
+    row = {name: mean_with_interval(strata(prompts, scores, kinds)) for name, kinds in _sections().items()}
+    for name in ("objects", "colors"):
+        values = [getattr(result, name) for result in results]
+        row[name] = mean_with_interval(strata(prompts, values, world.SPATIAL_KINDS))
+    return row
+
+
+def against(prompts: Sequence[Prompt], results: Results, reference: str) -> dict[str, dict[str, Any]]:
+    """{row: {"all" and each group: difference and ratio to the reference row}}, over the same prompts.
+
+    difference: reference minus row, in points. ratio: reference over row, None where the row's mean can be 0.
+    """
+    table: dict[str, dict[str, Any]] = {}
+    ours = [result.score for result in results[reference]]
+    for name, row in results.items():
+        if name == reference:
+            continue
+        theirs = [result.score for result in row]
+        table[name] = {}
+        for section, kinds in {"all": world.SPATIAL_KINDS, **GROUPS}.items():
+            difference = [a - b for a, b in zip(ours, theirs)]
+            table[name][section] = {
+                "difference": mean_with_interval(strata(prompts, difference, kinds)),
+                "ratio": ratio_with_interval(strata(prompts, ours, kinds), strata(prompts, theirs, kinds)),
+            }
+    return table
+
+
+def markdown(prompts: Sequence[Prompt], results: Results) -> str:
+    """The table of scores, and the differences to SpatialFusion if that row was run."""
+    rows = {name: summarise(prompts, row) for name, row in results.items()}
+    text = _rows_markdown(rows)
+    if FUSION in results and len(results) > 1:
+        text += "\n\n" + _against_markdown(against(prompts, results, FUSION))
+    return text
+
+
+def _rows_markdown(rows: Mapping[str, Mapping[str, Estimate]]) -> str:
+    columns = list(next(iter(rows.values())))
+    head = ["all", *GROUPS, "objects", "colors"]
+    lines = [_line("row", head), _rule(len(head))]
+    lines += [_line(name, [str(row[column]) for column in head]) for name, row in rows.items()]
+    rest = [column for column in columns if column not in head]
+    lines += ["", _line("row", [column.replace("_", " ") for column in rest]), _rule(len(rest))]
+    lines += [_line(name, [f"{row[column].mean:.1f}" for column in rest]) for name, row in rows.items()]
+    return "\n".join(lines)
+
+
+def _against_markdown(table: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    head = [f"{section} {what}" for section in ("all", *GROUPS) for what in ("minus", "ratio")]
+    lines = [_line(f"{FUSION} against", head), _rule(len(head))]
+    for name, sections in table.items():
+        cells = []
+        for section in ("all", *GROUPS):
+            ratio = sections[section]["ratio"]
+            shown = "-" if ratio is None else f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+            cells += [str(sections[section]["difference"]), shown]
+        lines.append(_line(name, cells))
+    return "\n".join(lines)
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    return f"| {' | '.join([name, *cells])} |"
+
+
+def _rule(columns: int) -> str:
+    return "|" + "---|" * (columns + 1)
+
+
+def as_json(prompts: Sequence[Prompt], results: Results) -> dict[str, Any]:
+    """The same table, and what every prompt scored."""
+    rows = {
+        name: {column: asdict(value) for column, value in summarise(prompts, row).items()}
+        for name, row in results.items()
+    }
+    differences = {}
+    if FUSION in results and len(results) > 1:
+        differences = {
+            name: {
+                section: {what: None if value is None else asdict(value) for what, value in cell.items()}
+                for section, cell in sections.items()
+            }
+            for name, sections in against(prompts, results, FUSION).items()
+        }
+    return {
+        "rows": rows,
+        f"{FUSION} against": differences,
+        "prompts": [
+            {
+                "number": prompt.number,
+                "sub_domain": prompt.sub_domain,
+                "template": prompt.template,
+                "text": prompt.text,
+                "results": {name: asdict(row[index]) for name, row in results.items()},
+            }
+            for index, prompt in enumerate(prompts)
+        ],
+    }

@@ -1,0 +1,146 @@
+"""python -m sf_model.evaluation obedience: does the generated image have the depth that it was given?
+
+The scene reader reads the depth back from the image; it is compared with the scaffold over the pixels where both have
+a surface, by SI-RMSE (in log depth, blind to one factor for the whole image) and AbsRel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from .. import depth_metrics, world
+from ..metric_depth import MetricDepth
+from .arguments import add_drawing_arguments, provenance, sampler_of
+from .bootstrap import Estimate, mean_with_interval
+from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, weights_directory, weights_sha256
+from .scene_reader.decode import decode_depth, read
+from .scene_reader.network import SceneReader
+from .scene_reader.training import load_reader
+
+BATCH = 32
+KIND = "free"
+
+Images = Callable[[list[world.CaptionedScene], range], tuple[torch.Tensor, MetricDepth]]
+
+
+def si_rmse(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
+    """(B,) root of the variance of log(depth / true) (Eigen et al. 2014) where both (B, H, W) are finite; nan where no
+    pixel is."""
+    both = torch.isfinite(depth_m) & torch.isfinite(true_m)
+    ones = torch.ones_like(true_m)
+    error = torch.where(both, depth_m, ones).log() - torch.where(both, true_m, ones).log()
+    count = both.sum(dim=(1, 2))
+    mean = error.sum(dim=(1, 2)) / count
+    return (error.square().sum(dim=(1, 2)) / count - mean.square()).clamp_min(0).sqrt()
+
+
+def obedience(read_m: torch.Tensor, scaffold_m: torch.Tensor) -> dict[str, torch.Tensor]:
+    """(B,) each: si_rmse, abs_rel, and the share of pixels whose surface-or-sky is the scaffold's.
+
+    read_m, scaffold_m: (B, H, W) metres, inf for sky.
+    """
+    both = torch.isfinite(read_m) & torch.isfinite(scaffold_m)
+    given = torch.where(both, scaffold_m, torch.full_like(scaffold_m, torch.inf))
+    seen = torch.where(both, read_m, torch.ones_like(read_m))
+    agreed = (torch.isfinite(read_m) == torch.isfinite(scaffold_m)).float().mean(dim=(1, 2))
+    return {"si_rmse": si_rmse(read_m, scaffold_m), "abs_rel": depth_metrics.abs_rel(seen, given), "sky": agreed}
+
+
+def _measure(captions: list[world.CaptionedScene], images: Images, reader: SceneReader) -> dict[str, list[float]]:
+    results: dict[str, list[float]] = {"si_rmse": [], "abs_rel": [], "sky": []}
+    size = reader.config.image_size
+    for start in range(0, len(captions), BATCH):
+        drawn, scaffold = images(captions[start : start + BATCH], range(start, min(start + BATCH, len(captions))))
+        depth = decode_depth(read(reader, drawn)).depth
+        given = F.interpolate(scaffold.depth[:, None], size=(size, size), mode="nearest")[:, 0]
+        for name, values in obedience(depth, given).items():
+            # An image without any surface obeys nothing: an error of 1 is that of a depth wrong by its own size.
+            results[name] += torch.nan_to_num(values, nan=1.0).tolist()
+    return results
+
+
+def _rendering(captions: list[world.CaptionedScene], size: int) -> tuple[torch.Tensor, MetricDepth]:
+    scenes = [item.scene for item in captions]
+    rendering = world.render(scenes, size, size)
+    fov = torch.tensor([scene.camera.fov_y_deg for scene in scenes])
+    return rendering.rgb, MetricDepth(rendering.depth_m, torch.ones_like(rendering.depth_m), fov)
+
+
+def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
+    size = sampler.image_size
+
+    def draw(captions: list[world.CaptionedScene], numbers: range, depth: MetricDepth) -> torch.Tensor:
+        return sampler.draw([item.caption for item in captions], depth, noise_for(numbers, seed, size))
+
+    def predicted(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:
+        depth = sampler.predict_depth([item.caption for item in captions])
+        return draw(captions, numbers, depth), depth
+
+    def oracle(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:
+        depth = _rendering(captions, size)[1]
+        return draw(captions, numbers, depth), depth
+
+    def foreign(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:
+        true = _rendering(captions, size)[1]
+        depth = MetricDepth(true.depth.roll(1, 0), true.confidence.roll(1, 0), true.fov_y_deg.roll(1, 0))
+        return draw(captions, numbers, depth), depth
+
+    def without(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:
+        return draw(captions, numbers, no_depth(len(captions), size)), _rendering(captions, size)[1]
+
+    return {
+        "predicted depth": predicted,
+        "true depth of the caption": oracle,
+        "true depth of another caption": foreign,
+        "no depth, against the true one": without,
+        "ceiling (renders)": lambda captions, numbers: _rendering(captions, size),
+    }
+
+
+def measure_obedience(
+    sampler: SystemSampler, reader: SceneReader, images: int, seed: int
+) -> dict[str, dict[str, Estimate]]:
+    """{row: {measure: mean with interval}} on held-out captions that fix the scene."""
+    rng = random.Random(f"obedience-{seed}")
+    captions = [world.sample(rng, KIND, "held_out") for _ in range(images)]
+    table = {}
+    for name, draw in _rows(sampler, seed).items():
+        results = _measure(captions, draw, reader)
+        table[name] = {measure: mean_with_interval([values]) for measure, values in results.items()}
+    return table
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("obedience", help="depth read back from generated images against the scaffold")
+    command.add_argument("--weights", default=BUILTIN, help='"builtin" or an exported folder')
+    command.add_argument("--images", type=int, default=128)
+    add_drawing_arguments(command, Path("output/obedience"))
+    command.set_defaults(run_command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    directory = weights_directory(arguments.weights)
+    try:
+        reader, sampler = load_reader(arguments.reader), sampler_of(arguments, directory)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    table = measure_obedience(sampler, reader, arguments.images, arguments.seed)
+    run_record = {**provenance(arguments), "images": arguments.images, "weights_sha256": weights_sha256(directory)}
+    rows = {name: {measure: asdict(value) for measure, value in row.items()} for name, row in table.items()}
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"run": run_record, "table": rows}, indent=1)
+    (arguments.output / "obedience.json").write_text(text, encoding="utf-8")
+    lines = ["| scaffold | SI-RMSE | AbsRel | sky agreed |", "|---|---|---|---|"]
+    for name, row in table.items():
+        cells = [f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]" for value in row.values()]
+        lines.append(f"| {' | '.join([name, *cells])} |")
+    (arguments.output / "obedience.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print("\n".join(lines))

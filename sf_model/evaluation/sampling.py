@@ -1,0 +1,85 @@
+"""Images of a trained system for given texts, depths and noise: what every benchmark here draws."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
+from ..metric_depth import MetricDepth
+from ..training.export import load_exported
+from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS, expand_prompt, sample_images
+from ..training.system import EncodedPrompt
+from ..training.tokenizer import encode_prompts, load_tokenizer
+
+BUILTIN = "builtin"
+_SEED_STRIDE = 1_000_003
+
+
+def weights_directory(name: str) -> Path:
+    """The folder that --weights names."""
+    return MINI_DIR if name == BUILTIN else Path(name)
+
+
+def weights_sha256(directory: Path) -> str:
+    """One digest of the three weight files together. ValueError where one is missing."""
+    digest = hashlib.sha256()
+    for name in (MLLM_FILE, DIT_FILE, SPATIALFUSION_FILE):
+        if not (directory / name).is_file():
+            raise ValueError(f"{directory} has no {name}: it is no folder that `training export` wrote")
+        digest.update((directory / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def noise_for(numbers: Sequence[int], seed: int, image_size: int) -> torch.Tensor:
+    """(B, 3, S, S): the same for the same prompt number in every row of a table."""
+    noises = []
+    for number in numbers:
+        generator = torch.Generator().manual_seed(seed * _SEED_STRIDE + number)
+        noises.append(torch.randn(3, image_size, image_size, generator=generator))
+    return torch.stack(noises)
+
+
+def no_depth(batch: int, image_size: int) -> MetricDepth:
+    """A scaffold of confidence 0: the adapter's features are 0, the diffusion model is free."""
+    ones = torch.ones(batch, image_size, image_size)
+    return MetricDepth(ones, torch.zeros_like(ones), torch.full((batch,), 55.0))
+
+
+class SystemSampler:
+    """An exported system that draws and predicts for plain texts. ValueError for a foreign directory.
+
+    `bfloat16` draws under autocast: 2.7 times faster on a CPU with AVX-512, images within 0.002 on average.
+    """
+
+    def __init__(
+        self, directory: Path, steps: int = SHEET_STEPS, guidance: float = SHEET_GUIDANCE, bfloat16: bool = True
+    ) -> None:
+        self.system = load_exported(directory)
+        self.steps, self.guidance, self.bfloat16 = steps, guidance, bfloat16
+        self._tokenizer = load_tokenizer(directory / TOKENIZER_DIR)
+        self._empty = self._encode([""])
+
+    @property
+    def image_size(self) -> int:
+        return self.system.sizes.image_size
+
+    def _encode(self, texts: Sequence[str]) -> EncodedPrompt:
+        with torch.no_grad():
+            return self.system.encode(*encode_prompts(self._tokenizer, texts))
+
+    @torch.no_grad()
+    def predict_depth(self, texts: Sequence[str]) -> MetricDepth:
+        """(B, S, S) metric depth of the images that the texts describe."""
+        prediction = self.system.predict_depth(self._encode(texts), self.image_size, self.image_size)
+        return prediction.to_metric_depth()
+
+    def draw(self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor) -> torch.Tensor:
+        """Images (B, 3, S, S) in [0, 1]."""
+        prompt, empty = self._encode(texts), expand_prompt(self._empty, len(texts))
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            images = sample_images(self.system, prompt, empty, depth, noise, self.guidance, self.steps)
+        return ((images + 1) / 2).clamp(0, 1)

@@ -1,0 +1,148 @@
+"""The edit benchmark's scores: true edits, unchanged sources, and cases by hand."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sf_model import world
+from sf_model.evaluation.editing.command import edit_drawer
+from sf_model.evaluation.editing.prompts import EDIT_KINDS, EditPrompt, edit_prompts
+from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_stayed, subject_index
+from sf_model.evaluation.scene_reader.reading import SceneReading, true_reading
+from sf_model.world import Camera, EditPair, Fact, Scene, SceneObject
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[EditPrompt]:
+    return edit_prompts(seed=0, per_kind=20)
+
+
+def test_prompts_are_of_the_seed_alone(prompts: list[EditPrompt]) -> None:
+    assert [prompt.pair.kind for prompt in prompts] == [kind for kind in EDIT_KINDS for _ in range(20)]
+    assert edit_prompts(0, 2) == [prompt for prompt in prompts if prompt.number % 10_000 < 2]
+    assert edit_prompts(0, 2) != edit_prompts(1, 2)
+
+
+def test_the_true_edit_scores_1_and_the_unchanged_source_0(prompts: list[EditPrompt]) -> None:
+    for prompt in prompts:
+        pair = prompt.pair
+        source, target = true_reading(pair.source), true_reading(pair.target)
+        assert edit_score(pair, source, target, 1.0) == EditScore(1.0, 1.0, 1.0), pair
+        unchanged = edit_score(pair, source, source, 1.0)
+        assert unchanged.change == 0.0, pair
+        assert unchanged.overall == 0.0
+
+
+def test_an_unchanged_source_scores_0_however_it_is_read(prompts: list[EditPrompt]) -> None:
+    for prompt in prompts:
+        true = true_reading(prompt.pair.source)
+        wrong = [
+            replace(found, view_heading_deg=(found.view_heading_deg + turn) % 360)
+            for found, turn in zip(true.objects, (0, 90, 180, 270))
+        ]
+        others = true_reading(prompt.pair.target).objects
+        for objects in (wrong, wrong[1:], (*wrong, *others), ()):
+            reading = SceneReading(tuple(objects), true.camera)
+            assert edit_score(prompt.pair, reading, reading, 1.0).change == 0.0, prompt
+
+
+def test_an_empty_image_keeps_nothing(prompts: list[EditPrompt]) -> None:
+    for prompt in prompts:
+        empty = SceneReading((), true_reading(prompt.pair.source).camera)
+        result = edit_score(prompt.pair, true_reading(prompt.pair.source), empty, 0.0)
+        assert result.objects_stayed == 0.0
+        assert result.overall == 0.0
+
+
+CAMERA = Camera(1.4, 0.0, 50.0)
+CHAIR = SceneObject("chair", "red", (0.0, 4.0), 0.0, (0.5, 0.5, 1.0))
+SOFA = SceneObject("sofa", "blue", (1.5, 4.0), 0.0, (0.9, 1.8, 0.9))
+
+
+def scene(*objects: SceneObject) -> Scene:
+    return Scene(CAMERA, objects, "grass", "clear", 0.0, 45.0)
+
+
+def judged(kind: str, fact: Fact, result: Scene, source: Scene | None = None) -> EditScore:
+    source = source or scene(CHAIR, SOFA)
+    pair = EditPair(source, result, "", kind, (fact,))
+    return edit_score(pair, true_reading(source), true_reading(result), 1.0)
+
+
+def test_moves_by_hand() -> None:
+    fact = Fact("moved_right_m", 0, value=1.0)
+
+    def moved(x: float, z: float) -> EditScore:
+        return judged("move", fact, scene(replace(CHAIR, position_m=(x, z)), SOFA))
+
+    assert moved(1.0, 4.0).change == 1
+    assert moved(0.5, 4.0).change == pytest.approx(0.5)
+    assert moved(1.5, 4.0).change == pytest.approx(0.5)
+    assert moved(-1.0, 4.0).change == 0
+    # Half a metre aside as well.
+    assert moved(1.0, 4.5).change == pytest.approx(0.5)
+    closer = Fact("moved_closer_m", 0, value=1.0)
+    assert judged("move", closer, scene(replace(CHAIR, position_m=(0.0, 3.0)), SOFA)).change == 1
+    # The sofa should have stayed: it counts for a half, the chair's own size and heading for the other.
+    dragged = scene(replace(CHAIR, position_m=(1.0, 4.0)), replace(SOFA, position_m=(2.5, 4.0)))
+    assert judged("move", fact, dragged).objects_stayed == pytest.approx(0.5)
+    turned = replace(CHAIR, position_m=(1.0, 4.0), heading_deg=45.0)
+    assert judged("move", fact, scene(turned, SOFA)).objects_stayed == pytest.approx(0.75)
+
+
+def test_sizes_by_hand() -> None:
+    fact = Fact("size_factor", 0, value=1.2)
+
+    def scaled(factor: float) -> float:
+        size = tuple(factor * extent for extent in CHAIR.size_m)
+        return judged("resize", fact, scene(replace(CHAIR, size_m=size), SOFA)).change
+
+    assert scaled(1.2) == pytest.approx(1)
+    assert scaled(1.3) == pytest.approx(0.5)
+    assert scaled(1.1) == pytest.approx(0.5)
+    assert scaled(0.8) == 0
+
+
+def test_poses_additions_and_removals_by_hand() -> None:
+    away = Fact("facing", 0, value="away")
+    assert judged("pose", away, scene(replace(CHAIR, heading_deg=180.0), SOFA)).change == 1
+    assert judged("pose", away, scene(replace(CHAIR, heading_deg=150.0), SOFA)).change == pytest.approx(0.5)
+    removed = judged("remove", Fact("removed", 0), scene(SOFA))
+    assert (removed.change, removed.objects_stayed) == (1.0, 1.0)
+    # Everything gone is no removal.
+    assert judged("remove", Fact("removed", 0), scene()).overall == pytest.approx(0.5)
+    facts = (Fact("category", 1, value="sofa"), Fact("color", 1, value="blue"), Fact("image_side", 1, value="right"))
+    for x, expected in ((1.5, 1.0), (-1.5, 0.0)):
+        pair = EditPair(scene(CHAIR), scene(CHAIR, SOFA), "", "add", facts)
+        result = true_reading(scene(CHAIR, replace(SOFA, position_m=(x, 4.0))))
+        assert edit_score(pair, true_reading(pair.source), result, 1.0).change == expected
+
+
+def test_the_subject_of_every_kind(prompts: list[EditPrompt]) -> None:
+    for prompt in prompts:
+        pair = prompt.pair
+        index = subject_index(pair)
+        if pair.kind == "add":
+            assert pair.target.objects[index] not in pair.source.objects
+        else:
+            assert pair.source.objects[index] not in pair.target.objects
+
+
+def test_only_untouched_pixels_must_stay() -> None:
+    source = torch.zeros(1, 3, 2, 2)
+    target, edited = source.clone(), source.clone()
+    target[..., 0, 0] = 1.0
+    edited[..., 0, 0] = 0.5
+    assert pixels_stayed(source, target, edited).item() == 1.0
+    edited[..., 1, 1] = 0.2
+    assert pixels_stayed(source, target, edited).item() == pytest.approx(2 / 3)
+    pair = world.sample_edit(random.Random(0), "move")
+    renders = world.render([pair.source, pair.target], 32, 32).rgb
+    assert pixels_stayed(renders[:1], renders[1:], renders[1:]).item() == 1.0
+
+
+def test_weights_without_a_source_image_are_refused() -> None:
+    with pytest.raises(ValueError, match="no source image"):
+        edit_drawer(object(), seed=0)

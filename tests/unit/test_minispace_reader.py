@@ -1,0 +1,206 @@
+"""The scene reader: its conventions against true scenes, its training, its file."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from sf_model import world
+from sf_model.evaluation.scene_reader.accuracy import accuracy, accuracy_table, match
+from sf_model.evaluation.scene_reader.augment import degrade
+from sf_model.evaluation.scene_reader.data import (
+    MAX_OBJECTS,
+    ReaderBatches,
+    ReaderDataConfig,
+    object_columns,
+    sample_scene,
+    scene_targets,
+)
+from sf_model.evaluation.scene_reader.decode import decode, decode_depth, decode_heading
+from sf_model.evaluation.scene_reader.losses import MEAN_LOG_SIZE, cell_middles, heading_target, reader_losses
+from sf_model.evaluation.scene_reader.network import READER, TINY_READER, DenseReading, SceneReader
+from sf_model.evaluation.scene_reader.reading import SceneReading, true_reading
+from sf_model.evaluation.scene_reader.training import load_reader, save_reader, train_reader
+from sf_model.training.loop import LoopConfig
+from sf_model.training.world_data import Batch
+from sf_model.world import Scene
+
+SIZE, ROWS = 64, 16
+CERTAIN = 12.0
+
+
+def some_scenes(count: int) -> list[Scene]:
+    rng = random.Random(5)
+    return [sample_scene(rng) for _ in range(count)]
+
+
+def perfect_reading(scenes: list[Scene]) -> tuple[DenseReading, Batch]:
+    """What the network would have to say of the scenes, in every cell that an object may be read at."""
+    targets = scene_targets(scenes)
+    truth = object_columns(targets["objects"])
+    rendering = world.render(scenes, SIZE, SIZE)
+    count = len(scenes)
+    maps = {
+        "objectness": torch.full((count, ROWS, ROWS), -CERTAIN),
+        "offset": torch.zeros(count, ROWS, ROWS, 2),
+        "log_depth": torch.zeros(count, ROWS, ROWS),
+        "log_size": torch.zeros(count, ROWS, ROWS, 3),
+        "category": torch.zeros(count, ROWS, ROWS, len(world.CATEGORY_NAMES)),
+        "color": torch.zeros(count, ROWS, ROWS, len(world.COLORS)),
+        "heading": torch.full((count, ROWS, ROWS, 24), -CERTAIN),
+    }
+    axis = cell_middles(ROWS, torch.device("cpu"))
+    focal = 0.5 / torch.tan(torch.deg2rad(targets["fov_y_deg"]) / 2)
+    for b, k in truth["present"].nonzero().tolist():
+        middle, position = truth["middle"][b, k], truth["position_m"][b, k]
+        image = 0.5 + focal[b] * position[:2] / position[2]
+        kind = int(truth["category"][b, k])
+        column, row = (middle * ROWS).long().tolist()
+        maps["objectness"][b, row, column] = CERTAIN
+        reach = slice(max(0, row - 1), row + 2), slice(max(0, column - 1), column + 2)
+        maps["offset"][b][reach] = image - torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1)[reach]
+        maps["log_depth"][b][reach] = position[2].log()
+        maps["log_size"][b][reach] = truth["size_m"][b, k].log() - MEAN_LOG_SIZE[kind]
+        maps["category"][b][(*reach, kind)] = CERTAIN
+        maps["color"][b][(*reach, int(truth["color"][b, k]))] = CERTAIN
+        maps["heading"][b][reach] = heading_target(truth["view_heading_deg"][b, k]).clamp_min(1e-9).log()
+    surface = torch.isfinite(rendering.depth_m)
+    dense = DenseReading(
+        **maps,
+        pitch_deg=targets["pitch_deg"],
+        fov_y_deg=targets["fov_y_deg"],
+        map_log_depth=torch.where(surface, rendering.depth_m, torch.ones(())).log(),
+        surface_logit=torch.where(surface, CERTAIN, -CERTAIN),
+    )
+    return dense, {**targets, "depth_m": rendering.depth_m}
+
+
+def apart(scenes: list[Scene]) -> list[Scene]:
+    """Those whose objects share no cell's neighbourhood, which a dense reading could not keep apart."""
+    kept = []
+    for scene in scenes:
+        truth = object_columns(scene_targets([scene])["objects"])
+        cells = (truth["middle"][0] * ROWS).long()[truth["present"][0] > 0]
+        near = (cells[:, None] - cells[None]).abs().amax(dim=-1) < 3
+        if not (near & ~torch.eye(len(cells), dtype=torch.bool)).any():
+            kept.append(scene)
+    return kept
+
+
+def test_a_perfect_dense_reading_is_the_scene() -> None:
+    scenes = apart(some_scenes(60))
+    assert sum(len(scene.objects) > 1 for scene in scenes) > 10
+    dense, batch = perfect_reading(scenes)
+    for scene, reading in zip(scenes, decode(dense)):
+        true = true_reading(scene)
+        assert len(reading.objects) == len(true.objects)
+        assert reading.camera.fov_y_deg == pytest.approx(scene.camera.fov_y_deg)
+        found = {(obj.category, obj.color): obj for obj in reading.objects}
+        for obj in true.objects:
+            other = found[obj.category, obj.color]
+            assert other.position_m == pytest.approx(obj.position_m, rel=1e-3, abs=1e-3)
+            assert other.size_m == pytest.approx(obj.size_m, rel=1e-4)
+            turn = (other.view_heading_deg - obj.view_heading_deg + 180) % 360 - 180
+            assert turn == pytest.approx(0, abs=0.5)
+    torch.testing.assert_close(decode_depth(dense).depth, batch["depth_m"])
+
+
+def test_a_perfect_dense_reading_has_no_loss() -> None:
+    dense, batch = perfect_reading(apart(some_scenes(30)))
+    losses = reader_losses(dense, batch, torch.Generator().manual_seed(0))
+    entropy = losses.pop("heading")
+    # Shares of two bins: their entropy is the least that the loss can be.
+    assert entropy < 0.7
+    assert all(value < 0.01 for name, value in losses.items() if name != "loss"), losses
+
+
+def test_headings_survive_their_bins() -> None:
+    headings = torch.tensor([0.0, 3.0, 91.0, 182.5, 359.0])
+    back = decode_heading(heading_target(headings).clamp_min(1e-9).log())
+    turn = (back - headings + 180) % 360 - 180
+    assert turn.abs().max() < 0.1
+
+
+def test_degrading_changes_most_images_and_stays_in_range() -> None:
+    images = torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    degraded = degrade(images, torch.Generator().manual_seed(1))
+    changed = (degraded - images).abs().amax(dim=(1, 2, 3)) > 0
+    assert 32 < changed.sum() < 62
+    assert degraded.abs().max() <= 1
+    torch.testing.assert_close(degraded, degrade(images, torch.Generator().manual_seed(1)))
+
+
+def test_batches_depend_on_seed_and_number_alone() -> None:
+    batches = ReaderBatches(ReaderDataConfig(32, 40, "train", 0))
+    batch = batches[1]
+    assert torch.equal(batch["objects"], ReaderBatches(batches.config)[1]["objects"])
+    assert not torch.equal(batch["objects"], batches[0]["objects"])
+    counts = [len(scene.objects) for scene in batches.scenes(1)]
+    assert object_columns(batch["objects"])["present"].sum(dim=1).tolist() == counts
+    assert max(counts) <= MAX_OBJECTS
+    held_out = {(obj.category, obj.color) for scene in batches.scenes(1) for obj in scene.objects} & world.HELD_OUT
+    assert held_out
+
+
+def test_accuracy_of_a_perfect_and_of_a_blind_reader() -> None:
+    scenes = some_scenes(12)
+    perfect = accuracy(scenes, [true_reading(scene) for scene in scenes], depth_abs_rel=0.0)
+    assert (perfect.objects_found, perfect.found_that_exist, perfect.category_right, perfect.color_right) == (1,) * 4
+    assert perfect.position_error_m == pytest.approx(0, abs=1e-9)
+    assert perfect.distance_error_relative == pytest.approx(0, abs=1e-9)
+    assert perfect.heading_within_30 == 1
+    blind = accuracy(scenes, [SceneReading((), true_reading(scene).camera) for scene in scenes], depth_abs_rel=0.0)
+    assert blind.objects_found == 0
+    assert "| objects found | 1.000 | 0.000 |" in accuracy_table({"perfect": perfect, "blind": blind})
+
+
+def test_a_match_is_one_to_one() -> None:
+    scene = next(scene for scene in some_scenes(40) if len(scene.objects) == 2)
+    reading = true_reading(scene)
+    assert all((obj.category, obj.color) == (found.category, found.color) for obj, found in match(scene, reading))
+    single = SceneReading(reading.objects[:1] * 2, reading.camera)
+    assert len(match(scene, single)) == 1
+
+
+def test_the_shipped_size_is_small() -> None:
+    assert sum(p.numel() for p in SceneReader(READER).parameters()) < 3_000_000
+
+
+def test_a_short_training_lowers_the_loss_and_its_file_reads_back(tmp_path: Path) -> None:
+    loop = LoopConfig(
+        steps=20,
+        learning_rate=3e-3,
+        warmup_steps=2,
+        weight_decay=0.01,
+        gradient_clip=1.0,
+        ema_decay=0.9,
+        seed=0,
+        log_every=10,
+        save_every=10,
+        sheet_every=20,
+        workers=0,
+        mixed_precision="no",
+    )
+    held_out = ReaderBatches(ReaderDataConfig(TINY_READER.image_size, 32, "test", 0))[0]
+
+    def loss(reader: SceneReader) -> float:
+        with torch.no_grad():
+            return reader_losses(reader(held_out["rgb"]), held_out, torch.Generator().manual_seed(0))["loss"].item()
+
+    reader = train_reader(TINY_READER, 16, loop, tmp_path)
+    assert loss(reader) < 0.85 * loss(SceneReader(TINY_READER, seed=0))
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert "objects_found" in entries[-1]["validation"]
+
+    # A finished run is not trained again.
+    again = train_reader(TINY_READER, 16, loop, tmp_path)
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in reader.state_dict().items())
+
+    path = tmp_path / "reader.safetensors"
+    save_reader(reader, path, {"steps": 20})
+    assert load_reader(path).config == TINY_READER
+    assert loss(load_reader(path)) == pytest.approx(loss(reader), rel=1e-2)
+    with pytest.raises(ValueError, match="evaluation reader"):
+        load_reader(tmp_path / "none.safetensors")

@@ -1,0 +1,212 @@
+"""Intervals, controls, obedience and confidence by hand, and the commands on a dummy system."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from sf_model import world
+from sf_model.evaluation import __main__ as command_line
+from sf_model.evaluation.bootstrap import mean_with_interval, ratio_with_interval
+from sf_model.evaluation.confidence import deciles, rank_correlation
+from sf_model.evaluation.minispace.prompts import minispace_prompts
+from sf_model.evaluation.minispace.rows import (
+    BUILTIN_ROWS,
+    FUSION,
+    PromptResult,
+    run_row,
+    shuffled_partners,
+    true_depth,
+    true_renders,
+)
+from sf_model.evaluation.minispace.table import against, seed_mean, summarise
+from sf_model.evaluation.obedience import obedience, si_rmse
+from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for
+from sf_model.evaluation.scene_reader.network import TINY_READER, SceneReader
+from sf_model.evaluation.scene_reader.training import save_reader
+from sf_model.training.export import export_system
+from sf_model.training.mini_sizes import SIZES
+from sf_model.training.system import SpatialFusionSystem
+from sf_model.training.tokenizer import train_tokenizer
+
+
+def test_intervals_of_means() -> None:
+    steady = mean_with_interval([[40.0] * 5, [60.0] * 5])
+    assert (steady.mean, steady.low, steady.high) == (50.0, 50.0, 50.0)
+    coin = mean_with_interval([[0.0, 1.0] * 50])
+    # Of 100 fair throws: the standard error is 0.05.
+    assert coin.mean == 0.5
+    assert coin.low == pytest.approx(0.5 - 1.96 * 0.05, abs=0.02)
+    assert coin.high == pytest.approx(0.5 + 1.96 * 0.05, abs=0.02)
+
+
+def test_ratios_resample_both_rows_together() -> None:
+    below = [[1.0, 2.0, 3.0, 10.0], [4.0, 4.0]]
+    above = [[2 * value for value in scores] for scores in below]
+    ratio = ratio_with_interval(above, below)
+    assert ratio is not None
+    assert (ratio.mean, ratio.low, ratio.high) == pytest.approx((2.0, 2.0, 2.0))
+    assert ratio_with_interval([[1.0, 1.0]], [[0.0, 1.0]]) is None
+
+
+def test_rows_are_compared_prompt_by_prompt() -> None:
+    prompts = minispace_prompts(seed=0, per_template=2)
+    pose = {"camera_pose", "object_pose", "complex_pose"}
+    ours = [PromptResult(0.75 if prompt.sub_domain in pose else 0.5, 1.0, 1.0, 1) for prompt in prompts]
+    theirs = [PromptResult(0.25, 1.0, 0.5, 1) for _ in prompts]
+    row = summarise(prompts, theirs)
+    assert (row["all"].mean, row["camera_pose"].mean, row["objects"].mean, row["colors"].mean) == (25, 25, 100, 50)
+    assert summarise(prompts, ours)["all"].mean == pytest.approx((75 + 50 + 50) / 3)
+    compared = against(prompts, {FUSION: ours, "base": theirs}, FUSION)["base"]
+    assert compared["pose"]["difference"].mean == 50
+    assert compared["pose"]["ratio"].mean == pytest.approx(3)
+    assert compared["relation"]["difference"].low == 25
+    averaged = seed_mean([ours, theirs])
+    assert averaged[0].score == 0.5
+
+
+def test_shuffled_depths_come_from_other_sub_domains() -> None:
+    prompts = minispace_prompts(seed=0, per_template=2)
+    partners = shuffled_partners(prompts)
+    assert all(partners[prompt.number].sub_domain != prompt.sub_domain for prompt in prompts)
+    assert {partner.number for partner in partners.values()} == {prompt.number for prompt in prompts}
+
+
+def test_noise_belongs_to_the_prompt() -> None:
+    both = noise_for([3, 7], seed=1, image_size=8)
+    assert torch.equal(both[1:], noise_for([7], seed=1, image_size=8))
+    assert not torch.equal(both[1:], noise_for([7], seed=2, image_size=8))
+
+
+def test_true_renders_and_depths_are_the_prompts_own() -> None:
+    prompts = minispace_prompts(seed=0, per_template=1)[:2]
+    rendering = world.render([prompt.scene for prompt in prompts], 32, 32)
+    assert torch.equal(true_renders(prompts, 32), rendering.rgb)
+    assert torch.equal(true_depth(prompts, 32).depth, rendering.depth_m)
+
+
+def test_obedience_by_hand() -> None:
+    scaffold = torch.tensor([[[1.0, 2.0], [4.0, math.inf]]])
+    double = 2 * scaffold
+    result = {name: value.item() for name, value in obedience(double, scaffold).items()}
+    # One factor for the whole image is no error to SI-RMSE.
+    assert result == pytest.approx({"si_rmse": 0.0, "abs_rel": 1.0, "sky": 1.0}, abs=1e-6)
+    skewed = torch.tensor([[[math.e, 2.0], [math.inf, math.inf]]])
+    # Log errors 1 and 0 over two shared pixels: standard deviation 0.5.
+    assert si_rmse(skewed, scaffold).item() == pytest.approx(0.5)
+    assert obedience(skewed, scaffold)["sky"].item() == 0.75
+    nothing = torch.full_like(scaffold, math.inf)
+    assert math.isnan(si_rmse(nothing, scaffold).item())
+
+
+def test_confidence_deciles_by_hand() -> None:
+    confidence = torch.linspace(0, 1, 100).flip(0)
+    error = 0.4 - 0.3 * confidence
+    rows = deciles(confidence, error)
+    assert len(rows) == 10
+    assert rows[0].confidence < rows[-1].confidence
+    assert rank_correlation([row.log_error for row in rows]) == pytest.approx(-1)
+    assert rank_correlation([row.confidence for row in rows]) == pytest.approx(1)
+    flat = deciles(torch.rand(50, generator=torch.Generator().manual_seed(0)), torch.full((50,), 0.2))
+    assert all(row.deserved == pytest.approx(0.5) for row in flat)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dummy system and a tiny reader, both untrained; no layer of the system is zero, as it would be at the start."""
+    directory = tmp_path_factory.mktemp("dummy")
+    sizes = SIZES["dummy"]
+    train_tokenizer(directory / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
+    system = SpatialFusionSystem(sizes, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in (*system.transformer.parameters(), *system.adapter.parameters()):
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    export_system(system, directory / "tokenizer", directory, "base-0", {}, dtype=torch.float32)
+    save_reader(SceneReader(TINY_READER), directory / "reader.safetensors", {})
+    return directory
+
+
+def test_the_scaffolds_reach_the_image(exported: Path) -> None:
+    sampler = SystemSampler(exported, steps=2, bfloat16=False)
+    prompts = minispace_prompts(seed=0, per_template=1)[:3]
+    texts, noise = [prompt.text for prompt in prompts], noise_for([0, 1, 2], 0, 32)
+    blank = sampler.draw(texts, no_depth(3, 32), noise)
+    oracle = sampler.draw(texts, true_depth(prompts, 32), noise)
+    assert (blank - oracle).abs().max() > 1e-3
+    torch.testing.assert_close(blank[1:], sampler.draw(texts[1:], no_depth(2, 32), noise[1:]), atol=1e-4, rtol=0)
+
+
+def test_a_row_keeps_the_prompts_order() -> None:
+    prompts = minispace_prompts(seed=0, per_template=1)
+    seen: list[int] = []
+
+    def draw(batch: list) -> torch.Tensor:
+        seen.extend(prompt.number for prompt in batch)
+        return torch.zeros(len(batch), 3, 32, 32)
+
+    results = run_row("test", prompts, draw, SceneReader(TINY_READER).eval().requires_grad_(False))
+    assert sorted(seen) == [prompt.number for prompt in prompts]
+    assert len(results) == len(prompts)
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["evaluation", *arguments])
+    command_line.main()
+
+
+def test_the_minispace_command(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--reader", str(exported / "reader.safetensors"), "--steps", "1", "--output", str(tmp_path)]
+    # Two training seeds of a control.
+    weights = ["--weights", str(exported), *["--compare", f"data-only={exported}"] * 2]
+    monkeypatch.setattr("sf_model.evaluation.minispace.command.READER_IMAGES", 8)
+    run_command(monkeypatch, "minispace", *weights, "--prompts", "1", *common)
+    written = json.loads((tmp_path / "minispace.json").read_text(encoding="utf-8"))
+    assert set(written["rows"]) == {*BUILTIN_ROWS, "data-only"}
+    assert written["rows"]["floor"]["all"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert len(written["prompts"]) == 36
+    assert [len(written["training_seeds"][name]) for name in (FUSION, "data-only")] == [1, 2]
+    # The same weights from the same noise.
+    assert written["rows"]["data-only"] == written["rows"][FUSION]
+    assert {"commit", "seed", "reader_sha256", "weights"} <= set(written["run"])
+    table = (tmp_path / "minispace.md").read_text(encoding="utf-8")
+    assert "| floor | 0.0 [0.0, 0.0] |" in table
+    assert "SpatialFusion against" in table
+    assert "| floor | 0.0 [0.0, 0.0] |" in capsys.readouterr().out
+
+
+def test_what_cannot_be_run_is_named_before_anything_is_drawn(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SystemExit, match="no such scene reader"):
+        run_command(monkeypatch, "minispace", "--reader", str(tmp_path / "none.safetensors"))
+    reader = ["--reader", str(exported / "reader.safetensors")]
+    with pytest.raises(SystemExit, match="choose another"):
+        run_command(monkeypatch, "minispace", *reader, "--compare", f"floor={exported}")
+    with pytest.raises(SystemExit, match="no folder that"):
+        run_command(monkeypatch, "minispace", *reader, "--weights", str(tmp_path))
+
+
+def test_the_other_commands(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["--reader", str(exported / "reader.safetensors"), "--steps", "1", "--output", str(tmp_path)]
+    run_command(monkeypatch, "edit", "--prompts", "2", *common)
+    edits = json.loads((tmp_path / "edit.json").read_text(encoding="utf-8"))
+    assert list(edits["rows"]) == ["floor", "ceiling"]
+    assert edits["rows"]["ceiling"]["pixels_stayed"]["mean"] == 100.0
+    with pytest.raises(SystemExit, match="no source image"):
+        run_command(monkeypatch, "edit", "--weights", f"mine={exported}", "--prompts", "1", *common)
+
+    run_command(monkeypatch, "obedience", "--weights", str(exported), "--images", "3", *common)
+    obeyed = json.loads((tmp_path / "obedience.json").read_text(encoding="utf-8"))["table"]
+    assert all(math.isfinite(cell["mean"]) for row in obeyed.values() for cell in row.values())
+
+    path = tmp_path / "confidence.json"
+    run_command(monkeypatch, "confidence", "--weights", str(exported), "--images", "4", "--json", str(path))
+    assert len(json.loads(path.read_text(encoding="utf-8"))["deciles"]) == 10
+    assert "rank correlation" in capsys.readouterr().out
