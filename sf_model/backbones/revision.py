@@ -21,22 +21,29 @@ TOLERANCE_8_BIT = 0.07
 # The matrix of the language model that stands for it, relative to the decoder; of the transformer it is the patch
 # embedder's weight.
 MLLM_WEIGHT = "layers.0.self_attn.q_proj.weight"
+# Ends the bytes of a sample from a file of 8 bits.
+_EIGHT_BIT = b"8"
 
 
-def fingerprint(weight: torch.Tensor) -> str:
-    """A sample of a matrix (at least SAMPLES values), to be kept in a checkpoint's metadata."""
+def fingerprint(weight: torch.Tensor, eight_bit: bool = False) -> str:
+    """A sample of a matrix (at least SAMPLES values), to be kept in a checkpoint's metadata.
+
+    eight_bit: the matrix comes from a file that has it in 8 bits, though it may be of a finer type by now.
+    """
     flat = weight.detach().flatten()
     if flat.numel() < SAMPLES:
         raise ValueError(f"a fingerprint needs {SAMPLES} values, this weight has {flat.numel()}")
     # In whole numbers: floating steps would round differently on other machines.
     index = torch.arange(SAMPLES) * flat.numel() // SAMPLES
     values = flat[index.to(flat.device)].float().cpu().numpy().astype("<f4")
-    return base64.b64encode(values.tobytes()).decode("ascii")
+    return base64.b64encode(values.tobytes() + (_EIGHT_BIT if eight_bit else b"")).decode("ascii")
 
 
 def same_release(first: str, second: str, eight_bit: bool = False) -> bool:
-    """Whether two fingerprints are of one release. eight_bit: one of the two was stored in 8 bits."""
-    a, b = _values(first), _values(second)
+    """Whether two fingerprints are of one release. eight_bit: one of the two was stored in 8 bits, beside those that
+    say so themselves."""
+    (a, coarse_a), (b, coarse_b) = _values(first), _values(second)
+    eight_bit = eight_bit or coarse_a or coarse_b
     scale = numpy.maximum(numpy.abs(a), numpy.abs(b))
     known = scale > 0
     if not known.any():
@@ -58,11 +65,14 @@ def short_name(sample: str) -> str:
     return hashlib.sha256(sample.encode("ascii")).hexdigest()[:8]
 
 
-def _values(sample: str) -> numpy.ndarray:
+def _values(sample: str) -> tuple[numpy.ndarray, bool]:
+    """The values, and whether they come from 8 bits."""
     try:
-        values = numpy.frombuffer(base64.b64decode(sample, validate=True), dtype="<f4")
+        data = base64.b64decode(sample, validate=True)
+        coarse = len(data) % 4 == 1 and data.endswith(_EIGHT_BIT)
+        values = numpy.frombuffer(data[: len(data) - coarse], dtype="<f4")
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"not a fingerprint ({error}); export the checkpoint again") from error
     if values.shape != (SAMPLES,):
         raise ValueError(f"a fingerprint has {SAMPLES} values, this one {values.size}; export the checkpoint again")
-    return values
+    return values, coarse

@@ -274,7 +274,8 @@ def main() -> None:
     arguments = _parser().parse_args()
     torch.set_float32_matmul_precision("high")
     if not torch.cuda.is_available():
-        # The name is the flag's history: it governs CPUs too, where fused attention's backward costs short sequences 19%.
+        # The name is the flag's history: it governs CPUs too, where fused attention's backward costs short sequences
+        # 19%.
         torch.backends.cuda.enable_flash_sdp(False)
     if arguments.command == "tokenizer":
         vocab_size = SIZES[arguments.size].decoder.vocab_size

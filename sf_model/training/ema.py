@@ -26,16 +26,17 @@ class ParameterAverage:
 
     @contextmanager
     def applied(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
-        """The averages stand in the parameters inside the block."""
-        trained = {name: value.detach().clone() for name, value in parameters.items()}
-        self._write(parameters, self.values)
+        """The averages stand in the parameters inside the block, and the parameters in theirs: no copy of all."""
+        self._swap(parameters)
         try:
             yield
         finally:
-            self._write(parameters, trained)
+            self._swap(parameters)
 
-    @staticmethod
     @torch.no_grad()
-    def _write(parameters: Mapping[str, nn.Parameter], values: Mapping[str, torch.Tensor]) -> None:
+    def _swap(self, parameters: Mapping[str, nn.Parameter]) -> None:
         for name, value in parameters.items():
-            value.copy_(values[name])
+            assert value.dtype == torch.float32, f"{name} would not come back as it was"
+            trained = value.detach().clone()
+            value.copy_(self.values[name])
+            self.values[name].copy_(trained)

@@ -13,40 +13,35 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..depth_files import SUFFIXES
+from ..depth_files import npz_bytes
+from ..metric_depth import MetricDepth
 from .bases.settings import LabelSettings, TrainingSettings
-from .images.samples import Sample, SampleProblem, open_source
+from .images.samples import SampleProblem
+from .images.sources import depth_path, open_source
 from .images.store import write_text
 
 FAILED_FILE = "failed.jsonl"
 METRIC_MODELS = ("depth_pro", "zoedepth")
 # Depth Anything says in its config what its numbers are.
 METRIC_BY_CONFIG = "depth_estimation_type"
-EXIF_FOCAL_35MM, EXIF_IFD = 0xA405, 0x8769
+EXIF_FOCAL_35MM, EXIF_IFD, EXIF_ORIENTATION = 0xA405, 0x8769, 0x0112
+# Orientations of pictures that are stored lying.
+LYING = (5, 6, 7, 8)
 DIAGONAL_35MM = math.hypot(36.0, 24.0)
 
 
-@dataclass(frozen=True)
-class LabelledDepth:
-    """depth_m (H, W) float32 of the image's own size, inf for sky; fov_y_deg."""
-
-    depth_m: torch.Tensor
-    fov_y_deg: float
-
-
 class Teacher(Protocol):
-    """What labels an image (3, H, W) uint8; the field of view in degrees is a hint for teachers that know none."""
+    """What labels an image (3, H, W) uint8 with a depth (1, H, W); the field of view is a hint for teachers that know
+    none."""
 
-    def label(self, rgb: torch.Tensor, fov_y_deg: float | None) -> LabelledDepth: ...
+    def label(self, rgb: torch.Tensor, fov_y_deg: float | None) -> MetricDepth: ...
 
 
 class TransformersTeacher:
@@ -69,7 +64,7 @@ class TransformersTeacher:
         self.sky_above_m = sky_above_m
 
     @torch.no_grad()
-    def label(self, rgb: torch.Tensor, fov_y_deg: float | None) -> LabelledDepth:
+    def label(self, rgb: torch.Tensor, fov_y_deg: float | None) -> MetricDepth:
         """SampleProblem where neither the model nor `fov_y_deg` knows the camera, or the depth is unusable."""
         height, width = rgb.shape[-2:]
         inputs = self.processor(images=rgb.permute(1, 2, 0).numpy(), return_tensors="pt").to(self.model.device)
@@ -89,7 +84,8 @@ class TransformersTeacher:
             )
         if torch.isnan(depth).any() or (depth <= 0).any():
             raise SampleProblem("bad_depth", "the teacher gave NaN or no positive depth")
-        return LabelledDepth(torch.where(depth >= self.sky_above_m, torch.inf, depth), fov_y_deg)
+        depth = torch.where(depth >= self.sky_above_m, torch.inf, depth)[None]
+        return MetricDepth(depth, torch.ones_like(depth), torch.tensor([fov_y_deg]))
 
 
 def is_metric(config: Mapping[str, Any]) -> bool:
@@ -105,8 +101,11 @@ def exif_fov_y_deg(image: bytes) -> float | None:
     """From the focal length as on 35 mm film, by the picture's diagonal; None where the camera wrote none."""
     try:
         with Image.open(io.BytesIO(image)) as picture:
-            focal_mm = picture.getexif().get_ifd(EXIF_IFD).get(EXIF_FOCAL_35MM)
+            exif = picture.getexif()
+            focal_mm = exif.get_ifd(EXIF_IFD).get(EXIF_FOCAL_35MM)
             width, height = picture.size
+            if exif.get(EXIF_ORIENTATION) in LYING:
+                width, height = height, width
     except (OSError, SyntaxError, ValueError):
         return None
     if not focal_mm:
@@ -115,17 +114,11 @@ def exif_fov_y_deg(image: bytes) -> float | None:
     return math.degrees(2 * math.atan(height_mm / 2 / float(focal_mm)))
 
 
-def save_label(path: Path, label: LabelledDepth) -> None:
+def save_label(path: Path, depth: MetricDepth) -> None:
     """As Save Metric Depth does, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".partial{os.getpid()}")
-    with partial.open("wb") as file:
-        np.savez_compressed(
-            file,
-            depth_m=label.depth_m.numpy().astype(np.float32),
-            confidence=np.ones(label.depth_m.shape, dtype=np.float32),
-            fov_y_deg=np.float32(label.fov_y_deg),
-        )
+    partial.write_bytes(npz_bytes(depth, 0))
     partial.replace(path)
 
 
@@ -133,12 +126,16 @@ def label_all(samples: Any, teacher: Teacher, folder: Path, default_fov_y_deg: f
     """Label what has no depth file yet; counts, and the failures in `failed.jsonl`, every one named."""
     counts: Counter[str] = Counter()
     failed: list[dict[str, str]] = []
+    seen: set[str] = set()
     for number, sample in enumerate(tqdm(samples, desc="labels", mininterval=5)):
-        key = sample.key if isinstance(sample, Sample) else f"sample {number}"
+        key = sample.key or f"sample {number}"
         try:
             if isinstance(sample, SampleProblem):
                 raise sample
-            if any((folder / f"{key}{suffix}").exists() for suffix in SUFFIXES):
+            if key in seen:
+                raise SampleProblem("same_name", "another image has this name, and so its depth file; rename one")
+            seen.add(key)
+            if depth_path(folder, key):
                 counts["there already"] += 1
                 continue
             hint = exif_fov_y_deg(sample.image) or default_fov_y_deg

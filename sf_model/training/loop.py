@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,10 +13,11 @@ import safetensors.torch
 import torch
 import torch.nn as nn
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
 from tqdm import tqdm
 
 from .ema import ParameterAverage
+from .loop_config import LoopConfig
 from .run_record import append_log
 from .run_state import latest_state, load_average, load_optimizer, load_system, save_state
 from .sharding import flatten_shared_optimizer, is_sharded, load_shared_optimizer, shared_like, whole
@@ -26,24 +26,6 @@ from .stages import Stage
 from .world_data import Batch
 
 NOISE_SEED_STRIDE = 1_000_003
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """`steps` optimiser steps of the dataset's batch size; intervals in steps."""
-
-    steps: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    gradient_clip: float
-    ema_decay: float
-    seed: int
-    log_every: int
-    save_every: int
-    sheet_every: int
-    workers: int
-    mixed_precision: str
 
 
 class Batches(Protocol):
@@ -61,10 +43,11 @@ def learning_rate(config: LoopConfig, step: int) -> float:
     return config.learning_rate * warmup * (0.02 + 0.98 * cosine)
 
 
-def build_accelerator(mixed_precision: str) -> Accelerator:
+def build_accelerator(mixed_precision: str, fsdp_plugin: FullyShardedDataParallelPlugin | None = None) -> Accelerator:
     """Edits and text-to-image take turns, so that not every parameter has a gradient in every step."""
     return Accelerator(
         mixed_precision=mixed_precision,
+        fsdp_plugin=fsdp_plugin,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
@@ -207,8 +190,9 @@ class Trainer:
     def _save(self) -> None:
         parameters, saved = self._parameters(), self._saved()
         if is_sharded(parameters):
-            optimizer: Any = whole(flatten_shared_optimizer(self._bare_optimizer, parameters))
-            saved, average = whole(saved), whole(self.average.values)
+            main = self.accelerator.is_main_process
+            optimizer: Any = whole(flatten_shared_optimizer(self._bare_optimizer, parameters), main)
+            saved, average = whole(saved, main), whole(self.average.values, main)
         else:
             optimizer, average = self._bare_optimizer, self.average.values
         if self.accelerator.is_main_process:

@@ -13,12 +13,17 @@ def is_sharded(parameters: Mapping[str, nn.Parameter]) -> bool:
     return any(isinstance(value, DTensor) for value in parameters.values())
 
 
-def whole(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Every tensor in full, on the CPU where it was shared. All processes must call this together."""
-    return {
-        name: value.detach().full_tensor().cpu() if isinstance(value, DTensor) else value.detach()
-        for name, value in tensors.items()
-    }
+def whole(tensors: Mapping[str, torch.Tensor], keep: bool) -> dict[str, torch.Tensor]:
+    """Every tensor in full on the CPU, in the processes that `keep` them; nothing in the others.
+
+    All processes must call this together: a shared tensor is gathered on every device, but only one at a time.
+    """
+    kept = {}
+    for name, value in tensors.items():
+        full = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
+        if keep:
+            kept[name] = full.cpu()
+    return kept
 
 
 def shared_like(value: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from ..picture import depth_picture
 from .flow import euler_sample, interpolate
 from .stages import Stage
 from .system import EncodedPrompt, SpatialFusionSystem
-from .world_data import Batch
+from .world_data import Batch, true_depth
 
 SHEET_STEPS = 20
 SHEET_GUIDANCE = 4.0
@@ -66,7 +66,7 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
         metrics = {"language": stage(batch, torch.Generator())["language"].item()}
         stage.train(was_training)
         return metrics
-    rgb, truth = batch["rgb"], _truth(batch)
+    rgb, truth = batch["rgb"], true_depth(batch)
     prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
     empty = system.encode(stage.empty_prompt_ids, torch.ones_like(stage.empty_prompt_ids, dtype=torch.bool))
     columns, metrics = [rgb, depth_picture(truth) * 2 - 1], {}
@@ -86,19 +86,11 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
         some = EncodedPrompt(
             prompt.hidden[rows], prompt.mask[rows], [(k[rows], v[rows]) for k, v in prompt.keys_values]
         )
-        scaffold = None if prediction is None else _rows(prediction, rows)
+        scaffold = None if prediction is None else prediction[rows]
         columns.append(sample_images(system, some, expand_prompt(empty, SHEET_ROWS), scaffold, noise[rows]))
     write_png([column[:SHEET_ROWS] for column in columns], path)
     stage.train(was_training)
     return metrics
-
-
-def _truth(batch: Batch) -> MetricDepth:
-    return MetricDepth(batch["depth_m"], torch.ones_like(batch["depth_m"]), batch["fov_y_deg"])
-
-
-def _rows(depth: MetricDepth, rows: slice) -> MetricDepth:
-    return MetricDepth(depth.depth[rows], depth.confidence[rows], depth.fov_y_deg[rows])
 
 
 def _flow_metrics(

@@ -21,7 +21,7 @@ from ..metric_depth import MetricDepth
 from .flow import interpolate, sample_times
 from .losses import depth_losses, language_loss
 from .system import EncodedPrompt, SpatialFusionSystem, drop_prompts
-from .world_data import Batch
+from .world_data import Batch, true_depth
 
 Losses = dict[str, torch.Tensor]
 
@@ -79,6 +79,11 @@ class Stage(nn.Module):
     def _dropped(self, rate: float, batch: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         return (torch.rand(batch, generator=generator) < rate).to(device)
 
+    def _language_loss(self, batch: Batch) -> torch.Tensor:
+        """Of the batch's documents without images."""
+        logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
+        return language_loss(logits, batch["language_ids"], batch["language_mask"])
+
     def _empty(self) -> torch.Tensor:
         return torch.ones_like(self.empty_prompt_ids, dtype=torch.bool)
 
@@ -88,8 +93,7 @@ class LanguageStage(Stage):
     trainable = ("decoder",)
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
-        logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
-        language = language_loss(logits, batch["language_ids"], batch["language_mask"])
+        language = self._language_loss(batch)
         return {"loss": language, "language": language}
 
 
@@ -106,8 +110,7 @@ class BaseStage(Stage):
         flow = F.mse_loss(velocity, target)
         if self.config.freeze_mllm:
             return {"loss": flow, "flow": flow}
-        logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
-        language = language_loss(logits, batch["language_ids"], batch["language_mask"])
+        language = self._language_loss(batch)
         return {"loss": flow + self.config.language_weight * language, "flow": flow, "language": language}
 
 
@@ -147,7 +150,7 @@ class FusionStage(Stage):
     ) -> tuple[MetricDepth, dict[str, torch.Tensor]]:
         """What the adapter sees, and the losses of the prediction (none if the predictor does not learn)."""
         depth_m, fov_y_deg, config = batch["depth_m"], batch["fov_y_deg"], self.config
-        truth = MetricDepth(depth_m, torch.ones_like(depth_m), fov_y_deg)
+        truth = true_depth(batch)
         if config.freeze_predictor and config.true_depth == 1:
             return truth, {}
         with torch.set_grad_enabled(not config.freeze_predictor):
@@ -174,8 +177,7 @@ class JointStage(FusionStage):
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         losses = super().forward(batch, generator)
-        logits = self.system.decoder(input_ids=batch["language_ids"], use_cache=False).logits
-        language = language_loss(logits, batch["language_ids"], batch["language_mask"])
+        language = self._language_loss(batch)
         return {**losses, "loss": losses["loss"] + self.config.language_weight * language, "language": language}
 
 

@@ -160,6 +160,19 @@ def test_the_field_of_view_of_views_is_the_one_that_the_host_decoded(nodes: Modu
     assert nodes.geometry.to_metric_depth(geometry).fov_y_deg.item() == pytest.approx(48.0, abs=1e-3)
 
 
+def test_the_hosts_cameras_look_through_the_centre_and_others_are_refused(
+    nodes: ModuleType, moge_geometry: dict[str, torch.Tensor]
+) -> None:
+    assert (moge_geometry["intrinsics"][:, :2, 2] == 0.5).all()
+    for x, y in ((0.6, 0.5), (0.5, 0.4), (math.nan, 0.5)):
+        cropped = moge_geometry["intrinsics"].clone()
+        cropped[1, :2, 2] = torch.tensor([x, y])
+        with pytest.raises(ValueError, match=f"principal point is off the centre, at {x:.2f} of its width and {y:.2f}"):
+            nodes.geometry.to_metric_depth(moge_geometry | {"intrinsics": cropped})
+    cropped[1, :2, 2] = torch.tensor([0.54, 0.47])  # what rounding to whole pixels may make
+    nodes.geometry.to_metric_depth(moge_geometry | {"intrinsics": cropped})
+
+
 def scene() -> dict[str, torch.Tensor]:
     """A ground, a wall and a sphere under a sky, as a MOGE_GEOMETRY without the model's normals."""
     rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")

@@ -26,7 +26,7 @@ from sf_model.checkpoint import load_checkpoint
 from sf_model.depth_adapter import DepthAdapter
 from sf_model.depth_predictor import DepthPredictor
 from sf_model.metric_depth import MetricDepth
-from sf_model.training.bases.base import Base, Prompt
+from sf_model.training.bases.base import Base, BaseFiles, Prompt
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
 from sf_model.training.flow import shifted_times
@@ -121,17 +121,17 @@ def host_vision(folder: Path) -> comfy.clip_vision.ClipVisionModel:
 
 
 def sf_model_base(case: Case, folder: Path, vae: Path, with_vision: bool) -> Base:
-    files = {
-        "text_encoder": folder / f"{case.architecture}_mllm_float32_0.safetensors",
-        "diffusion_model": folder / f"{case.architecture}_float32_0.safetensors",
-        "vae": vae,
-        "tokenizer": TOKENIZER,
-        "vision": folder / "dinov2.safetensors" if with_vision else None,
-        "dtype": torch.float32,
-    }
+    files = BaseFiles(
+        text_encoder=folder / f"{case.architecture}_mllm_float32_0.safetensors",
+        diffusion_model=folder / f"{case.architecture}_float32_0.safetensors",
+        vae=vae,
+        tokenizer=TOKENIZER,
+        vision=folder / "dinov2.safetensors" if with_vision else None,
+        dtype=torch.float32,
+    )
     if case.architecture == "omnigen2":
-        return OmniGen2Base(**files)
-    return QwenImageBase(**files, backbone=get_backbone(case.backbone))
+        return OmniGen2Base(files)
+    return QwenImageBase(files, get_backbone(case.backbone))
 
 
 def write_image_autoencoder(folder: Path) -> Path:

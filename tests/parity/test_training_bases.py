@@ -10,6 +10,7 @@ import comfy.text_encoders.llama as llama
 import comfy.text_encoders.omnigen2
 import comfy.text_encoders.qwen_image
 import pytest
+import safetensors.torch
 import torch
 from comfy import sd1_clip
 from comfy.ldm.models.autoencoder import AutoencodingEngine
@@ -19,9 +20,9 @@ from comfy.ldm.wan.vae import WanVAE
 from comfy.text_encoders import qwen_vl
 
 from sf_model.backbones.qwen_image import QWEN_IMAGE_EDIT
-from sf_model.training.bases.base import Base
+from sf_model.training.bases.base import Base, BaseFiles
 from sf_model.training.bases.omnigen2 import OmniGen2Base
-from sf_model.training.bases.qwen_image import QwenImageBase
+from sf_model.training.bases.qwen_image import TIMESTEP_ZERO, QwenImageBase
 from sf_model.training.bases.weights import read_weights
 from tests.parity.measures import relative_error
 from tests.training import tiny_bases
@@ -35,6 +36,13 @@ VOCABULARY = 151936
 UNDOES_WINDOWS = "reverse_indices" in inspect.getsource(qwen_vl)
 SIZES = {name: value for name, value in tiny_bases.DECODER.items() if name not in ("head_dim", "rms_norm_eps")}
 SIZES["vocab_size"] = VOCABULARY
+QWEN_SIZES = {
+    "num_layers": 2,
+    "num_attention_heads": 1,
+    "attention_head_dim": 128,
+    "joint_attention_dim": tiny_bases.HIDDEN,
+    "in_channels": 64,
+}
 
 
 class TinyVisionLanguage(llama.Qwen25_7BVLI):
@@ -111,11 +119,11 @@ class HostPrompt:
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Base, dict[str, Path]]:
     paths = tiny_bases.write_weights(request.param, tmp_path_factory.mktemp(request.param), VOCABULARY)
     files = {name: paths[name] for name in ("text_encoder", "diffusion_model", "vae")}
-    common = {**files, "tokenizer": TOKENIZER, "vision": None, "dtype": torch.float32}
+    common = BaseFiles(**files, tokenizer=TOKENIZER, vision=None, dtype=torch.float32)
     if request.param == "omnigen2":
-        return OmniGen2Base(**common), paths
+        return OmniGen2Base(common), paths
     view = replace(QWEN_IMAGE_EDIT.source_view, mllm_area_px=112 * 168)
-    return QwenImageBase(**common, backbone=replace(QWEN_IMAGE_EDIT, source_view=view)), paths
+    return QwenImageBase(common, replace(QWEN_IMAGE_EDIT, source_view=view)), paths
 
 
 @torch.no_grad()
@@ -171,6 +179,28 @@ def test_latents_equal_the_hosts(loaded: tuple[Base, dict[str, Path]]) -> None:
     assert relative_error(base.decode_latent(latent), (decoded / 2 + 0.5).clamp(0, 1)) < TOLERANCE
 
 
+@pytest.mark.parametrize("loaded", ["qwen_image"], indirect=True)
+@torch.no_grad()
+def test_references_at_time_zero_equal_the_hosts(loaded: tuple[Base, dict[str, Path]], tmp_path: Path) -> None:
+    """Qwen-Image-Edit-2511, whose file has a mark for it."""
+    base, paths = loaded
+    tensors = {**read_weights(paths["diffusion_model"]), TIMESTEP_ZERO: torch.zeros(0)}
+    safetensors.torch.save_file(tensors, tmp_path / "marked.safetensors")
+    marked = tiny_bases.load_base(
+        "qwen_image", {**paths, "diffusion_model": tmp_path / "marked.safetensors"}, torch.float32
+    )
+    host = QwenImageTransformer2DModel(
+        **QWEN_SIZES, default_ref_method="index_timestep_zero", dtype=torch.float32, device="cpu", operations=OPS
+    )
+    host.load_state_dict(marked.transformer_file(), strict=True)
+    ids, mask = base.tokens.batch(PROMPTS[:1], False)
+    prompt = base.encode(ids, mask, None)
+    latent, reference, time = torch.randn(1, 16, 8, 12), torch.randn(1, 16, 4, 12), torch.tensor([0.3])
+    expected = -host(latent.unsqueeze(2), 1 - time, prompt.hidden, None, ref_latents=[reference.unsqueeze(2)])[:, :, 0]
+    assert relative_error(marked.velocity(latent, time, prompt, reference), expected) < TOLERANCE
+    assert relative_error(base.velocity(latent, time, prompt, reference), expected) > 10 * TOLERANCE
+
+
 @pytest.mark.parametrize("size", [(8, 12), (4, 16)])
 @pytest.mark.parametrize("has_reference", [False, True], ids=["text_to_image", "edit"])
 @torch.no_grad()
@@ -191,16 +221,7 @@ def test_velocities_equal_the_hosts(
         host.load_state_dict(tensors, strict=True)
         expected = -host(latent, 1 - time, prompt.hidden, prompt.hidden.shape[1], ref_latents=references)
     else:
-        host = QwenImageTransformer2DModel(
-            num_layers=2,
-            num_attention_heads=1,
-            attention_head_dim=128,
-            joint_attention_dim=tiny_bases.HIDDEN,
-            in_channels=64,
-            dtype=torch.float32,
-            device="cpu",
-            operations=OPS,
-        )
+        host = QwenImageTransformer2DModel(**QWEN_SIZES, dtype=torch.float32, device="cpu", operations=OPS)
         host.load_state_dict(tensors, strict=True)
         expected = -host(latent.unsqueeze(2), 1 - time, prompt.hidden, None, ref_latents=videos)[:, :, 0]
     assert relative_error(base.velocity(latent, time, prompt, reference), expected) < TOLERANCE

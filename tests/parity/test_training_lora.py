@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from sf_model.training.bases.base import Base
+from sf_model.training.bases.base import Base, BaseFiles
 from sf_model.training.bases.lora import add_lora, host_lora, is_lora, merge, save_lora
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
@@ -44,7 +44,7 @@ def _host_model(base: Base, diffusion_model: Path) -> ModelPatcher:
 def test_the_host_applies_every_key(name: str, tmp_path: Path) -> None:
     paths = tiny_bases.write_weights(name, tmp_path)
     files = {part: paths[part] for part in ("text_encoder", "diffusion_model", "vae", "tokenizer")}
-    base = (OmniGen2Base if name == "omnigen2" else QwenImageBase)(**files, vision=None, dtype=torch.float32)
+    base = (OmniGen2Base if name == "omnigen2" else QwenImageBase)(BaseFiles(**files, vision=None, dtype=torch.float32))
     add_lora(base.transformer, base.lora_targets, RANK, ALPHA, seed=0)
     trained = {key: value for key, value in base.transformer.named_parameters() if is_lora(key)}
     for index, value in enumerate(trained.values()):

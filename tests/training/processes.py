@@ -15,28 +15,56 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+
 PRELOAD = ["sf_model.training.bases.commands", "sf_model.training.bases.trainer", "sf_model.training.bases.loading"]
 
-SHARD = "SPATIALFUSION_TEST_SHARD"
-SHARDED_BLOCKS = ("Lumina2TransformerBlock", "QwenImageTransformerBlock", "SpatialTransformerLayer")
+USE_FSDP = "ACCELERATE_USE_FSDP"
 
 
-def _prepare_shared(self: Any, stage: Any, optimizer: Any) -> tuple[Any, Any]:
-    """What accelerate does for FSDP2, which it does on GPUs only: torch's own sharding, blocks first."""
-    import torch
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+def launch_environment(config: Path) -> dict[str, str]:
+    """What `accelerate launch` tells its processes of a config file, by accelerate's own launcher."""
+    arguments = launch_command_parser().parse_args(["--config_file", str(config), "script.py"])
+    arguments, _, _ = _validate_launch_command(arguments)
+    told = prepare_multi_gpu_env(arguments)
+    return {name: value for name, value in told.items() if name.startswith(("ACCELERATE_", "FSDP_"))}
+
+
+def _use_fsdp_on_cpus() -> None:
+    """accelerate shares parameters on GPUs only. Its one condition is set aside here, as AcceleratorState has it for
+    GPUs; plugin, wrapping, sharding and the optimiser's change of parameters are accelerate's own."""
+    from accelerate.state import PartialState
+    from accelerate.utils import DistributedType
     from torch.distributed.tensor import DTensor
 
-    mesh = init_device_mesh("cpu", (torch.distributed.get_world_size(),))
-    for module in list(stage.modules()):
-        if type(module).__name__ in SHARDED_BLOCKS:
-            fully_shard(module, mesh=mesh)
-    fully_shard(stage, mesh=mesh)
-    parameters = list(stage.trainable_parameters().values())
-    assert all(isinstance(parameter, DTensor) for parameter in parameters)
-    optimizer.param_groups[0]["params"] = parameters
-    return stage, optimizer
+    from sf_model.training import loop
+    from sf_model.training.bases import trainer
+
+    build, prepare, gather = trainer.build_accelerator, trainer.BaseTrainer._prepare, loop.whole
+
+    def build_for_fsdp(mixed_precision: str, plugin: Any) -> Any:
+        accelerator = build(mixed_precision, plugin)
+        if mixed_precision != "no":
+            plugin.set_mixed_precision(mixed_precision)
+        accelerator.state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+        accelerator.state.fsdp_plugin = plugin
+        return accelerator
+
+    def prepare_and_look(self: Any, stage: Any, optimizer: Any) -> tuple[Any, Any]:
+        blocks = stage._no_split_modules
+        stage, optimizer = prepare(self, stage, optimizer)
+        assert all(isinstance(parameter, DTensor) for parameter in stage.parameters())
+        assert blocks and all(hasattr(m, "unshard") for m in stage.modules() if m.__class__.__bases__[-1] in blocks)
+        return stage, optimizer
+
+    def gather_and_look(tensors: Any, keep: bool) -> Any:
+        kept = gather(tensors, keep)
+        assert len(kept) == (len(tensors) if PartialState().process_index == 0 else 0)
+        return kept
+
+    trainer.build_accelerator, loop.whole = build_for_fsdp, gather_and_look
+    trainer.BaseTrainer._prepare = prepare_and_look  # type: ignore[method-assign]
 
 
 def _work(
@@ -44,7 +72,7 @@ def _work(
 ) -> None:
     import torch
 
-    from sf_model.training.bases import commands, trainer
+    from sf_model.training.bases import commands
 
     torch.set_num_threads(1)
     group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
@@ -52,8 +80,8 @@ def _work(
     if port:
         os.environ.update({"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in group.items()}})
     try:
-        if SHARD in environment:
-            trainer.BaseTrainer._prepare = _prepare_shared  # type: ignore[method-assign]
+        if USE_FSDP in environment:
+            _use_fsdp_on_cpus()
         for arguments in calls:
             commands.main(arguments)
         out.send("")

@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from accelerate.state import AcceleratorState
+from PIL import Image
 
 from sf_model.checkpoint import load_checkpoint
 from sf_model.training.bases import commands, trainer
+from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.settings import load_settings
-from sf_model.training.images.batches import split_rows
-from sf_model.training.images.store import Store
+from sf_model.training.bases.sheet import SHEET_ROWS
+from sf_model.training.images.batches import StoreBatches, split_rows
+from sf_model.training.images.store import Place, Row, Store
+from sf_model.training.sheets import GUTTER, SCALE, SHEET_STEPS
 from tests.training import tiny_bases, tiny_data
 
 STATE_FILES = ("system.safetensors", "optimizer.safetensors", "average.safetensors")
@@ -171,8 +178,127 @@ def test_a_killed_cache_goes_on_and_other_settings_are_refused(
     assert (len(training), len(validation)) == (len(tiny_data.SIZES) - 2, 2)
     assert {place.row.size for place in (*training, *validation)} == {(64, 64), (48, 80)}
     tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, data__area_px=32 * 32)
-    with pytest.raises(SystemExit, match=r"prepared with other settings \(area_px\)"):
-        run("cache", config)
+    for command in ("cache", "stage1"):
+        with pytest.raises(SystemExit, match=r"prepared with other settings \(area_px: 4096 there, 1024 now\)"):
+            run(command, config)
+    other = tiny_bases.write_weights("omnigen2", tmp_path / "other")
+    vae = safetensors.torch.load_file(other["vae"])
+    safetensors.torch.save_file({name: value + 0.01 for name, value in vae.items()}, other["vae"])
+    tiny_data.write_config(tmp_path, "omnigen2", other, edits=False)
+    for command in ("cache", "stage1"):
+        with pytest.raises(SystemExit, match=r"prepared with other settings \(cached_of: .*'vae'"):
+            run(command, config)
+    # Where things lie, and how many samples are held out, is no matter of the cache.
+    moved = {"data__prepared": str(tmp_path / "moved"), "data__path": "gone", "data__validation_samples": 3}
+    (tmp_path / "prepared").rename(tmp_path / "moved")
+    tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, **moved)
+    run("stage1", config)
+
+
+@pytest.mark.parametrize("changed", ["caption", "image", "depth", "fewer"])
+def test_a_finished_cache_notices_other_sources(changed: str, tmp_path: Path) -> None:
+    """The shards that they are in are made again, and only those; their digest, which a run's record has, changes."""
+    tiny_data.write_images(tmp_path)
+    parts = dict.fromkeys(("text_encoder", "diffusion_model", "vae", "tokenizer", "vision"), Path("not looked at"))
+    config = tiny_data.write_config(tmp_path, "omnigen2", parts, edits=False, data__cache="nothing")
+    run("cache", config)
+    store = Store(tmp_path / "prepared")
+    before = store.counts()
+    times = [shard.stat().st_mtime_ns for shard in store.shards()]
+    run("cache", config)
+    assert store.counts() == before
+    assert [shard.stat().st_mtime_ns for shard in store.shards()] == times
+    metadata = tmp_path / "images/metadata.jsonl"
+    if changed == "caption":
+        metadata.write_text(metadata.read_text().replace("5 m away", "6 m away"))
+    elif changed == "image":
+        Image.new("RGB", (100, 50), (9, 200, 9)).save(tmp_path / "images/04.png")
+    elif changed == "depth":
+        tiny_data.save_depth(tmp_path / "depth/04.npz", np.full((50, 100), 7.5))
+    else:
+        metadata.write_text("".join(metadata.read_text().splitlines(keepends=True)[:5]))
+    run("cache", config)
+    same = [shard.stat().st_mtime_ns == time for shard, time in zip(store.shards(), times)]
+    assert same == ([True, False] if changed == "fewer" else [True, False, True])
+    assert store.counts()["usable"] == (5 if changed == "fewer" else len(tiny_data.SIZES))
+    assert store.counts()["sources"] != before["sources"]
+
+
+def test_samples_of_one_name_are_used_once_and_listed(tmp_path: Path) -> None:
+    tiny_data.write_images(tmp_path)
+    with (tmp_path / "images/metadata.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"file_name": "00.jpg", "text": "another car"}) + "\n")
+    Image.new("RGB", (64, 64)).save(tmp_path / "images/00.jpg")
+    parts = dict.fromkeys(("text_encoder", "diffusion_model", "vae", "tokenizer", "vision"), Path("not looked at"))
+    config = tiny_data.write_config(tmp_path, "omnigen2", parts, edits=False, data__cache="nothing")
+    run("cache", config)
+    store = Store(tmp_path / "prepared")
+    counts = store.counts()
+    assert (counts["usable"], counts["problems"]) == (len(tiny_data.SIZES), {"same_name": 1})
+    places = [place for part in split_rows(store, 2) for place in part]
+    assert sorted(place.row.key for place in places) == [f"{index:02d}" for index in range(len(tiny_data.SIZES))]
+    assert "another car" not in {place.row.caption for place in places}
+
+
+@pytest.mark.parametrize(("small", "batch_size"), [(1, 8), (3, 4), (5, 4)])
+def test_samples_of_rare_sizes_are_drawn_as_often_as_others(small: int, batch_size: int) -> None:
+    """In as many epochs as samples fill a batch, everything is seen alike often, and nothing is left out before."""
+    row = Row("", (64, 64), "", False, 50.0)
+    places = [Place(Path(f"{index // 7}"), index, row) for index in range(40)]
+    places += [Place(Path("9"), 100 + index, replace(row, size=(32, 128))) for index in range(small)]
+    batches = StoreBatches(places, None, batch_size, 1, 0, 1)  # type: ignore[arg-type]
+    steps = batch_size * len(places) // batch_size
+    chosen = [batches.places(step) for step in range(steps)]
+    counts = Counter(address for step in chosen for address in step)
+    assert set(counts.values()) == {batch_size}
+    assert counts.keys() == {(place.shard, place.index) for place in places}
+    assert all(len({index >= 100 for _, index in step}) == 1 for step in chosen)
+    # Out of order, as a run that goes on, and as any process.
+    again = StoreBatches(places, None, batch_size, 1, 0, 1)  # type: ignore[arg-type]
+    assert [again.places(step) for step in reversed(range(steps))] == chosen[::-1]
+    assert sum(group.addresses.nbytes for group in batches._groups) == 8 * len(places)
+
+
+def test_stage_2_starts_from_a_finished_stage_1(weights: dict, tmp_path: Path) -> None:
+    tiny_data.write_images(tmp_path)
+    config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, stage1__steps=2)
+    run("cache", config)
+    run("stage1", config)
+    tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, stage1__steps=3)
+    with pytest.raises(
+        SystemExit, match=r"stage1 has 2 of its 3 steps; run stage1 to its end, or set stage1.steps to 2"
+    ):
+        run("stage2", config)
+
+
+def test_sheets_are_drawn_of_few_samples_and_in_small_batches(
+    weights: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All five held-out square samples are measured, two or three at a time, and four are drawn."""
+    tiny_data.write_images(tmp_path)
+    for index, size in enumerate(tiny_data.SIZES):
+        if size[0] != size[1]:
+            Image.new("RGB", (64, 64)).save(tmp_path / f"images/{index:02d}.png")
+            tiny_data.save_depth(tmp_path / f"depth/{index:02d}.npz", np.full((32, 32), 3.0))
+    changes = {"data__validation_samples": 5, "stage1__steps": 1, "stage2__steps": 1}
+    config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, **changes)
+    for command in ("cache", "stage1"):
+        run(command, config)
+    sizes: list[int] = []
+    velocity = OmniGen2Base.velocity
+
+    def counted(self: OmniGen2Base, latent: torch.Tensor, *rest: object) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            sizes.append(len(latent))
+        return velocity(self, latent, *rest)
+
+    monkeypatch.setattr(OmniGen2Base, "velocity", counted)
+    run("stage2", config)
+    assert Counter(sizes) == {2: 3 + 2 * SHEET_STEPS, 3: 3 + 2 * SHEET_STEPS}
+    picture = Image.open(tmp_path / "runs/stage2/sheets/0000001.png")
+    assert picture.height == SHEET_ROWS * (64 + 2 * GUTTER) * SCALE
+    figures = next(entry["validation"] for entry in log(config, "stage2") if "validation" in entry)
+    assert figures.keys() == {"abs_rel", "delta1", "flow", "flow_shuffled_depth", "flow_without_depth"}
 
 
 def test_problems_can_be_refused(weights: dict, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import pytest
 import safetensors.torch
 import torch
 
+from sf_model.backbones.revision import fingerprint, same_release
 from sf_model.training.bases import keys
+from sf_model.training.bases.export import base_fingerprint
 from sf_model.training.bases.omnigen2 import load_autoencoder, load_text_decoder, load_transformer
+from sf_model.training.bases.qwen_image import TIMESTEP_ZERO, load_vision_language_model
 from sf_model.training.bases.qwen_image import load_autoencoder as load_video_autoencoder
 from sf_model.training.bases.qwen_image import load_transformer as load_qwen_transformer
-from sf_model.training.bases.qwen_image import load_vision_language_model
 from sf_model.training.bases.weights import read_weights
 from tests.training import tiny_bases
 
@@ -101,3 +104,65 @@ def test_wrong_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "torn.safetensors").write_bytes(qwen.read_bytes()[:1000])
     with pytest.raises(ValueError, match="not a complete safetensors file"):
         read_weights(tmp_path / "torn.safetensors")
+
+
+@pytest.mark.parametrize("name", ["omnigen2", "qwen_image"])
+@torch.no_grad()
+def test_times_are_embedded_in_float32_beside_bf16_weights(name: str, tmp_path: Path) -> None:
+    """As in the host: in bf16, 0.7 and its next neighbours are 4 of the 1000 steps apart."""
+    base = tiny_bases.load_base(name, tiny_bases.write_weights(name, tmp_path), torch.bfloat16)
+    seen: list[torch.Tensor] = []
+    embedder = next(m for n, m in base.transformer.named_modules() if n.endswith("timestep_embedder"))
+    embedder.register_forward_pre_hook(lambda _module, arguments: seen.append(arguments[0]))
+    ids, mask = base.tokens.batch(["a red car"], False)
+    prompt = base.encode(ids, mask, None)
+    time = torch.tensor([0.7001])
+    base.velocity(torch.randn(1, 16, 8, 8), time, prompt, None)
+    noise_time = time if name == "omnigen2" else 1 - time
+    frequencies = torch.exp(-math.log(10000) * torch.arange(128) / 128)
+    angles = 1000 * noise_time[:, None] * frequencies
+    expected = torch.cat([angles.cos(), angles.sin()], dim=1)
+    assert seen[0].dtype == torch.bfloat16
+    assert (seen[0].float() - expected).abs().max() < 0.01
+
+
+def test_fingerprints_of_a_base_read_from_8_bits_are_known_as_coarse(tmp_path: Path) -> None:
+    """A checkpoint trained beside the 8-bit file does not warn beside the bf16 one, and the other way round."""
+    paths = tiny_bases.write_weights("omnigen2", tmp_path)
+    whole = base_fingerprint(tiny_bases.load_base("omnigen2", paths, torch.bfloat16), False)
+    for part in ("text_encoder", "diffusion_model"):
+        tensors = safetensors.torch.load_file(paths[part])
+        scaled: dict[str, torch.Tensor] = {}
+        for key, value in tensors.items():
+            if value.ndim == 2 and key.endswith(".weight"):
+                scale = value.abs().max() / 448
+                scaled |= {key: (value / scale).to(torch.float8_e4m3fn), key.replace(".weight", ".scale_weight"): scale}
+            else:
+                scaled[key] = value
+        safetensors.torch.save_file(scaled, paths[part])
+    base = tiny_bases.load_base("omnigen2", paths, torch.bfloat16)
+    coarse = base_fingerprint(base, False)
+    for name, sample in whole.items():
+        assert same_release(sample, coarse[name]) and same_release(coarse[name], sample), name
+        assert not same_release(sample, fingerprint(torch.randn(64, 64), eight_bit=True)), name
+    # What was trained in full since is as fine as any: a release a few percent off is another one.
+    trained = base_fingerprint(base, True)["transformer"]
+    moved = base.transformer.state_dict()["x_embedder.weight"].float() * 1.03
+    assert same_release(coarse["transformer"], fingerprint(moved))
+    assert not same_release(trained, fingerprint(moved))
+
+
+def test_the_mark_of_references_at_time_zero_comes_back_from_an_export(tmp_path: Path) -> None:
+    paths = tiny_bases.write_weights("qwen_image", tmp_path)
+    tensors = safetensors.torch.load_file(paths["diffusion_model"])
+    assert TIMESTEP_ZERO not in tiny_bases.load_base("qwen_image", paths, torch.float32).transformer_file()
+    marked = save({**tensors, TIMESTEP_ZERO: torch.zeros(0)}, tmp_path / "marked.safetensors")
+    exported = tiny_bases.load_base(
+        "qwen_image", {**paths, "diffusion_model": marked}, torch.float32
+    ).transformer_file()
+    assert exported.keys() == safetensors.torch.load_file(marked).keys()
+    # A diffusers folder says it in its configuration.
+    folder = tmp_path / "transformer"
+    save(tensors, folder / "diffusion_pytorch_model.safetensors")
+    (folder / "config.json").write_text('{"zero_cond_t": true}', encoding="utf-8")
+    assert load_qwen_transformer(folder, torch.float32).config.zero_cond_t

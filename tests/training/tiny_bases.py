@@ -22,7 +22,9 @@ from sf_model.config import (
     SpatialTransformerConfig,
 )
 from sf_model.training.bases import keys
-from sf_model.training.bases.qwen_image import IMAGE_TOKENS
+from sf_model.training.bases.base import Base, BaseFiles
+from sf_model.training.bases.omnigen2 import OmniGen2Base
+from sf_model.training.bases.qwen_image import IMAGE_TOKENS, QwenImageBase
 from sf_model.training.omnigen2 import OmniGen2Config, OmniGen2Transformer
 
 # The Mini's vocabulary: the real one has 150 times as many words, and its embedding would be most of these models.
@@ -147,6 +149,12 @@ def write_tokenizer(folder: Path) -> Path:
         config["added_tokens_decoder"][str(FIRST_FREE_TOKEN + index)] = {"content": token, **flags}
     path.write_text(json.dumps(config), encoding="utf-8")
     return folder
+
+
+def load_base(name: str, paths: dict[str, Path], dtype: torch.dtype) -> Base:
+    """What `write_weights` wrote, without a vision encoder."""
+    files = BaseFiles(**{**paths, "vision": None}, dtype=dtype)
+    return OmniGen2Base(files) if name == "omnigen2" else QwenImageBase(files)
 
 
 def write_weights(base: str, folder: Path, vocabulary: int = VOCABULARY) -> dict[str, Path]:

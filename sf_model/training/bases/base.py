@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -17,12 +19,15 @@ import torch.nn.functional as F
 from accelerate import init_empty_weights
 from transformers import Dinov2Config, Dinov2Model
 
+from ...backbones.revision import MLLM_WEIGHT, SAMPLES, fingerprint
 from ...config import SpatialFusionConfig
 from ...spatial_transformer import uniform_layer_map
-from .keys import FileName, to_module, vision_encoder
+from .keys import FileName, to_file, to_module, unchanged, vision_encoder
 from .prompts import PromptTokens
-from .weights import count, read_weights
+from .weights import count, read_weights, stored_in_8_bits
 
+# The matrix of a diffusion model that stands for it, in the bases' files.
+PATCH_EMBEDDERS = ("x_embedder.weight", "img_in.weight")
 VISION_SIZE_PX = 518
 VISION_PATCH_PX = 14
 VISION_MEAN, VISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -55,6 +60,19 @@ def _padded(prompt: Prompt, length: int) -> tuple[torch.Tensor, torch.Tensor]:
     return F.pad(prompt.hidden, (0, 0, 0, missing)), F.pad(prompt.hidden_mask, (0, missing))
 
 
+@dataclass(frozen=True)
+class BaseFiles:
+    """Paths of a base's weights (files or folders, as `read_weights` takes them) and of its tokenizer's folder; `dtype`
+    of everything that does not learn."""
+
+    text_encoder: Path
+    diffusion_model: Path
+    vae: Path
+    tokenizer: Path
+    vision: Path | None
+    dtype: torch.dtype
+
+
 class Base(nn.Module):
     """`text_encoder`, `transformer`, `vae` and, for edit pairs, `vision` (DINOv2) with ComfyUI's numbers."""
 
@@ -63,14 +81,19 @@ class Base(nn.Module):
     sampling_shift: float
     lora_targets: str
 
-    def __init__(self, tokens: PromptTokens, vision: Path | None, dtype: torch.dtype) -> None:
+    def __init__(self, files: BaseFiles, tokens: PromptTokens) -> None:
         super().__init__()
         self.tokens = tokens
-        self.dtype = dtype
+        self.dtype = files.dtype
         self.text_encoder: nn.Module
         self.transformer: nn.Module
         self.vae: nn.Module
-        self.vision = None if vision is None else load_vision(vision, dtype)
+        self.vision = None if files.vision is None else load_vision(files.vision, files.dtype)
+        # Of what stands for the two models in a fingerprint: whether the file had it in 8 bits.
+        self.eight_bit = {
+            "mllm": stored_in_8_bits(files.text_encoder, (f"model.{MLLM_WEIGHT}",)),
+            "transformer": stored_in_8_bits(files.diffusion_model, PATCH_EMBEDDERS),
+        }
 
     @property
     def mllm_sees_source(self) -> bool:
@@ -105,6 +128,18 @@ class Base(nn.Module):
         """The text decoder's weights under Qwen2's names, for a spatial transformer that starts as its layers."""
         raise NotImplementedError
 
+    def transformer_file(self) -> dict[str, torch.Tensor]:
+        """The transformer's tensors as ComfyUI's file of it has them."""
+        return to_file(self.transformer, unchanged)
+
+    def cache_identity(self, prompts: bool, layers_read: int) -> dict[str, Any]:
+        """What cached latents, and `prompts`, follow from: samples of the weights, wherever their files lie."""
+        identity: dict[str, Any] = {"base": self.name, "vae": _digest(self.vae)}
+        if prompts:
+            templates = [self.tokens.template, self.tokens.edit_template]
+            identity |= {"text_encoder": _digest(self.text_encoder), "layers": layers_read, "templates": templates}
+        return identity
+
     def encode(self, input_ids: torch.Tensor, mask: torch.Tensor, source: torch.Tensor | None) -> Prompt:
         """input_ids (B, S), mask (B, S) bool, padded on the right; source (B, 3, H, W) in [0, 1]."""
         raise NotImplementedError
@@ -136,6 +171,12 @@ class Base(nn.Module):
         """None in place of what a spatial transformer of so many layers does not read."""
         read = set(uniform_layer_map(layers, len(keys_values)))
         return [pair if index in read else None for index, pair in enumerate(keys_values)]
+
+
+def _digest(module: nn.Module) -> str:
+    """Of a sample of every weight that is large enough to have one."""
+    samples = [fingerprint(value) for value in module.parameters() if value.numel() >= SAMPLES]
+    return sha256("".join(samples).encode("ascii")).hexdigest()
 
 
 @contextmanager

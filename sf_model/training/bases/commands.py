@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ import torch
 from accelerate import PartialState
 
 from .. import run_record
-from ..loop import build_accelerator
+from ..loop_config import LoopConfig
 from ..revision import current_commit
 from ..run_record import RunError
 from ..run_state import latest_state, load_average, saved_step
-from ..world_data import Batch
 
 COMMANDS = ("label", "cache", "stage1", "stage2", "export")
 
@@ -64,30 +63,29 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _cache(settings: Any) -> None:
+    from accelerate.utils import gather_object
+
     from ..images.prepare import Preparation, describe
-    from ..images.samples import open_source
-    from ..images.store import Store
+    from ..images.sources import open_source
+    from ..images.store import COMPLETE_FILE, Store
     from .loading import load_base, spatial_config
 
     data, config = settings.data, spatial_config(settings)
     state = PartialState()
-    base = None
-    identity: dict[str, Any] = {}
-    if data.cache != "nothing":
-        base = load_base(settings).to(state.device)
-        layers = config.spatial_transformer.num_layers if data.cache == "latents+prompts" else None
-        identity = {"base": settings.base, "weights": asdict(settings.weights), "layers": layers}
+    base = None if data.cache == "nothing" else load_base(settings).to(state.device)
     store = Store(Path(data.prepared))
     source = open_source(data.kind, data.path, data.depth)
-    preparation = Preparation(store, source, data, base, config.spatial_transformer.num_layers, identity)
-    left_out = preparation.run(state.process_index, state.num_processes)
+    preparation = Preparation(store, source, data, base, config.spatial_transformer.num_layers)
+    if state.is_main_process and (changed := preparation.begin()):
+        print(f"{store.folder}: the sources of {changed} shards have changed, they are made again")
     state.wait_for_everyone()
+    left_out = sum(gather_object([preparation.run(state.process_index, state.num_processes)]))
     if not state.is_main_process:
         return
     counts = store.finish(left_out)
     print(f"{store.folder}: {describe(counts)}")
     if counts["problems"] and data.problems == "refuse":
-        (store.folder / "complete.json").unlink()
+        (store.folder / COMPLETE_FILE).unlink()
         raise ValueError(
             f"{sum(counts['problems'].values())} samples cannot be used, see {store.folder}/problems.jsonl; mend them "
             "and delete that folder, or set data.problems to skip"
@@ -114,25 +112,22 @@ def build_stage(settings: Any, name: str) -> Any:
 
 def _train(settings: Any, name: str) -> None:
     from ..images.batches import StoreBatches, split_rows
+    from ..images.prepare import cache_settings
     from ..images.store import Store
-    from .trainer import BaseTrainer, WithSheet, loop_config
+    from .trainer import BaseTrainer, WithSheet, build_shared_accelerator
 
     run_settings, data = getattr(settings, name), settings.data
-    accelerator = build_accelerator(run_settings.mixed_precision)
+    accelerator = build_shared_accelerator(run_settings.mixed_precision)
     store = Store(Path(data.prepared))
-    store.require_complete()
+    counts = store.counts()
     training, validation = split_rows(store, data.validation_samples)
     stage = build_stage(settings, name)
+    made_with = cache_settings(data, stage.base, stage.config.spatial_transformer.num_layers)
+    store.check(made_with)
     directory = run_dir(settings, name)
     state = latest_state(directory)
-    start = "random"
-    if name == "stage2":
-        previous = latest_state(run_dir(settings, "stage1"))
-        if previous is None and state is None:
-            raise RunError(f"{run_dir(settings, 'stage1')} holds no trained state; run stage1 first")
-        start = "stage1"
-        if state is None:
-            _start_from(stage, previous)
+    if name == "stage2" and state is None:
+        _start_from(stage, _finished_stage1(settings))
     batches = StoreBatches(
         training,
         stage.base.tokens,
@@ -147,35 +142,63 @@ def _train(settings: Any, name: str) -> None:
         run_record.begin_session(
             directory,
             0 if state is None else saved_step(state),
-            data={"batch_size": run_settings.batch_size, "samples": len(training), **asdict(data)},
-            loop=loop_config(run_settings),
-            stage={key: value for key, value in asdict(run_settings).items() if key not in _LOOP_FIELDS},
+            data={
+                "batch_size": run_settings.batch_size,
+                "samples": len(training),
+                "validation_samples": data.validation_samples,
+                "sources": counts["sources"],
+                **made_with,
+            },
+            loop=run_settings.loop(),
+            stage={key: value for key, value in asdict(run_settings).items() if key not in _loop_fields()},
             base={"name": settings.base, **asdict(settings.weights)},
-            start={"from": start},
+            start={"from": "stage1" if name == "stage2" else "random"},
         )
     accelerator.wait_for_everyone()
     if name == "stage1":
         del stage.base.transformer
     if data.cache == "latents+prompts":
         del stage.base.text_encoder
-    shown = _validation_batch(batches, validation)
-    BaseTrainer(WithSheet(stage), batches, shown, loop_config(run_settings), directory, accelerator).train()
+    shown = _validation_batches(batches, validation)
+    with_sheet = WithSheet(stage, run_settings.mixed_precision)
+    BaseTrainer(with_sheet, batches, shown, run_settings.loop(), directory, accelerator).train()
 
 
-# Of RunSettings: what LoopConfig records, where it may also be free to change, and what changes nothing.
-_LOOP_FIELDS = (
-    "steps", "learning_rate", "warmup_steps", "weight_decay", "gradient_clip", "ema_decay", "seed", "log_every",
-    "save_every", "sheet_every", "workers", "mixed_precision", "micro_batch", "gradient_checkpointing",
-)  # fmt: skip
+def _finished_stage1(settings: Any) -> Path:
+    """Its last state. RunError where it has none, or not all its steps."""
+    directory = run_dir(settings, "stage1")
+    state = latest_state(directory)
+    if state is None:
+        raise RunError(f"{directory} holds no trained state; run stage1 first")
+    done, asked = saved_step(state), settings.stage1.steps
+    if done < asked:
+        raise RunError(
+            f"{directory} has {done} of its {asked} steps; run stage1 to its end, or set stage1.steps to {done} to "
+            "start from there"
+        )
+    return state
 
 
-def _validation_batch(batches: Any, validation: list[Any]) -> Batch:
-    """The held-out samples of the commonest bucket and kind, which make one batch."""
+def _loop_fields() -> set[str]:
+    """Of RunSettings: what the loop records, where it may also be free to change, and what changes no result."""
+    return {field.name for field in fields(LoopConfig)} | {"micro_batch", "gradient_checkpointing"}
+
+
+def _validation_batches(batches: Any, validation: list[Any]) -> list[Any]:
+    """The held-out samples of the commonest bucket and kind, in batches as sheets are made of."""
+    from .sheet import in_sheet_batches
+
     groups: dict[Any, list[Any]] = {}
     for place in validation:
-        groups.setdefault((place.row.size, place.row.is_edit), []).append(place)
+        groups.setdefault((place.row.size, place.row.is_edit), []).append((place.shard, place.index))
     largest = max(groups.values(), key=len)
-    return batches.collate(largest, list(range(len(largest))))
+    numbered = list(enumerate(largest))
+    result = []
+    for part in in_sheet_batches(numbered):
+        batch = batches.collate([place for _, place in part], [number for number, _ in part])
+        times = (torch.tensor([number for number, _ in part]) + 0.5) / len(largest)
+        result.append({**batch, "sheet_time": times})
+    return result
 
 
 @torch.no_grad()

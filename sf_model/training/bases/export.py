@@ -11,22 +11,24 @@ import torch
 from ...backbones.revision import MLLM_WEIGHT, SAMPLES, fingerprint
 from ...checkpoint import save_checkpoint
 from ..run_state import load_average
-from .base import Base
-from .keys import to_file, unchanged
+from .base import PATCH_EMBEDDERS, Base
 from .lora import host_lora, save_lora
 from .settings import RunSettings
 from .stages import BaseStage
 
 TRANSFORMER_PREFIX = "base.transformer."
-PATCH_EMBEDDERS = ("x_embedder.weight", "img_in.weight")
 
 
-def base_fingerprint(base: Base) -> dict[str, str]:
-    """Samples of the two models' weights, by which the nodes tell another release."""
+def base_fingerprint(base: Base, transformer_trained: bool) -> dict[str, str]:
+    """Samples of the two models' weights, by which the nodes tell another release.
+
+    transformer_trained: it is not any more as coarse as the file that it began with.
+    """
     decoder, transformer = base.decoder_state(), base.transformer.state_dict()
     embedder = next(transformer[name] for name in PATCH_EMBEDDERS if name in transformer)
     samples = {"mllm": decoder[MLLM_WEIGHT], "transformer": embedder}
-    return {name: fingerprint(value) for name, value in samples.items() if value.numel() >= SAMPLES}
+    eight_bit = {**base.eight_bit, **({"transformer": False} if transformer_trained else {})}
+    return {name: fingerprint(value, eight_bit[name]) for name, value in samples.items() if value.numel() >= SAMPLES}
 
 
 def export_stage(
@@ -48,7 +50,7 @@ def export_stage(
         base_revision=revision,
         training=training,
         dtype=torch.bfloat16,
-        base_fingerprint=base_fingerprint(stage.base),
+        base_fingerprint=base_fingerprint(stage.base, stage.name == "stage2" and run.lora_rank is None),
     )
     if stage.name == "stage1":
         return paths
@@ -62,7 +64,7 @@ def export_stage(
         save_lora(paths[1], host_lora(trained, run.lora_alpha, torch.bfloat16), revision)
         return paths
     paths.append(output / "diffusion_models" / f"{name}_diffusion_model.safetensors")
-    tensors = to_file(stage.base.transformer, unchanged)
+    tensors = stage.base.transformer_file()
     stored = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in tensors.items()}
     safetensors.torch.save_file(stored, paths[1], {"spatialfusion_base_revision": revision})
     return paths

@@ -9,7 +9,7 @@ import torch
 
 from ...backbones import get_backbone
 from ...config import CONFIGS, SpatialFusionConfig
-from .base import Base
+from .base import Base, BaseFiles
 from .omnigen2 import OmniGen2Base
 from .qwen_image import QwenImageBase
 from .settings import TrainingSettings
@@ -20,17 +20,22 @@ DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 def load_base(settings: TrainingSettings) -> Base:
     """The base with all its weights, frozen, on the CPU. ValueError, with the file's name, for a wrong file."""
     weights = settings.weights
-    files = {name: Path(getattr(weights, name)) for name in ("text_encoder", "diffusion_model", "vae", "tokenizer")}
-    if not files["tokenizer"].is_dir():
+    if not Path(weights.tokenizer).is_dir():
         raise ValueError(
-            f"weights.tokenizer: {files['tokenizer']} is no folder; name a Qwen2 tokenizer's, such as ComfyUI's "
+            f"weights.tokenizer: {weights.tokenizer} is no folder; name a Qwen2 tokenizer's, such as ComfyUI's "
             "comfy/text_encoders/qwen25_tokenizer"
         )
-    vision = None if weights.vision is None else Path(weights.vision)
-    dtype = DTYPES[weights.dtype]
+    files = BaseFiles(
+        text_encoder=Path(weights.text_encoder),
+        diffusion_model=Path(weights.diffusion_model),
+        vae=Path(weights.vae),
+        tokenizer=Path(weights.tokenizer),
+        vision=None if weights.vision is None else Path(weights.vision),
+        dtype=DTYPES[weights.dtype],
+    )
     if settings.base == "omnigen2":
-        return OmniGen2Base(**files, vision=vision, dtype=dtype)
-    return QwenImageBase(**files, vision=vision, dtype=dtype, backbone=get_backbone(settings.base))
+        return OmniGen2Base(files)
+    return QwenImageBase(files, get_backbone(settings.base))
 
 
 def spatial_config(settings: TrainingSettings) -> SpatialFusionConfig:

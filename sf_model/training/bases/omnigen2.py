@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicCache
 
 from ...backbones.omnigen2 import OMNIGEN2
 from ..omnigen2 import OmniGen2Config, OmniGen2Transformer
-from .base import Base, Prompt, assign, empty_weights
+from .base import Base, BaseFiles, Prompt, assign, empty_weights
 from .keys import autoencoder, text_decoder, unchanged
 from .prompts import PromptTokens, load_tokenizer
 from .weights import count, read_weights
@@ -27,19 +27,11 @@ class OmniGen2Base(Base):
     sampling_shift = 2.6
     lora_targets = r".*\.(attn\.(to_q|to_k|to_v|to_out\.0)|feed_forward\.linear_[123])"
 
-    def __init__(
-        self,
-        text_encoder: Path,
-        diffusion_model: Path,
-        vae: Path,
-        tokenizer: Path,
-        vision: Path | None,
-        dtype: torch.dtype,
-    ) -> None:
-        super().__init__(PromptTokens(load_tokenizer(tokenizer), OMNIGEN2.prompt_template, None), vision, dtype)
-        self.text_encoder = load_text_decoder(text_encoder, dtype)
-        self.transformer = load_transformer(diffusion_model, dtype)
-        self.vae = load_autoencoder(vae, dtype)
+    def __init__(self, files: BaseFiles) -> None:
+        super().__init__(files, PromptTokens(load_tokenizer(files.tokenizer), OMNIGEN2.prompt_template, None))
+        self.text_encoder = load_text_decoder(files.text_encoder, files.dtype)
+        self.transformer = load_transformer(files.diffusion_model, files.dtype)
+        self.vae = load_autoencoder(files.vae, files.dtype)
 
     def mllm_sizes(self) -> tuple[int, int, int]:
         config = self.text_encoder.config
@@ -67,8 +59,10 @@ class OmniGen2Base(Base):
     ) -> torch.Tensor:
         dtype = self.transformer.x_embedder.weight.dtype
         references = None if reference is None else [reference.to(dtype)]
+        # The time stays in float32 up to its embedding, as in the host (`.float()` in model_base's `_apply_model`):
+        # there it is multiplied by 1000, of which bf16 tells apart only some 200 values.
         output = self.transformer(
-            latent.to(dtype), time.to(dtype), prompt.hidden.to(dtype), prompt.hidden_mask, references
+            latent.to(dtype), time.float(), prompt.hidden.to(dtype), prompt.hidden_mask, references
         )
         return output.float()
 

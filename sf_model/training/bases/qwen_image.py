@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+import torch.nn as nn
 import torch.nn.functional as F
 from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLModel
@@ -13,7 +17,7 @@ from transformers.cache_utils import DynamicCache
 
 from ...backbones import Backbone
 from ...backbones.qwen_image import QWEN_IMAGE
-from .base import Base, Prompt, assign, empty_weights
+from .base import Base, BaseFiles, Prompt, assign, empty_weights
 from .keys import unchanged, video_autoencoder, vision_language_model
 from .omnigen2 import HEAD_DIM, ROPE_THETA, decoder_sizes
 from .prompts import PromptTokens, load_tokenizer
@@ -37,32 +41,25 @@ class QwenImageBase(Base):
         r"|(img_mlp|txt_mlp)\.net\.(0\.proj|2))"
     )
 
-    def __init__(
-        self,
-        text_encoder: Path,
-        diffusion_model: Path,
-        vae: Path,
-        tokenizer: Path,
-        vision: Path | None,
-        dtype: torch.dtype,
-        backbone: Backbone = QWEN_IMAGE,
-    ) -> None:
-        loaded = load_tokenizer(tokenizer)
+    def __init__(self, files: BaseFiles, backbone: Backbone = QWEN_IMAGE) -> None:
+        loaded = load_tokenizer(files.tokenizer)
         if not set(IMAGE_TOKENS) <= loaded.get_vocab().keys():
-            raise ValueError(f"{tokenizer} lacks Qwen2.5-VL's image tokens {IMAGE_TOKENS}; name Qwen2.5-VL's tokenizer")
+            raise ValueError(
+                f"{files.tokenizer} lacks Qwen2.5-VL's image tokens {IMAGE_TOKENS}; name Qwen2.5-VL's tokenizer"
+            )
         view = backbone.source_view
         assert view is not None
         edit_template = view.template.replace("{}", view.picture + "{}")
-        super().__init__(PromptTokens(loaded, backbone.prompt_template, edit_template), vision, dtype)
+        super().__init__(files, PromptTokens(loaded, backbone.prompt_template, edit_template))
         self.name, self.mllm_area_px = backbone.name, view.mllm_area_px
         # What the diffusion model never sees of the template: all before the user's turn.
         self.skipped = {
             is_edit: len(loaded(template.split("{}")[0])["input_ids"])
             for is_edit, template in ((False, backbone.prompt_template), (True, view.template))
         }
-        self.text_encoder = load_vision_language_model(text_encoder, dtype)
-        self.transformer = load_transformer(diffusion_model, dtype)
-        self.vae = load_autoencoder(vae, dtype)
+        self.text_encoder = load_vision_language_model(files.text_encoder, files.dtype)
+        self.transformer = load_transformer(files.diffusion_model, files.dtype)
+        self.vae = load_autoencoder(files.vae, files.dtype)
         self.image_token = loaded.convert_tokens_to_ids(IMAGE_TOKENS[1])
 
     def mllm_sizes(self) -> tuple[int, int, int]:
@@ -71,6 +68,11 @@ class QwenImageBase(Base):
 
     def decoder_state(self) -> dict[str, torch.Tensor]:
         return self.text_encoder.language_model.state_dict()
+
+    def transformer_file(self) -> dict[str, torch.Tensor]:
+        # The mark by which ComfyUI knows that reference latents are to be seen as at time zero.
+        mark = {TIMESTEP_ZERO: torch.zeros(0)} if self.transformer.config.zero_cond_t else {}
+        return {**super().transformer_file(), **mark}
 
     def encode(self, input_ids: torch.Tensor, mask: torch.Tensor, source: torch.Tensor | None) -> Prompt:
         embeds = self.text_encoder.language_model.embed_tokens(input_ids)
@@ -126,16 +128,33 @@ class QwenImageBase(Base):
         if reference is not None:
             tokens = torch.cat([tokens, pack(reference)], dim=1)
             shapes.append(_token_shape(reference))
-        output = self.transformer(
-            tokens.to(dtype),
-            encoder_hidden_states=prompt.hidden.to(dtype),
-            encoder_hidden_states_mask=None if bool(prompt.hidden_mask.all()) else prompt.hidden_mask,
-            timestep=(1 - time).to(dtype),
-            img_shapes=[shapes] * len(latent),
-            return_dict=False,
-        )[0]
+        with self._embedded_exactly((1 - time).float()) as timestep:
+            output = self.transformer(
+                tokens.to(dtype),
+                encoder_hidden_states=prompt.hidden.to(dtype),
+                encoder_hidden_states_mask=None if bool(prompt.hidden_mask.all()) else prompt.hidden_mask,
+                timestep=timestep,
+                img_shapes=[shapes] * len(latent),
+                return_dict=False,
+            )[0]
         noise_minus_data = unpack(output[:, :count_tokens], padded.shape[2], padded.shape[3])
         return -noise_minus_data[:, :, : latent.shape[2], : latent.shape[3]].float()
+
+    @contextmanager
+    def _embedded_exactly(self, timestep: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Inside, the transformer embeds these times as they are, in float32, as the host does (`.float()` in
+        model_base's `_apply_model`). diffusers' forward rounds them to the weights' type, and bf16 tells apart only
+        some 200 of the 1000 steps."""
+
+        def unrounded(_module: nn.Module, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            # Where reference latents are seen as at time zero, as many zeros follow.
+            return (torch.cat([timestep, 0 * timestep])[: len(arguments[0])],)
+
+        handle = self.transformer.time_text_embed.time_proj.register_forward_pre_hook(unrounded)
+        try:
+            yield timestep
+        finally:
+            handle.remove()
 
 
 def pack(latent: torch.Tensor) -> torch.Tensor:
@@ -239,9 +258,15 @@ def load_transformer(path: Path, dtype: torch.dtype) -> QwenImageTransformer2DMo
             num_attention_heads=hidden // head_dim,
             joint_attention_dim=text_dim,
             axes_dims_rope=(head_dim // 8, head_dim * 7 // 16, head_dim * 7 // 16),
-            zero_cond_t=TIMESTEP_ZERO in tensors,
+            zero_cond_t=TIMESTEP_ZERO in tensors or _zero_cond_t(path),
         )
     return assign(transformer, tensors, unchanged, dtype, str(path), ignored=(TIMESTEP_ZERO,))
+
+
+def _zero_cond_t(path: Path) -> bool:
+    """What the config.json of a diffusers folder says; a single file has a mark among its tensors instead."""
+    config = path / "config.json"
+    return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("zero_cond_t", False))
 
 
 def load_autoencoder(path: Path, dtype: torch.dtype) -> AutoencoderKLQwenImage:

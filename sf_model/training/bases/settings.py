@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 import yaml
 
 from ...config import dataclass_from_dict
+from ..loop_config import LoopConfig
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,12 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """One stage. `batch_size` counts the samples of a step on all processes together; `micro_batch` is what one process
-    holds at once. `lora_rank`: null trains the whole diffusion model (stage 2)."""
+class RunSettings(LoopConfig):
+    """One stage: its loop, and what stands here. `batch_size` counts the samples of a step on all processes together;
+    `micro_batch` is what one process holds at once. `lora_rank`: null trains the whole diffusion model (stage 2)."""
 
-    steps: int
     batch_size: int
     micro_batch: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    gradient_clip: float
-    ema_decay: float
-    seed: int
     time_mean: float
     time_std: float
     caption_dropout: float
@@ -88,10 +82,10 @@ class RunSettings:
     lora_alpha: float
     gradient_checkpointing: bool
     mixed_precision: Literal["no", "bf16"]
-    workers: int
-    log_every: int
-    save_every: int
-    sheet_every: int
+
+    def loop(self) -> LoopConfig:
+        """The loop's part of it."""
+        return LoopConfig(**{field.name: getattr(self, field.name) for field in fields(LoopConfig)})
 
 
 @dataclass(frozen=True)

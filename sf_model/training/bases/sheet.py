@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,37 +13,53 @@ from ...metric_depth import MetricDepth
 from ...picture import depth_picture
 from ..flow import euler_sample, interpolate
 from ..sheets import SHEET_GUIDANCE, SHEET_STEPS
-from ..world_data import Batch
+from ..world_data import Batch, true_depth
 from .base import Prompt
-from .stages import BaseStage, FusionStage
+from .stages import BaseStage, FusionStage, draw
 
-SHEET_SEED = 0
+# A picture of a megapixel is sampled in SHEET_STEPS x 2 passes: all held-out samples are measured, so many are drawn.
+SHEET_ROWS = 4
+SHEET_BATCH = 2
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """columns: pictures (B, 3, H, W) in [-1, 1], of one size."""
+    """columns: pictures (B, 3, H, W) in [-1, 1], of one size, or none. metrics: means over `count` samples."""
 
     columns: list[torch.Tensor]
     metrics: dict[str, float]
+    count: int
+
+
+def joined(sheets: list[Sheet]) -> Sheet:
+    """One sheet of SHEET_ROWS rows, and the means over all samples."""
+    columns = [torch.cat(parts)[:SHEET_ROWS] for parts in zip(*(sheet.columns for sheet in sheets if sheet.columns))]
+    count = sum(sheet.count for sheet in sheets)
+    names = sheets[0].metrics
+    return Sheet(columns, {n: sum(s.metrics[n] * s.count for s in sheets) / count for n in names}, count)
+
+
+def in_sheet_batches(places: list[Any]) -> list[list[Any]]:
+    """Cut into SHEET_BATCH each; the last may have one more, since a sample alone has no other's depth to try."""
+    batches = [places[start : start + SHEET_BATCH] for start in range(0, len(places), SHEET_BATCH)]
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        last = batches.pop()
+        batches[-1] = batches[-1] + last
+    return batches
 
 
 @torch.no_grad()
-def draw_sheet(stage: BaseStage, batch: Batch) -> Sheet:
-    """True image | (source) | true depth | predicted depth | (stage 2) generated image.
+def draw_sheet(stage: BaseStage, batch: Batch, pictures: bool = True) -> Sheet:
+    """True image | (source) | true depth | predicted depth | (stage 2) generated image; without `pictures` the metrics.
 
     The flow loss is measured with the scaffold, with another sample's and without: the adapter is used where they
-    differ.
+    differ. batch: as in training, and sheet_time (B,), the time at which a sample's flow loss is measured.
     """
     prompt = stage.prompt(batch)
     raw = stage.predict(batch, prompt)
     prediction = raw.to_metric_depth()
-    truth = MetricDepth(batch["depth_m"], torch.ones_like(batch["depth_m"]), batch["fov_y_deg"])
     latent = stage.latent(batch)
-    image = batch["rgb"].float() / 255 if "rgb" in batch else stage.base.decode_latent(latent)
-    pictures = [image, depth_picture(truth), depth_picture(prediction)]
-    if "source" in batch:
-        pictures.insert(1, batch["source"].float() / 255)
+    drawn = _known_columns(stage, batch, latent, prediction) if pictures else []
     depth_m = raw.log_depth.exp()
     metrics = {
         "abs_rel": depth_metrics.abs_rel(depth_m, batch["depth_m"]).mean().item(),
@@ -50,23 +67,30 @@ def draw_sheet(stage: BaseStage, batch: Batch) -> Sheet:
     }
     if isinstance(stage, FusionStage):
         features = stage.features(prediction, *latent.shape[-2:])
-        generator = torch.Generator().manual_seed(SHEET_SEED)
-        noise = torch.randn(latent.shape, generator=generator).to(latent)
+        noise = draw(batch["noise_seed"], latent, stage.run).noise
         reference = stage.reference(batch)
-        metrics |= _flow_metrics(stage, latent, noise, prompt, features, reference)
-        pictures.append(stage.base.decode_latent(_sample(stage, batch, noise, prompt, features, reference)))
-    return Sheet([picture.float().cpu() * 2 - 1 for picture in pictures], metrics)
+        metrics |= _flow_metrics(stage, latent, noise, batch["sheet_time"], prompt, features, reference)
+        if pictures:
+            drawn.append(stage.base.decode_latent(_sample(stage, batch, noise, prompt, features, reference)))
+    return Sheet([picture.float().cpu() * 2 - 1 for picture in drawn], metrics, len(latent))
+
+
+def _known_columns(stage: BaseStage, batch: Batch, latent: torch.Tensor, prediction: MetricDepth) -> list[torch.Tensor]:
+    """All but the generated image, in [0, 1]."""
+    image = batch["rgb"].float() / 255 if "rgb" in batch else stage.base.decode_latent(latent)
+    source = [batch["source"].float() / 255] if "source" in batch else []
+    return [image, *source, depth_picture(true_depth(batch)), depth_picture(prediction)]
 
 
 def _flow_metrics(
     stage: FusionStage,
     latent: torch.Tensor,
     noise: torch.Tensor,
+    time: torch.Tensor,
     prompt: Prompt,
     features: torch.Tensor,
     reference: torch.Tensor | None,
 ) -> dict[str, float]:
-    time = (torch.arange(len(latent), device=latent.device) + 0.5) / len(latent)
     x = interpolate(latent, noise, time)
     added = {"flow": features, "flow_shuffled_depth": features.roll(1, dims=0), "flow_without_depth": 0 * features}
     return {

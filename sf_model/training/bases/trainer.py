@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,45 +10,62 @@ from typing import Any
 import torch
 import torch.nn as nn
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
+from torch.distributed.fsdp import MixedPrecisionPolicy
 
-from ..loop import LoopConfig, Trainer
+from ..loop import Trainer, build_accelerator
 from ..run_record import append_log
 from ..run_state import load_average, save_state
 from ..sheets import write_png
-from .settings import RunSettings
-from .sheet import draw_sheet
+from ..world_data import Batch
+from .sheet import SHEET_ROWS, Sheet, draw_sheet, joined
 from .stages import BaseStage
 
 DEEPSPEED_PREFIX = "deepspeed-"
 
 
-def loop_config(run: RunSettings) -> LoopConfig:
-    return LoopConfig(
-        steps=run.steps,
-        learning_rate=run.learning_rate,
-        warmup_steps=run.warmup_steps,
-        weight_decay=run.weight_decay,
-        gradient_clip=run.gradient_clip,
-        ema_decay=run.ema_decay,
-        seed=run.seed,
-        log_every=run.log_every,
-        save_every=run.save_every,
-        sheet_every=run.sheet_every,
-        workers=run.workers,
-        mixed_precision=run.mixed_precision,
-    )
+# Of all bases and stages: what FSDP gathers at a time.
+BLOCKS = (
+    "Lumina2TransformerBlock",
+    "QwenImageTransformerBlock",
+    "Qwen2DecoderLayer",
+    "Qwen2_5_VLDecoderLayer",
+    "Qwen2_5_VLVisionBlock",
+    "Dinov2Layer",
+    "SpatialTransformerLayer",
+)
+
+
+def build_shared_accelerator(mixed_precision: str) -> Accelerator:
+    """As the environment says that `accelerate launch` makes from its config. ValueError for FSDP1."""
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return build_accelerator(mixed_precision)
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ValueError("this training saves FSDP2's parameters; set fsdp_version: 2 in accelerate's config")
+    # Not the plugin's own policy: it rounds whatever goes in, metres of depth too, and the trained weights with the
+    # gradients' sum to bf16. `WithSheet` computes in bf16 as it does without FSDP.
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    return build_accelerator(mixed_precision, FullyShardedDataParallelPlugin(mixed_precision_policy=policy))
 
 
 class WithSheet(nn.Module):
-    """Sheets go through forward as well, since FSDP gathers parameters for a forward only."""
+    """A stage in its precision. Sheets go through forward as well, since FSDP gathers parameters for a forward only."""
 
-    def __init__(self, stage: BaseStage) -> None:
+    def __init__(self, stage: BaseStage, mixed_precision: str) -> None:
         super().__init__()
-        self.stage = stage
+        self.stage, self.mixed_precision = stage, mixed_precision
 
-    def forward(self, batch: dict[str, torch.Tensor], generator: torch.Generator | None) -> Any:
-        return self.stage(batch, generator) if self.training else draw_sheet(self.stage, batch)
+    @property
+    def _no_split_modules(self) -> list[str]:
+        """Here accelerate asks what to share as one: the blocks that this stage has (stage 1: no diffusion model)."""
+        found = {type(module).__name__ for module in self.modules()}
+        return [name for name in BLOCKS if name in found]
+
+    def forward(self, batch: Batch, generator: torch.Generator | None, pictures: bool = True) -> Any:
+        # No cache of weights in bf16: with shared parameters it would hold all that were ever gathered.
+        device, enabled = batch["depth_m"].device.type, self.mixed_precision == "bf16"
+        with torch.autocast(device, torch.bfloat16, enabled=enabled, cache_enabled=False):
+            return self.stage(batch, generator) if self.training else draw_sheet(self.stage, batch, pictures)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return self.stage.trainable_parameters()
@@ -60,7 +78,10 @@ class WithSheet(nn.Module):
 
 
 class BaseTrainer(Trainer):
+    """`validation` is a list of batches here, small enough to be sampled from beside what trains."""
+
     shares_steps = True
+    validation: list[Batch]
 
     def _prepare(self, stage: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """DeepSpeed and FSDP take model and optimiser together, as accelerate's config says."""
@@ -106,10 +127,13 @@ class BaseTrainer(Trainer):
 
     def _sheet(self) -> None:
         self.stage.eval()
-        batch = {name: value.to(self.accelerator.device) for name, value in self.validation.items()}
+        sheets: list[Sheet] = []
         with self.average.applied(self._parameters()), torch.no_grad():
-            sheet = self.stage(batch, None)
+            for batch in self.validation:
+                batch = {name: value.to(self.accelerator.device) for name, value in batch.items()}
+                sheets.append(self.stage(batch, None, sum(part.count for part in sheets) < SHEET_ROWS))
         self.stage.train()
+        sheet = joined(sheets)
         if self.accelerator.is_main_process:
             write_png(sheet.columns, self.run_dir / "sheets" / f"{self.step:07d}.png")
             append_log(self.run_dir, {"step": self.step, "validation": sheet.metrics})
@@ -121,8 +145,6 @@ def _deepspeed_dir(run_dir: Path, step: int) -> Path:
 
 def check_distribution(accelerator: Accelerator) -> None:
     """ValueError, with the remedy, for ways of sharing whose states cannot be saved as this training saves them."""
-    if accelerator.distributed_type == DistributedType.FSDP and accelerator.state.fsdp_plugin.fsdp_version != 2:
-        raise ValueError("this training saves FSDP2's parameters; set fsdp_version: 2 in accelerate's config")
     if accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.deepspeed_config["zero_optimization"][
         "stage"
     ] not in (0, 1, 2):

@@ -36,6 +36,16 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return _unscaled(tensors, path)
 
 
+def stored_in_8_bits(path: Path, names: tuple[str, ...]) -> bool:
+    """Whether the one tensor of these names (ComfyUI's) that the file or folder has is stored in 8 bits."""
+    for file in _files(path):
+        with safetensors.safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118
+                if _comfy_name(name) in names:
+                    return str(stored.get_slice(name).get_dtype()).startswith("F8")
+    return False
+
+
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(path.glob("*.safetensors"))

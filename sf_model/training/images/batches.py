@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import safetensors
 import torch
 import torch.nn.functional as F
@@ -20,26 +21,18 @@ from torch.utils.data import Dataset
 
 from ..bases.prompts import PromptTokens
 from ..world_data import Batch, loader
-from .store import Row, Store
+from .store import Place, Row, Store, rows_of
 
 SEED_RANGE = 1 << 62
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a sample lies."""
-
-    shard: Path
-    index: int
-    row: Row
+# Height and width of a bucket, and whether its samples are edits: what one step's samples have in common.
+Kind = tuple[tuple[int, int], bool]
+# A sample's shard and its number in it: all that is kept of samples that are not being read.
+Address = tuple[Path, int]
 
 
 def split_rows(store: Store, validation: int) -> tuple[list[Place], list[Place]]:
     """(training, validation) samples; the latter are the same ones whatever else the folder holds."""
-    places = [
-        Place(shard, index, row) for shard in store.shards() for index, row in enumerate(store.contents(shard)[0])
-    ]
-    places.sort(key=lambda place: sha256(place.row.key.encode()).digest())
+    places = sorted(store.usable()[0], key=lambda place: sha256(place.row.key.encode()).digest())
     if len(places) <= validation:
         raise ValueError(
             f"{store.folder} has {len(places)} usable samples, no more than data.validation_samples ({validation}); "
@@ -48,11 +41,27 @@ def split_rows(store: Store, validation: int) -> tuple[list[Place], list[Place]]
     return places[validation:], places[:validation]
 
 
+@dataclass(frozen=True)
+class _Group:
+    """The samples of one kind: (n, 2) int32, number of the shard in the list of all and number in the shard."""
+
+    kind: Kind
+    addresses: np.ndarray
+
+    def steps_before(self, epoch: int, batch_size: int) -> int:
+        """How many steps this group has had after so many epochs: what is left of one goes into the next."""
+        return epoch * len(self.addresses) // batch_size
+
+
 class StoreBatches(Dataset):
     """Item n holds the micro-batches of step n for one process: rank `rank` of `world`.
 
     A micro-batch: depth_m (B, H, W), fov_y_deg (B,), noise_seed (B,) int64, and what the store has of: rgb, source
     (B, 3, H, W) uint8, latent, source_latent, prompts (ids and mask, or the cached hidden states and keys/values).
+
+    Samples are drawn alike often, however few share their bucket: a group goes through its samples in shuffled passes
+    without end and gives a step whenever a batch is full. One of fewer samples than a batch so repeats them within a
+    step, but has the fewer steps for it. Worker processes have a copy of this object: it keeps 8 bytes a sample.
     """
 
     def __init__(
@@ -72,12 +81,15 @@ class StoreBatches(Dataset):
             )
         self.tokens, self.batch_size, self.micro_batch, self.seed = tokens, batch_size, micro_batch, seed
         self.depth_downscale, self.rank, self.world = depth_downscale, rank, world
-        self._groups: dict[tuple[tuple[int, int], bool], list[Place]] = defaultdict(list)
+        self._shards = sorted({place.shard for place in places})
+        number = {shard: index for index, shard in enumerate(self._shards)}
+        found: dict[Kind, list[tuple[int, int]]] = defaultdict(list)
         for place in places:
-            self._groups[place.row.size, place.row.is_edit].append(place)
-        self.steps_per_epoch = sum(-(-len(group) // batch_size) for group in self._groups.values())
+            found[place.row.size, place.row.is_edit].append((number[place.shard], place.index))
+        self._groups = [_Group(kind, np.array(found[kind], dtype=np.int32)) for kind in sorted(found)]
+        self._samples = len(places)
         self._epoch = -1
-        self._order: list[list[Place]] = []
+        self._order: list[tuple[_Group, int]] = []
 
     @property
     def samples_per_step(self) -> int:
@@ -89,27 +101,42 @@ class StoreBatches(Dataset):
         assert (rank, world) == (self.rank, self.world)
         yield from loader(self, range(first, last), workers)
 
-    def places(self, step: int) -> list[Place]:
+    def places(self, step: int) -> list[Address]:
         """The samples of a step, of all processes."""
-        epoch, index = divmod(step, self.steps_per_epoch)
+        epoch = step * self.batch_size // self._samples
+        while self._steps_before(epoch + 1) <= step:
+            epoch += 1
         if self._epoch != epoch:
             self._epoch, self._order = epoch, self._shuffled(epoch)
-        return self._order[index]
+        group, index = self._order[step - self._steps_before(epoch)]
+        return self._chosen(group, index)
 
-    def _shuffled(self, epoch: int) -> list[list[Place]]:
-        """Every sample once; the last step of a group is filled up from the group's beginning."""
-        rng = random.Random(f"{self.seed}-{epoch}")
-        steps = []
-        for key in sorted(self._groups):
-            group = self._groups[key].copy()
-            rng.shuffle(group)
-            for start in range(0, len(group), self.batch_size):
-                chosen = group[start : start + self.batch_size]
-                while len(chosen) < self.batch_size:
-                    chosen += group[: self.batch_size - len(chosen)]
-                steps.append(chosen)
-        rng.shuffle(steps)
+    def _steps_before(self, epoch: int) -> int:
+        return sum(group.steps_before(epoch, self.batch_size) for group in self._groups)
+
+    def _shuffled(self, epoch: int) -> list[tuple[_Group, int]]:
+        """The steps of an epoch: a group and the number of its batch."""
+        steps = [
+            (group, index)
+            for group in self._groups
+            for index in range(
+                group.steps_before(epoch, self.batch_size), group.steps_before(epoch + 1, self.batch_size)
+            )
+        ]
+        random.Random(f"{self.seed}-{epoch}").shuffle(steps)
         return steps
+
+    def _chosen(self, group: _Group, index: int) -> list[Address]:
+        """Batch `index` of the group's endless shuffled passes."""
+        count, orders, chosen = len(group.addresses), {}, []
+        for position in range(index * self.batch_size, (index + 1) * self.batch_size):
+            number, place = divmod(position, count)
+            if number not in orders:
+                seed = int.from_bytes(sha256(f"{self.seed}-{group.kind}-{number}".encode()).digest()[:8], "big")
+                orders[number] = np.random.default_rng(seed).permutation(count)
+            shard, row = group.addresses[orders[number][place]].tolist()
+            chosen.append((self._shards[shard], row))
+        return chosen
 
     def __getitem__(self, step: int) -> list[Batch]:
         places = self.places(step)
@@ -121,12 +148,12 @@ class StoreBatches(Dataset):
             for micro in (own[start : start + self.micro_batch] for start in range(0, share, self.micro_batch))
         ]
 
-    def collate(self, places: list[Place], seeds: list[int]) -> Batch:
+    def collate(self, places: list[Address], seeds: list[int]) -> Batch:
         """One micro-batch of these samples."""
-        samples = [_read(place) for place in places]
+        rows, samples = zip(*(_read(*place) for place in places))
         batch: Batch = {
             "depth_m": torch.stack([_enlarged(sample["depth_m"], self.depth_downscale) for sample in samples]),
-            "fov_y_deg": torch.tensor([place.row.fov_y_deg for place in places]),
+            "fov_y_deg": torch.tensor([row.fov_y_deg for row in rows]),
             "noise_seed": torch.tensor(seeds),
         }
         for name in ("rgb", "source"):
@@ -138,24 +165,25 @@ class StoreBatches(Dataset):
         if "keys_values" in samples[0]:
             batch |= _cached_prompts(samples)
         else:
-            captions, is_edit = [place.row.caption for place in places], places[0].row.is_edit
+            captions, is_edit = [row.caption for row in rows], rows[0].is_edit
             batch["input_ids"], batch["prompt_mask"] = self.tokens.batch(captions, is_edit)
             batch["empty_ids"], batch["empty_mask"] = self.tokens.batch([""] * len(captions), is_edit)
         return batch
 
 
-def _read(place: Place) -> dict[str, torch.Tensor]:
-    prefix = f"{place.index}."
-    with safetensors.safe_open(place.shard, framework="pt") as file:
+def _read(shard: Path, index: int) -> tuple[Row, dict[str, torch.Tensor]]:
+    prefix = f"{index}."
+    with safetensors.safe_open(shard, framework="pt") as file:
+        row = rows_of(file.metadata())[index]
         names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-        return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+        return row, {name.removeprefix(prefix): file.get_tensor(name) for name in names}
 
 
 def _enlarged(depth_m: torch.Tensor, factor: int) -> torch.Tensor:
     return depth_m.float().repeat_interleave(factor, 0).repeat_interleave(factor, 1)
 
 
-def _cached_prompts(samples: list[dict[str, torch.Tensor]]) -> Batch:
+def _cached_prompts(samples: Sequence[dict[str, torch.Tensor]]) -> Batch:
     """Padded on the right to the longest."""
     batch = {}
     for name, mask in (("hidden", "hidden_mask"), ("empty_hidden", "empty_mask")):

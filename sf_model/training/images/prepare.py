@@ -8,18 +8,18 @@ processes, so that a killed run goes on where it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from ...depth_editing import ASPECT_TOLERANCE
+from ...fitting import same_aspect
 from ..bases.base import Base, Prompt
 from ..bases.settings import DataSettings
 from .buckets import Crop, Size, bucket_sizes, nearest
-from .samples import FolderSource, Sample, SampleProblem, StreamSource
+from .samples import Sample, SampleProblem
+from .sources import FolderSource, StreamSource
 from .store import Problem, Row, Store
 
 GIGABYTE = 1e9
@@ -62,10 +62,24 @@ def prepare_sample(sample: Sample, sizes: list[Size], settings: DataSettings) ->
 
 
 def _check_aspect(kind: str, what: str, found: Size, image: Size) -> None:
-    if abs(found[1] / found[0] / (image[1] / image[0]) - 1) > ASPECT_TOLERANCE:
+    if not same_aspect(found, image):
         raise SampleProblem(
             kind, f"its {what} is {found[1]}x{found[0]}, the image {image[1]}x{image[0]}: not the same picture"
         )
+
+
+# Of DataSettings: where things lie, what is done with samples that are there, and how many are held out.
+FREE_SETTINGS = ("path", "depth", "prepared", "problems", "max_gb", "validation_samples")
+
+
+def cache_settings(settings: DataSettings, base: Base | None, layers_read: int) -> dict[str, Any]:
+    """What a store's contents follow from, beside its sources. `base` is not asked where nothing of it is cached."""
+    cached_of: dict[str, Any] = {}
+    if settings.cache != "nothing":
+        assert base is not None
+        cached_of = base.cache_identity(prompts=settings.cache == "latents+prompts", layers_read=layers_read)
+    values = {name: value for name, value in asdict(settings).items() if name not in FREE_SETTINGS}
+    return {**values, "cached_of": cached_of}
 
 
 class Preparation:
@@ -78,44 +92,42 @@ class Preparation:
         settings: DataSettings,
         base: Base | None,
         layers_read: int,
-        identity: dict[str, Any],
     ) -> None:
         self.store, self.source, self.settings, self.base = store, source, settings, base
         self.layers_read = layers_read
         self.sizes = bucket_sizes(settings.area_px, settings.bucket_step, settings.max_aspect)
-        store.begin({**asdict(settings), "problems": None, "max_gb": None, "cache_of": identity})
+
+    def begin(self) -> int:
+        """Claim the folder, and drop what has changed since; returns how many shards. One process calls this first."""
+        self.store.begin(cache_settings(self.settings, self.base, self.layers_read))
+        return self.store.drop_stale(self._digest)
+
+    def _digest(self, number: int) -> str:
+        return self.source.digest(number, self.settings.samples_per_shard)
 
     def run(self, rank: int = 0, world: int = 1) -> int:
-        """Write this process's missing shards; returns how many samples were left out because the store is full."""
+        """Write this process's missing shards; returns how many samples it left out because the store is full."""
         left_out = 0
+        digests: dict[int, str] = {}
         progress = tqdm(desc="samples", disable=rank != 0, mininterval=5)
-        for number, block in self._blocks():
-            progress.update(len(block))
+
+        def wanted(number: int) -> bool:
             if number % world != rank or self.store.shard_path(number).exists():
-                continue
+                return False
+            # Before the samples are read: what changes meanwhile is noticed the next time.
+            digests[number] = self._digest(number)
+            return True
+
+        for number, block in self.source.blocks(self.settings.samples_per_shard, wanted):
+            progress.update(len(block))
             if self.store.size_bytes() >= self.settings.max_gb * GIGABYTE:
                 left_out += len(block)
                 continue
-            self._write(number, block)
+            self._write(number, block, digests.pop(number))
         progress.close()
         return left_out
 
-    def _blocks(self) -> Iterator[tuple[int, list[Sample | SampleProblem]]]:
-        size = self.settings.samples_per_shard
-        done = 0
-        while self.store.shard_path(done).exists():
-            done += 1
-        block: list[Sample | SampleProblem] = []
-        number = done
-        for sample in self.source.samples(done * size):
-            block.append(sample)
-            if len(block) == size:
-                yield number, block
-                number, block = number + 1, []
-        if block:
-            yield number, block
-
-    def _write(self, number: int, block: list[Sample | SampleProblem]) -> None:
+    def _write(self, number: int, block: list[Sample | SampleProblem], sources: str) -> None:
         rows: list[Row] = []
         problems: list[Problem] = []
         tensors: dict[str, torch.Tensor] = {}
@@ -125,12 +137,12 @@ class Preparation:
                     raise sample
                 prepared = prepare_sample(sample, self.sizes, self.settings)
             except SampleProblem as problem:
-                key = sample.key if isinstance(sample, Sample) else f"sample {number * len(block) + index}"
+                key = sample.key or f"sample {number * self.settings.samples_per_shard + index}"
                 problems.append(Problem(key, problem.kind, str(problem)))
                 continue
             tensors |= {f"{len(rows)}.{name}": value for name, value in self._tensors(prepared).items()}
             rows.append(prepared.row)
-        self.store.write_shard(number, rows, problems, tensors)
+        self.store.write_shard(number, rows, problems, tensors, sources)
 
     @torch.no_grad()
     def _tensors(self, sample: PreparedSample) -> dict[str, torch.Tensor]:
