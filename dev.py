@@ -1,4 +1,4 @@
-"""The one command of this repository: python3 dev.py demo ["a prompt"] | python3 dev.py test [pytest arguments].
+"""The one command of this repository: python3 dev.py demo ["a prompt"] | test [pytest arguments] | bench.
 
 Standard library only. This file alone must also parse on old Pythons, Python 2 included, so that they get to print
 why they are not supported; everything else lives in tools/.

@@ -7,6 +7,8 @@ import signal
 import sys
 from pathlib import Path
 
+from .bench import add_arguments as add_bench_arguments
+from .bench import bench
 from .checks import check
 from .demo import demo
 from .errors import DevError, disk_full_message, is_disk_full
@@ -23,6 +25,8 @@ def run(arguments: list[str]) -> int:
             return check(ROOT, rest)
         if rest:
             _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+        if options.command == "bench":
+            return bench(ROOT, options)
         return demo(ROOT, options.prompt, options.port)
     except DevError as error:
         message = str(error)
@@ -44,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     demo_parser.add_argument("prompt", nargs="?", help="what to show; without one, the template's own prompt")
     demo_parser.add_argument("--port", type=int, help="the server's port (default: a free one)")
     commands.add_parser("test", help="ruff and all tests, those against real servers included", add_help=False)
+    add_bench_arguments(commands.add_parser("bench", help="time, memory and parameters beside OmniGen2 and Qwen-Image"))
     return parser
 
 

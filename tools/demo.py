@@ -43,10 +43,10 @@ def demo(root: Path, prompt: str | None, port: int | None) -> int:
     graph = load_graph(root / TEMPLATE, prompt)
     if port is not None:
         free_port(port)  # complain before the environment is made
-    target = _target(root)
+    target = find_target(root)
     make_base_folder(target.base, root)
     log = root / ".host" / "logs" / "demo-server.log"
-    arguments = [] if _has_accelerator(target.python) else ["--cpu"]
+    arguments = [] if has_accelerator(target.python) else ["--cpu"]
     say(f"Starting ComfyUI from {target.host}")
     with HostProcess(
         target.python, target.host, target.base, log, port=port, packages=target.packages, arguments=arguments
@@ -87,7 +87,7 @@ def external_python(host: Path) -> Path:
     return Path(sys.executable)
 
 
-def _target(root: Path) -> Target:
+def find_target(root: Path) -> Target:
     """The ComfyUI that COMFYUI_PATH names, else the newest host, made if need be."""
     named = os.environ.get("COMFYUI_PATH")
     if not named:
@@ -102,7 +102,8 @@ def _target(root: Path) -> Target:
     return Target(external_python(host), host, root / ".host" / "external" / "base")
 
 
-def _has_accelerator(python: Path) -> bool:
+def has_accelerator(python: Path) -> bool:
+    """Whether this Python's torch finds a GPU or the like."""
     return subprocess.run([str(python), "-c", _FIND_ACCELERATOR], capture_output=True).returncode == 0
 
 

@@ -1,8 +1,9 @@
-"""`python -m tools.readme`: make what is derived from the nodes' help pages. Run it after a change to a page or locale.
+"""`python -m tools.readme`: make what is derived from help pages, locales and templates. Run it after a change to one.
 
-web/docs/<node id>/en.md is the one source of what is said about a node. From it come the sections between the marks in
-README.md and, with the names and tooltips of locales/<language>, the pages in the other languages: the front end looks
-for a page in its own language and not for the English one. Standard library only.
+web/docs/<node id>/en.md is the one source of what is said about a node. From it come the tables of nodes in README.md
+and, with the names and tooltips of locales/<language>, the pages in the other languages: the front end looks for a page
+in its own language and not for the English one. The table of templates in README.md comes from the templates: the
+heading of the note, and the models that the loaders name. Standard library only.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN = "<!-- Made by `python -m tools.readme` from web/docs; do not edit here. -->\n"
-END = "<!-- End of what `python -m tools.readme` makes. -->\n"
+BEGIN = "<!-- {} made by `python -m tools.readme`; do not edit here. -->\n"
+END = "<!-- End of the {}. -->\n"
+NODES, TEMPLATES = "nodes", "templates"
 GRAPH = "A minimal graph"
 
 GROUPS = {
@@ -65,34 +67,64 @@ def read_page(root: Path, node_id: str) -> Page:
     return Page(node_id, title, introduction.strip(), sections)
 
 
-def node_section(page: Page) -> str:
-    """What README.md says about a node."""
-    inputs, outputs = page.names("Inputs"), page.names("Outputs")
-    sockets = f"{', '.join(inputs) or 'nothing'} -> {', '.join(outputs) or 'files'}"
-    picture = page.picture.replace("](", "](web/docs/")
-    return (
-        f"#### {page.title}\n\n{page.summary}\n\n`{sockets}` ([all about it](web/docs/{page.node_id}/en.md))\n\n"
-        f"<details><summary>{GRAPH}</summary>\n\n{picture}\n\n</details>\n"
-    )
+def first_sentence(text: str) -> str:
+    """What stands before the first full stop or colon, on one line."""
+    (sentence,) = re.findall(r"\A.*?(?=[.:](?:\s|\Z))", text, re.DOTALL)
+    return " ".join(sentence.split()) + "."
 
 
-def node_sections(root: Path) -> str:
-    """The sections of all nodes, by group."""
+def node_row(page: Page) -> str:
+    """A row of a table of nodes."""
+    outputs = ", ".join(page.names("Outputs")) or "files"
+    return f"| [{page.title}](web/docs/{page.node_id}/en.md) | {first_sentence(page.summary)} | {outputs} |"
+
+
+def node_tables(root: Path) -> str:
+    """A table of nodes for each group."""
     parts = []
     for group, names in GROUPS.items():
-        parts.append(f"### {group}\n")
-        parts += [node_section(read_page(root, f"SpatialFusion{name}")) for name in names]
+        rows = [node_row(read_page(root, f"SpatialFusion{name}")) for name in names]
+        parts.append("\n".join([f"### {group}\n", "| node | what it does | gives |", "|---|---|---|", *rows, ""]))
     return "\n".join(parts)
+
+
+def template_row(root: Path, name: str) -> str:
+    """A row of the table of templates. ValueError for a template without a note that begins with a heading."""
+    nodes = json.loads((root / "workflows" / f"{name}.json").read_text(encoding="utf-8"))["nodes"]
+    notes = [node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote"]
+    if not notes or not notes[0].startswith("## "):
+        raise ValueError(f"workflows/{name}.json has no note that begins with a heading")
+    heading = notes[0].removeprefix("## ").partition("\n")[0]
+    models = [model["name"] for node in nodes for model in node["properties"].get("models", ())]
+    own = [node["widgets_values"][0] for node in nodes if node["type"] == "SpatialFusionLoader"]
+    trained = ["a checkpoint that you [train](docs/training.md)"] * any(file.endswith(".safetensors") for file in own)
+    needs = [*(f"`{model}`" for model in models), *trained]
+    picture = f'<img src="workflows/{name}.jpg" width="320" alt="{heading}">'
+    return f"| {picture} | **{heading}**<br>`{name}` | {'<br>'.join(needs) or 'nothing more'} |"
+
+
+def template_table(root: Path) -> str:
+    """The templates with their pictures; first those that need nothing more than the pack, from text to image."""
+    names = sorted(path.stem for path in (root / "workflows").glob("*.json"))
+    rows = [template_row(root, name) for name in sorted(names, key=lambda name: not name.startswith("text_to_image"))]
+    rows.sort(key=lambda row: not row.endswith("| nothing more |"))
+    return "\n".join(["| | template | needs |", "|---|---|---|", *rows, ""])
+
+
+def replaced(text: str, kind: str, content: str) -> str:
+    """The text with other content between the marks of a kind."""
+    begin, end = BEGIN.format(kind.capitalize()), END.format(kind)
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not (found_begin and found_end):
+        raise ValueError(f"README.md lacks the marks between which the {kind} stand")
+    return f"{before}{begin}\n{content}\n{end}{after}"
 
 
 def readme(root: Path) -> str:
     """README.md as it should be."""
     text = (root / "README.md").read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ValueError("README.md lacks the marks between which the nodes stand")
-    return f"{before}{BEGIN}\n{node_sections(root)}\n{END}{after}"
+    return replaced(replaced(text, NODES, node_tables(root)), TEMPLATES, template_table(root))
 
 
 def table(entries: dict[str, dict[str, str]], words: dict[str, str]) -> str:

@@ -1,0 +1,56 @@
+"""`dev.py bench`: what SpatialFusion adds to OmniGen2 and Qwen-Image in time, memory and parameters, in the real host.
+
+Random weights of the real architectures: none of the figures depends on their values. COMFYUI_PATH names another
+ComfyUI, for a machine whose torch runs on its GPU; without it the newest host runs on what dev.py installs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .demo import find_target, has_accelerator
+from .environment import say
+from .errors import DevError
+from .host_process import OFFLINE
+
+# "tiny": seconds, for tests. "reduced": real widths, few layers. "full": needs a GPU with 80 GB and 128 GB of RAM.
+SIZES = ("tiny", "reduced", "full")
+BASES = ("omnigen2", "qwen_image")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--size", choices=SIZES, help="default: full on a GPU, reduced on a CPU")
+    parser.add_argument("--base", choices=BASES, action="append", help="default: both")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each kind that count, by turns")
+    parser.add_argument("--side", type=int, help="pixels of the image's side; default: what the size says")
+    parser.add_argument("--steps", type=int, help="sampling steps; default: what the size says")
+    parser.add_argument("--json", type=Path, help="a file for the figures, beside what is printed")
+
+
+def bench(root: Path, options: argparse.Namespace) -> int:
+    """Run the measurement in a process of the host's Python. Returns the exit status."""
+    if options.repeats < 1:
+        raise DevError(f"--repeats {options.repeats}: at least 1 run must count.")
+    target = find_target(root)
+    accelerated = has_accelerator(target.python)
+    size = options.size or ("full" if accelerated else "reduced")
+    say(f"Measuring {size} sizes in ComfyUI from {target.host}")
+    command = [str(target.python), str(Path(__file__).with_name("bench_run.py")), "--host", str(target.host)]
+    command += ["--size", size, "--repeats", str(options.repeats)]
+    for base in options.base or BASES:
+        command += ["--base", base]
+    for name in ("side", "steps", "json"):
+        value = getattr(options, name)
+        if value is not None:
+            command += [f"--{name}", str(value.absolute() if isinstance(value, Path) else value)]
+    if not accelerated:
+        command.append("--cpu")
+    env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
+    if target.packages is not None:
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(target.packages), env.get("PYTHONPATH")]))
+    with tempfile.TemporaryDirectory() as scratch:
+        return subprocess.run([*command, "--scratch", scratch], cwd=target.host, env=env).returncode
