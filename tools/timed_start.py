@@ -7,6 +7,7 @@ The host itself prints these seconds too, but in tenths.
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
@@ -18,9 +19,8 @@ def start() -> dict[str, Any]:
     """Start the host in this process; returns the measurements."""
     began = time.perf_counter()
     sys.path.insert(0, str(Path.cwd()))
-    import main  # of the host
-    import nodes
-
+    # The host's own modules, not this repository's of the same names.
+    main, nodes = importlib.import_module("main"), importlib.import_module("nodes")
     packs: dict[str, dict[str, Any]] = {}
     load = nodes.load_custom_node
 

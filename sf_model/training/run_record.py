@@ -30,9 +30,9 @@ def begin_session(run_dir: Path, from_step: int, **settings: Any) -> None:
     if from_step > 0:
         record = json.loads(path.read_text(encoding="utf-8"))
         _check_same(run_dir, record["settings"], asked)
-        _drop_log_after(run_dir, from_step)
+    _drop_log_after(run_dir, from_step)
     record["sessions"].append({"commit": current_commit(), "from_step": from_step, "started": round(time.time())})
-    path.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    _write_whole(path, json.dumps(record, indent=1))
 
 
 def summary(run_dir: Path) -> dict[str, Any]:
@@ -80,10 +80,20 @@ def _log(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / LOG_FILE
     if not path.exists():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    # A killed session may have left half a line at the end.
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _drop_log_after(run_dir: Path, step: int) -> None:
     """What a killed session did after its last saved state is done again, and logged again."""
-    kept = [json.dumps(entry) + "\n" for entry in _log(run_dir) if entry["step"] <= step]
-    (run_dir / LOG_FILE).write_text("".join(kept), encoding="utf-8")
+    if (run_dir / LOG_FILE).exists():
+        kept = [json.dumps(entry) + "\n" for entry in _log(run_dir) if entry["step"] <= step]
+        _write_whole(run_dir / LOG_FILE, "".join(kept))
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """A kill at any moment leaves the old file or the new one."""
+    new = path.with_suffix(".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)

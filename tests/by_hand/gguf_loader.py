@@ -145,8 +145,8 @@ def check(architecture: str, nodes: ModuleType, pack: ModuleType, tiny_bases: Mo
     layer = f"text_encoders.{tiny_bases.TEXT_NAMES[architecture]}.transformer.model.layers.1.self_attn.k_proj"
     clip_keys = comfy.lora.model_lora_keys_clip(clip.cond_stage_model, {})
     changed_clip = clip.clone()
-    heads = tiny_bases.MLLM_SIZES[architecture]["num_key_value_heads"]
-    changed_clip.add_patches(lora(clip_keys, layer, (heads * 128, tiny_bases.HIDDEN)), 1.0)
+    sizes = tiny_bases.MLLM_SIZES[architecture]
+    changed_clip.add_patches(lora(clip_keys, layer, (sizes["num_key_value_heads"] * 128, sizes["hidden_size"])), 1.0)
     print(f"  CLIP LoRA: depth changes by {relative_error(run(model, changed_clip)[0], depth):.1e}")
     embedder = "x_embedder" if architecture == "z_image" else "img_in"
     model_keys = comfy.lora.model_lora_keys_unet(model.model, {})

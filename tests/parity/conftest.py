@@ -31,6 +31,8 @@ def import_host() -> None:
 
 
 import_host()
+# The oldest host has neither MoGe nor Depth Anything 3 to agree with.
+collect_ignore = [] if importlib.util.find_spec("comfy.ldm.moge") else ["test_host_geometry.py"]
 
 
 @pytest.fixture(scope="session")

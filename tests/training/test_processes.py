@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,24 +14,28 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from sf_model.training.bases.settings import load_settings
 from tests.training import tiny_bases, tiny_data
-from tests.training.processes import SHARD, run_together
+from tests.training.processes import SHARD, run_together, run_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
 # Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero.
 TOLERANCE = 2e-4
+# Two processes of one machine round alike but for kernels that depend on where memory was given to them.
+ROUNDING = 1e-5
+# Of the run that is killed: enough for a busy machine to see its first state before its last.
+STEPS = 12
 
 
-def average_of(config: Path, stage: str) -> dict[str, torch.Tensor]:
-    state = Path(load_settings(config).runs) / stage / "state-0000004"
+def average_of(config: Path, stage: str, step: int = 4) -> dict[str, torch.Tensor]:
+    state = Path(load_settings(config).runs) / stage / f"state-{step:07d}"
     return safetensors.torch.load_file(state / "average.safetensors")
 
 
-def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         error = (found[name] - value).norm() / value.norm().clamp_min(1e-6)
-        assert error < TOLERANCE, f"{name}: {error}"
+        assert error < tolerance, f"{name}: {error}"
 
 
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
@@ -54,7 +60,29 @@ def test_two_processes_equal_one(mode: str, tmp_path: Path) -> None:
         run_together(processes, [[command, "--config", str(config)] for command in commands], **environment)
         averages[processes] = {stage: average_of(config, stage) for stage in ("stage1", "stage2")}
     for stage in ("stage1", "stage2"):
-        assert_close(averages[2][stage], averages[1][stage])
+        assert_close(averages[2][stage], averages[1][stage], TOLERANCE)
+
+
+@pytest.mark.parametrize("killed_at", [1, 3])
+def test_a_run_killed_with_sigkill_resumes_exactly(killed_at: int, tmp_path: Path) -> None:
+    """At whatever it is doing soon after that step's state appeared, or while it is being written."""
+    tiny_data.write_images(tmp_path)
+    weights = tiny_bases.write_weights("omnigen2", tmp_path / "weights")
+    stages = {stage: {"steps": STEPS, "save_every": 1} for stage in ("stage1", "stage2")}
+    changes = {f"{stage}__{name}": value for stage, values in stages.items() for name, value in values.items()}
+    config = tiny_data.write_config(tmp_path, "omnigen2", weights, edits=False, stage2__lora_rank=2, **changes)
+    commands = [[command, "--config", str(config)] for command in ("cache", "stage1", "stage2")]
+    run_together(1, commands)
+    expected = average_of(config, "stage2", STEPS)
+    run = tmp_path / "runs/stage2"
+    shutil.rmtree(run)
+    run_until(commands[2:], lambda: any(run.glob(f"state-{killed_at:07d}*")))
+    assert not (run / f"state-{STEPS:07d}").exists()
+    run_together(1, commands[2:])
+    resumed = average_of(config, "stage2", STEPS)
+    assert_close(resumed, expected, ROUNDING)
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, STEPS + 1))
 
 
 @pytest.mark.parametrize("path", ACCELERATE, ids=lambda path: path.stem)

@@ -28,13 +28,14 @@ import comfy.utils
 import safetensors.torch
 import torch
 
-# Of the language models: head_dim is 128 in the host's classes, key/value heads are what it detects the model by.
+# Of the language models. head_dim is 128 in the host's classes; in transformers' Qwen2.5-VL, which parity tests
+# compare with, it is also the width divided by the heads.
 MLLM_SIZES: dict[str, dict[str, int]] = {
-    "omnigen2": {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3},
-    "qwen_image": {"num_attention_heads": 8, "num_key_value_heads": 4, "num_hidden_layers": 4},
-    "z_image": {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4},
+    "omnigen2": {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 3, "hidden_size": 32},
+    "qwen_image": {"num_attention_heads": 2, "num_key_value_heads": 1, "num_hidden_layers": 4, "hidden_size": 256},
+    "z_image": {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 4, "hidden_size": 32},
 }
-HIDDEN, INTERMEDIATE = 32, 48
+INTERMEDIATE = 48
 # 16 heads: Qwen2.5-VL's own, which no tensor tells.
 VISION = {"hidden_size": 64, "num_heads": 16, "num_layers": 2, "intermediate_size": 48}
 OMNIGEN2 = {
@@ -46,7 +47,7 @@ OMNIGEN2 = {
     "num_layers": 2,
     "num_refiner_layers": 1,
     "multiple_of": 256,
-    "text_feat_dim": HIDDEN,
+    "text_feat_dim": MLLM_SIZES["omnigen2"]["hidden_size"],
     "in_channels": 16,
     "patch_size": 2,
     "timestep_scale": 1000.0,
@@ -56,14 +57,14 @@ QWEN_IMAGE = {
     "num_layers": 2,
     "attention_head_dim": 32,
     "num_attention_heads": 2,
-    "joint_attention_dim": HIDDEN,
+    "joint_attention_dim": MLLM_SIZES["qwen_image"]["hidden_size"],
     "axes_dims_rope": [4, 14, 14],
 }
 Z_IMAGE = {
     "patch_size": 2,
     "in_channels": 16,
     "dim": 256,  # the modulation's own width: the host allows no less
-    "cap_feat_dim": HIDDEN,
+    "cap_feat_dim": MLLM_SIZES["z_image"]["hidden_size"],
     "n_layers": 2,
     "n_refiner_layers": 1,
     "qk_norm": True,
@@ -133,7 +134,7 @@ def tiny_sizes(architecture: str) -> Iterator[None]:
 
 def mllm_config(architecture: str) -> dict[str, int]:
     """Arguments of the host's decoder configuration."""
-    return {**MLLM_SIZES[architecture], "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE}
+    return {**MLLM_SIZES[architecture], "intermediate_size": INTERMEDIATE}
 
 
 def random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:

@@ -1,0 +1,102 @@
+"""The host's low-VRAM loading: weights that stay offloaded, and are cast and patched with LoRAs layer by layer.
+
+A server on the CPU cannot be started with --lowvram or --novram (they exclude --cpu), so the host is told here that
+this CPU is a device without memory of its own. Dynamic VRAM needs an NVIDIA device: on a CPU the host makes plain
+patchers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import comfy.lora
+import comfy.model_management
+import comfy.sample
+import comfy.samplers
+import pytest
+import torch
+
+from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
+from tests.parity.conftest import REPOSITORY
+
+PROMPT = "a red chair 2 m away"
+LORA_LAYER = {
+    "omnigen2": ("layers.0.attn.to_q", 96, 96),
+    "qwen_image": ("transformer_blocks.0.attn.to_q", 64, 64),
+    "z_image": ("layers.0.attention.out", 256, 256),
+}
+
+
+@pytest.fixture(scope="module")
+def tiny_bases() -> ModuleType:
+    path = REPOSITORY / "tests" / "host" / "probe_nodes" / "tiny_bases.py"
+    spec = importlib.util.spec_from_file_location("spatialfusion_tiny_bases", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def lora_patches(keys: dict[str, str], layer: str, outputs: int, inputs: int) -> dict:
+    generator = torch.Generator().manual_seed(2)
+    tensors = {
+        f"{layer}.lora_up.weight": torch.randn(outputs, 4, generator=generator) * 0.3,
+        f"{layer}.lora_down.weight": torch.randn(4, inputs, generator=generator) * 0.3,
+    }
+    return comfy.lora.load_lora(tensors, keys)
+
+
+@pytest.mark.parametrize("injection", ["latent", "token"])
+@pytest.mark.parametrize("architecture", list(LORA_LAYER))
+@torch.no_grad()
+def test_offloaded_weights_give_the_same_depth_and_image(
+    architecture: str,
+    injection: str,
+    nodes: ModuleType,
+    tiny_bases: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = write_tiny_checkpoint(tmp_path, "tiny.safetensors", tiny_config(architecture, injection))
+    packed = nodes.spatialfusion_model.load_checkpoint(tmp_path / name)
+
+    def run(offload: bool) -> tuple[torch.Tensor, torch.Tensor, int]:
+        comfy.model_management.unload_all_models()
+        model = tiny_bases.load_model(architecture, tmp_path)
+        clip = tiny_bases.load_clip(architecture, tmp_path)
+        layer, outputs, inputs = LORA_LAYER[architecture]
+        keys = comfy.lora.model_lora_keys_unet(model.model, {})
+        model.add_patches(lora_patches(keys, f"diffusion_model.{layer}", outputs, inputs), 1.0)
+        patchers = nodes.spatialfusion_model.build_patchers(tmp_path / name, packed)
+        path = nodes.text_decoder.find_decoder(clip, packed.config, name)
+        loaded = nodes.spatialfusion_model.SpatialFusionModel(packed.config, clip, path, *patchers, None, "tiny", {})
+        if offload:
+            monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
+            monkeypatch.setattr(comfy.model_management, "vram_state", comfy.model_management.VRAMState.NO_VRAM)
+        encoded = nodes.predict_depth.encode_prompt(clip, path, PROMPT)
+        depth = nodes.predict_depth._predict(loaded, encoded, 64, 96, None)
+        control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+        patched = nodes.apply_depth.inject(model, loaded.adapter, control)
+        latent = torch.zeros(1, 16, *((1,) if architecture == "qwen_image" else ()), 12, 8)
+        image = comfy.sample.sample_custom(
+            patched,
+            comfy.sample.prepare_noise(latent, 7),
+            3.0,
+            comfy.samplers.sampler_object("euler"),
+            torch.tensor([1.0, 0.6, 0.0]),
+            encoded.conditioning,
+            clip.encode_from_tokens_scheduled(clip.tokenize("")),
+            latent,
+            disable_pbar=True,
+        )
+        return depth.log_depth(), image, sum(hasattr(m, "comfy_patched_weights") for m in model.model.modules())
+
+    depth, image, resident = run(offload=False)
+    offloaded_depth, offloaded_image, still_resident = run(offload=True)
+    assert still_resident < resident
+    assert torch.equal(offloaded_depth, depth)
+    torch.testing.assert_close(offloaded_image, image, rtol=1e-5, atol=1e-5)
