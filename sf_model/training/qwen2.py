@@ -4,9 +4,10 @@ Its state dict, less the prefix `model.`, loads in ComfyUI's `comfy.text_encoder
 hidden states, keys and values.
 """
 
+import math
 from dataclasses import dataclass
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 
@@ -34,8 +35,29 @@ class DecoderConfig:
             raise ValueError(f"{self.num_kv_heads} KV heads do not divide {self.num_attention_heads} heads")
 
 
+# Of the tied embeddings: large against what the first layers add, so that a word stays itself through the layers.
+EMBEDDING_STD = 0.1
+
+
+def _initialize_weights(decoder: Qwen2ForCausalLM) -> None:
+    """Variance-preserving layers, whose sum on the residual stream is as large as one of them.
+
+    transformers' one standard deviation of 0.02 is made for widths of thousands. At a width of 256 attention starts
+    uniform and washes the words out: after 8,000 documents such a decoder still took left for right, this one does not
+    after 1,600.
+    """
+    residual_layers = 2 * len(decoder.model.layers)
+    for name, module in decoder.named_modules():
+        if isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=EMBEDDING_STD)
+        elif isinstance(module, nn.Linear) and module is not decoder.lm_head:
+            std = 1 / math.sqrt(module.in_features)
+            onto_residual = name.endswith(("o_proj", "down_proj"))
+            nn.init.normal_(module.weight, std=std / math.sqrt(residual_layers) if onto_residual else std)
+
+
 def build_decoder(config: DecoderConfig) -> Qwen2ForCausalLM:
-    """A decoder with transformers' random initialisation, in float32 and training mode."""
+    """A decoder with random weights, in float32 and training mode."""
     decoder = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=config.vocab_size,
@@ -52,7 +74,9 @@ def build_decoder(config: DecoderConfig) -> Qwen2ForCausalLM:
             attn_implementation="sdpa",
         )
     )
-    return decoder.float().train()
+    decoder.float()
+    _initialize_weights(decoder)
+    return decoder.train()
 
 
 def prompt_keys_values(

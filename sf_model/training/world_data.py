@@ -12,9 +12,15 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Qwen2Tokenizer
 
 from .. import world
+from ..metric_depth import MetricDepth
 from .tokenizer import encode_documents, encode_prompts, load_tokenizer
 
 Batch = dict[str, torch.Tensor]
+
+
+def true_depth(batch: Batch) -> MetricDepth:
+    """The depth that a batch was made with, which is certain everywhere."""
+    return MetricDepth(batch["depth_m"], torch.ones_like(batch["depth_m"]), batch["fov_y_deg"])
 
 
 def caption_mixture(plain: float, view: float, free: float) -> dict[str, float]:
@@ -26,7 +32,9 @@ def caption_mixture(plain: float, view: float, free: float) -> dict[str, float]:
 # Web captions for the base; captions that fix the scene, and GenSpace's nine sub-domains, for the spatial stages.
 PLAIN_MIXTURE: Mapping[str, float] = {"plain": 1.0}
 SPATIAL_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.1, view=0.15, free=0.4)
-LANGUAGE_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.2, view=0.2, free=0.3)
+LANGUAGE_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.1, view=0.3, free=0.3)
+# Of the documents without an image; the others describe their scene twice.
+GROUNDED_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -121,15 +129,19 @@ class LanguageBatches(WorldBatches):
 
 
 def language_batch(tokenizer: Qwen2Tokenizer, seed: int, split: str, index: int, size: int) -> Batch:
-    """Documents that describe one scene twice: to foretell the second text, the language model must keep what the
-    first one says of each object, and left apart from right. One text alone gives it no reason to."""
+    """Documents that ground a caption's objects in the picture, or describe its scene twice: to foretell the second
+    text, the language model must keep what the first one says of each object, and left apart from right. One text alone
+    gives it no reason to."""
     rng = random.Random(f"language-{split}-{seed}-{index}")
     kinds, weights = zip(*LANGUAGE_MIXTURE.items())
     documents = []
     for kind in rng.choices(kinds, weights, k=size):
         captioned = world.sample(rng, kind, split)
-        texts = [captioned.caption, world.describe_again(rng, captioned)]
-        rng.shuffle(texts)
+        if rng.random() < GROUNDED_SHARE:
+            texts = [captioned.caption, world.ground(captioned)]
+        else:
+            texts = [captioned.caption, world.describe_again(rng, captioned)]
+            rng.shuffle(texts)
         documents.append(texts)
     ids, mask = encode_documents(tokenizer, documents)
     return {"language_ids": ids, "language_mask": mask}

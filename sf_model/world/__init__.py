@@ -4,6 +4,7 @@ from .caption_common import CaptionedScene, Fact
 from .captions import KINDS, SPATIAL_KINDS, describe_again, sample
 from .categories import CATEGORY_NAMES, HELD_OUT
 from .edits import EDIT_KINDS, EditPair, sample_edit
+from .grounding import ground
 from .palette import COLORS, GROUND_NAMES, SKY_NAMES
 from .render import GROUND_INDEX, SKY_INDEX, Rendering, render
 from .sampling import SPLITS, sample_scene
@@ -30,6 +31,7 @@ __all__ = [
     "Scene",
     "SceneObject",
     "describe_again",
+    "ground",
     "render",
     "sample",
     "sample_edit",
