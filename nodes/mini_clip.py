@@ -95,9 +95,11 @@ class MiniDecoder(comfy.text_encoders.llama.BaseLlama, torch.nn.Module):
 
 class MiniEncoder(sd1_clip.SDClipModel):
     def __init__(self, sizes: dict[str, Any], device: Any, dtype: Any, model_options: dict[str, Any]) -> None:
+        layer = sizes.get("text_layer")
         super().__init__(
             device=device,
-            layer="last",
+            layer="last" if layer is None else "hidden",
+            layer_idx=layer,
             textmodel_json_config={},
             dtype=dtype,
             special_tokens={"pad": PAD_TOKEN_ID},

@@ -16,7 +16,11 @@ from ..spatial_transformer import KeysValues
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    """Sizes of a Qwen2.5 decoder; `head_dim * num_attention_heads` may differ from `hidden_size`."""
+    """Sizes of a Qwen2.5 decoder; `head_dim * num_attention_heads` may differ from `hidden_size`.
+
+    text_layer: the diffusion transformer reads this layer's output (0 is the first layer's); None is the last one's,
+    after the final norm.
+    """
 
     vocab_size: int
     hidden_size: int
@@ -29,10 +33,13 @@ class DecoderConfig:
     rms_norm_eps: float = 1e-6
     max_position_embeddings: int = 32768
     tie_word_embeddings: bool = True
+    text_layer: int | None = None
 
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_kv_heads:
             raise ValueError(f"{self.num_kv_heads} KV heads do not divide {self.num_attention_heads} heads")
+        if self.text_layer is not None and not 0 <= self.text_layer < self.num_layers - 1:
+            raise ValueError(f"text_layer {self.text_layer} is not one of the first {self.num_layers - 1} layers")
 
 
 # Of the tied embeddings: large against what the first layers add, so that a word stays itself through the layers.
@@ -80,21 +87,22 @@ def build_decoder(config: DecoderConfig) -> Qwen2ForCausalLM:
 
 
 def prompt_keys_values(
-    decoder: Qwen2ForCausalLM, input_ids: Tensor, attention_mask: Tensor | None = None
+    decoder: Qwen2ForCausalLM, input_ids: Tensor, attention_mask: Tensor | None = None, text_layer: int | None = None
 ) -> tuple[Tensor, KeysValues]:
     """Run the prompt once and keep what the spatial transformer reads.
 
     input_ids: (B, S) long. attention_mask: (B, S), nonzero = a token of the prompt; padding must be on the right.
-    Returns the hidden states (B, S, hidden_size) after the final norm and, for each layer, (K, V), each
-    (B, num_kv_heads, S, head_dim) with RoPE applied to K at positions 0 .. S - 1. What stands at padded positions is
-    meaningless. Gradients flow unless the caller switches them off.
+    Returns the hidden states (B, S, hidden_size), those after the final norm or the output of layer `text_layer`, and,
+    for each layer, (K, V), each (B, num_kv_heads, S, head_dim) with RoPE applied to K at positions 0 .. S - 1. What
+    stands at padded positions is meaningless. Gradients flow unless the caller switches them off.
     Raises ValueError for a mask with padding anywhere but on the right.
     """
     if attention_mask is not None and bool((attention_mask.bool().int().diff(dim=1) > 0).any()):
         raise ValueError("attention_mask has padding before a token; pad prompts on the right")
     # The mask itself is not needed: a causal decoder's tokens never see what stands to their right.
-    output = decoder.model(input_ids=input_ids, use_cache=True)
-    return output.last_hidden_state, _cached_keys_values(output.past_key_values)
+    output = decoder.model(input_ids=input_ids, use_cache=True, output_hidden_states=text_layer is not None)
+    hidden = output.last_hidden_state if text_layer is None else output.hidden_states[text_layer + 1]
+    return hidden, _cached_keys_values(output.past_key_values)
 
 
 def _cached_keys_values(cache: Cache) -> KeysValues:

@@ -41,7 +41,7 @@ class SpatialFusionSystem(nn.Module):
             self.transformer.initialize_weights()
 
     def encode(self, input_ids: torch.Tensor, mask: torch.Tensor) -> EncodedPrompt:
-        hidden, keys_values = prompt_keys_values(self.decoder, input_ids, mask)
+        hidden, keys_values = prompt_keys_values(self.decoder, input_ids, mask, self.sizes.decoder.text_layer)
         return EncodedPrompt(hidden, mask, keys_values)
 
     def predict_depth(self, prompt: EncodedPrompt, height: int, width: int) -> DepthPrediction:
