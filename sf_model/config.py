@@ -153,7 +153,7 @@ MINI = SpatialFusionConfig(
     mllm=MINI_MLLM,
     spatial_transformer=SpatialTransformerConfig(256, 640, 4, 1e-6, query_grid=8, stride=8, source_feature_dim=None),
     depth_head=DepthHeadConfig((32, 48, 64, 64), 48),
-    depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=256),
+    depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
 )
 
 OMNIGEN2 = SpatialFusionConfig(

@@ -17,7 +17,7 @@ Z_IMAGE_BASE = 4_022_468_096 + 6_154_908_736
 
 PARAMETERS = {
     "dummy": 42_248,
-    "mini": 3_668_932,
+    "mini": 3_662_724,
     "omnigen2": 209_681_172,
     "omnigen2_full": 812_384_020,
     "qwen_image": 448_138_516,
