@@ -11,6 +11,7 @@ from comfy_api.v0_0_2 import io
 
 from ..sf_model.backbones import Backbone, get_backbone
 from ..sf_model.config import SpatialFusionConfig
+from ..sf_model.fitting import check_mask
 from .base_revision import revision_warning
 from .geometry import to_metric_depth
 from .injection import DepthControl, inject, transformer_backbone
@@ -60,7 +61,9 @@ class SpatialFusionApplyDepth(io.ComfyNode):
                     "end_percent", default=1.0, **percent, tooltip="The part of sampling up to which the depth is used."
                 ),
                 io.Mask.Input(
-                    "mask", optional=True, tooltip="Where the depth is used: white yes, black no. Resized to the image."
+                    "mask",
+                    optional=True,
+                    tooltip="Where the depth is used: white yes, black no. Resized to the image; same aspect ratio.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with the depth, for any sampler.")],
@@ -91,7 +94,7 @@ class SpatialFusionApplyDepth(io.ComfyNode):
         )
         control = DepthControl(
             depth=depth,
-            mask=None if mask is None else mask.reshape(-1, *mask.shape[-2:]),
+            mask=None if mask is None else check_mask(mask, *depth.depth.shape[-2:]),
             strength=strength,
             start_percent=start_percent,
             end_percent=end_percent,

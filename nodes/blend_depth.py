@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from comfy_api.v0_0_2 import io
 
-from ..sf_model.depth_editing import FOV_TOLERANCE_DEG, blend_depths, fit_mask
+from ..sf_model.depth_editing import FOV_TOLERANCE_DEG, blend_depths
+from ..sf_model.fitting import fit_mask
 from .geometry import texture, to_geometry, to_metric_depth
 from .preview import depth_preview_ui
 from .sockets import CATEGORY, GEOMETRY_LIMITS, MoGeGeometry, geometry_input

@@ -9,7 +9,7 @@ from comfy_api.v0_0_2 import io
 
 from ..sf_model.depth_images import NORMAL_SIGNS, disparity_picture, normal_picture, range_mask, surface_normals
 from .geometry import to_metric_depth
-from .sockets import CATEGORY, GEOMETRY_LIMITS, geometry_input
+from .sockets import CATEGORY, geometry_input
 
 
 class SpatialFusionDepthToImages(io.ComfyNode):
@@ -34,9 +34,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                 "depth range",
             ],
             inputs=[
-                geometry_input(
-                    "geometry", f"From Predict Metric Depth, MoGe 2 or Depth Anything 3 Metric. {GEOMETRY_LIMITS}"
-                ),
+                geometry_input(),
                 io.Float.Input(
                     "near_m",
                     **metres,

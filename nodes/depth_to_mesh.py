@@ -18,7 +18,7 @@ from ..sf_model.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 from ..sf_model.picture import FAR_M, depth_picture
 from ..sf_model.ply import ply_bytes
 from .geometry import texture, to_metric_depth
-from .sockets import CATEGORY, GEOMETRY_LIMITS, geometry_input
+from .sockets import CATEGORY, geometry_input
 
 # Either of these types: Preview 3D and Save 3D Model take FILE_3D; Preview Point Cloud and Save Point Cloud, which
 # 0.18.2 does not have, FILE_3D_PLY.
@@ -40,9 +40,7 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
             ),
             search_aliases=["spatialfusion", "mesh", "point cloud", "ply", "glb", "3d", "depth to mesh", "depth to 3d"],
             inputs=[
-                geometry_input(
-                    "geometry", f"From Predict Metric Depth, MoGe 2 or Depth Anything 3 Metric. {GEOMETRY_LIMITS}"
-                ),
+                geometry_input(),
                 io.Int.Input("batch_index", default=0, min=0, max=4095, tooltip="Which image of the batch, from 0 on."),
                 io.Int.Input(
                     "decimation",
@@ -138,8 +136,7 @@ def _one_image(depth: MetricDepth, index: int) -> MetricDepth:
             f"batch_index is {index}, but this geometry has {count} image(s), counted from 0; set it to {count - 1} or "
             "less"
         )
-    one = slice(index, index + 1)
-    return MetricDepth(depth.depth[one], depth.confidence[one], depth.fov_y_deg[one])
+    return depth[index : index + 1]
 
 
 def _picture(source: dict[str, Any], depth: MetricDepth, index: int) -> torch.Tensor:

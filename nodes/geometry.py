@@ -2,11 +2,13 @@
 
 MOGE_GEOMETRY: depth (B, H, W) metres, inf or masked where there is no surface; mask (B, H, W) bool; intrinsics
 (B, 3, 3) normalised by width and height (panoramas have none); points (B, H, W, 3) OpenCV axes; image (B, H, W, 3);
-and, where it is ours, confidence (B, H, W) in [0, 1].
+and, where it is ours, confidence (B, H, W) in [0, 1]. MoGe's principal point is always the centre: where another
+extension's is not, the geometry is refused, as depth files are.
 DA3_GEOMETRY: depth (B, H, W) and mode. The Metric model, the only one whose depth is in metres, adds the sky's
 probability (B, H, W); so does Mono, which therefore cannot be told from it. Small and Base add a confidence instead,
 whose numbers have no upper bound, and several views at once intrinsics (1, B, 3, 3). These are in pixels, but of the
-size that the model ran at, not of the depth: only ratios within them mean something. One view alone gets a unit matrix.
+size that the model ran at, not of the depth: only ratios within them mean something, so that the principal point is
+taken as the centre. "cam_dec" puts it there; "ray_pose" estimates it, near there. One view alone gets a unit matrix.
 """
 
 from __future__ import annotations
@@ -19,11 +21,10 @@ import torch.nn.functional as F
 
 from ..sf_model.metric_depth import MetricDepth
 from ..sf_model.picture import depth_picture
+from ..sf_model.stored_depth import CAMERA_TOLERANCE
 
 # What the host assumes for a Depth Anything 3 geometry without a camera: focal length over width.
 DA3_DEFAULT_FOCAL = 0.7
-# Sizes are rounded to whole pixels, and a camera may have been measured before a crop of a few pixels.
-SQUARE_PIXEL_TOLERANCE = 0.05
 
 
 def to_geometry(depth: MetricDepth, image: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -103,12 +104,24 @@ def _fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
     batch, height, width = depth.shape
     intrinsics = geometry["intrinsics"].to(depth).reshape(-1, 3, 3).expand(batch, 3, 3)
     focal_x_px, focal_y_px = intrinsics[:, 0, 0] * width, intrinsics[:, 1, 1] * height
-    if not ((focal_x_px / focal_y_px - 1).abs() <= SQUARE_PIXEL_TOLERANCE).all():
+    if not ((focal_x_px / focal_y_px - 1).abs() <= CAMERA_TOLERANCE).all():
         raise ValueError(
             f"its intrinsics contradict its size: at {width}x{height} pixels the focal length is "
             f"{focal_x_px[0]:.1f} pixels across and {focal_y_px[0]:.1f} down, but pixels are square"
         )
+    _check_centre(intrinsics[:, :2, 2])
     return torch.rad2deg(2 * torch.atan(0.5 / intrinsics[:, 1, 1]))
+
+
+def _check_centre(point: torch.Tensor) -> None:
+    """ValueError for a principal point (B, 2), in parts of the size, that is not in the centre: one rule with files."""
+    off = (point - 0.5).abs().amax(dim=1)
+    if not (off <= CAMERA_TOLERANCE).all():
+        x, y = point[off.argmax()].tolist()
+        raise ValueError(
+            f"its principal point is off the centre, at {x:.2f} of its width and {y:.2f} of its height (a cropped "
+            "picture?), but the camera has to look through the centre; measure the depth after the crop"
+        )
 
 
 def _da3_fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:

@@ -58,8 +58,8 @@ class SpatialFusionImageToDepth(io.ComfyNode):
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="White where there is no surface (sky). Resized to the image; one for all images, or one "
-                    "each.",
+                    tooltip="White where there is no surface (sky). Resized to the image, same aspect ratio; one for "
+                    "all images, or one each.",
                 ),
             ],
             outputs=[

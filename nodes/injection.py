@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from comfy.patcher_extension import WrappersMP
 
 from ..sf_model.backbones import BACKBONES, Backbone, backbone_of_transformer
-from ..sf_model.depth_editing import ASPECT_TOLERANCE
+from ..sf_model.fitting import check_aspect
 from ..sf_model.metric_depth import MetricDepth
 
 KEY = "spatialfusion"
@@ -292,13 +292,14 @@ def _check_latent(noise: torch.Tensor, control: DepthControl) -> None:
                 f"the {name} has a batch of {batch} and the latent a batch of {noise.shape[0]}; give one {name} for "
                 "all images, or as many as the latent has (Repeat Latent Batch, batch_size of the empty latent)"
             )
-    (height, width), (rows, columns) = control.depth.depth.shape[-2:], noise.shape[-2:]
-    if abs((width / height) / (columns / rows) - 1) > ASPECT_TOLERANCE:
-        raise ValueError(
-            f"the geometry is {width}x{height} (aspect ratio {width / height:.3f}) and the latent {columns}x{rows} "
-            f"(aspect ratio {columns / rows:.3f}); set width and height of Predict Metric Depth to the image's, or "
-            "crop the picture that the geometry was measured from"
-        )
+    check_aspect(
+        "the geometry",
+        control.depth.depth.shape[-2:],
+        "the latent",
+        noise.shape[-2:],
+        "set width and height of Predict Metric Depth to the image's, or crop the picture that the geometry was "
+        "measured from",
+    )
 
 
 def _batch(mask: torch.Tensor | None) -> int:

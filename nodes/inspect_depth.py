@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 
 from .geometry import texture, to_geometry, to_metric_depth
 from .preview import depth_preview_ui
-from .sockets import CATEGORY, GEOMETRY_LIMITS, MoGeGeometry, geometry_input
+from .sockets import CATEGORY, MoGeGeometry, geometry_input
 
 
 class SpatialFusionInspectDepth(io.ComfyNode):
@@ -24,9 +24,7 @@ class SpatialFusionInspectDepth(io.ComfyNode):
             ),
             search_aliases=["spatialfusion", "preview depth", "view depth", "depth viewer", "measure", "histogram"],
             inputs=[
-                geometry_input(
-                    "geometry", f"From Predict Metric Depth, MoGe 2 or Depth Anything 3 Metric. {GEOMETRY_LIMITS}"
-                ),
+                geometry_input(),
             ],
             outputs=[
                 MoGeGeometry.Output(

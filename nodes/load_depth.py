@@ -1,23 +1,20 @@
-"""Load Metric Depth: a file of the input folder -> geometry."""
+"""Load Metric Depth: a file of the input or output folder -> geometry."""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import comfy.model_management
-import folder_paths
 from comfy_api.v0_0_2 import io
 
 from ..sf_model.depth_files import SUFFIXES, load_depth
 from ..sf_model.picture import depth_picture
 from ..sf_model.stored_depth import AUTO, FOV_TOLERANCE_DEG, METRES_PER_UNIT
 from .geometry import to_geometry
-from .input_files import input_file
+from .input_files import contents_digest, input_file, is_input_file, offered_files, read_file
 from .preview import depth_preview_ui
 from .sockets import CATEGORY, MoGeGeometry
 
-MAX_FILE_BYTES = 2**30
+# Of the many pictures in an output folder those alone that Save Metric Depth wrote as metres.
+OUTPUT_ENDINGS = (".exr", ".npy", ".npz", "mm.png")
 
 
 class SpatialFusionLoadDepth(io.ComfyNode):
@@ -46,7 +43,7 @@ class SpatialFusionLoadDepth(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "file",
-                    options=_files(),
+                    options=offered_files(SUFFIXES, OUTPUT_ENDINGS),
                     tooltip="An .exr, .png, .npy or .npz file in ComfyUI's input folder; the button uploads one. "
                     "'<name> [output]' is a file in the output folder.",
                 ),
@@ -79,32 +76,15 @@ class SpatialFusionLoadDepth(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
         """Naming `file` here also lets files through that came after the list was made, as the host's loaders do."""
-        try:
-            if file is not None:
-                input_file(file, "depth")
-        except ValueError as error:
-            return str(error)
-        return True
+        return True if file is None else is_input_file(file, "depth")
 
     @classmethod
     def fingerprint_inputs(cls, file: str, unit: str, fov_y_deg: float) -> str:
-        digest = hashlib.sha256()
-        with input_file(file, "depth").open("rb") as stream:
-            while chunk := stream.read(2**20):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return contents_digest(file, "depth")
 
     @classmethod
     def execute(cls, file: str, unit: str, fov_y_deg: float) -> io.NodeOutput:
         path = input_file(file, "depth")
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ValueError(f"{path.name} has {size / 2**30:.1f} GiB, at most 1 is read; save the depth pass alone")
-        depth = load_depth(path.read_bytes(), path.name, unit, fov_y_deg)
+        depth = load_depth(read_file(path, "save the depth pass alone"), path.name, unit, fov_y_deg)
         picture = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
-        return io.NodeOutput(to_geometry(depth, picture), ui=depth_preview_ui(depth, cls))
-
-
-def _files() -> list[str]:
-    folder = Path(folder_paths.get_input_directory())
-    return sorted(path.name for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+        return io.NodeOutput(to_geometry(depth, picture), ui=depth_preview_ui(depth, cls, picture))

@@ -21,6 +21,8 @@ from .text_decoder import find_decoder
 
 FOLDER = "spatialfusion"
 BUILT_IN = "SpatialFusion-Mini (built-in)"
+# What the host calls the kind of image encoder that checkpoints are trained with.
+DINOV2 = "dinov2"
 
 folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
 
@@ -51,16 +53,17 @@ def _check_clip_vision(
     clip_vision: comfy.clip_vision.ClipVisionModel, config: SpatialFusionConfig, checkpoint_name: str
 ) -> None:
     expected = config.spatial_transformer.source_feature_dim
-    found = clip_vision.config.get("hidden_size")
+    found, kind = clip_vision.config.get("hidden_size"), clip_vision.config.get("model_type")
     if expected is None:
         raise ValueError(
             f"checkpoint {checkpoint_name!r} was trained without source images; disconnect clip_vision, or choose a "
             "checkpoint trained for editing"
         )
-    if found != expected:
+    # CLIP's own ViT-L is as wide as DINOv2 large, and its features would say nothing to the checkpoint.
+    if found != expected or kind != DINOV2:
         raise ValueError(
-            f"checkpoint {checkpoint_name!r} reads image features of {expected} channels, this CLIP_VISION gives "
-            f"{found}; load the DINOv2 model that it was trained with"
+            f"checkpoint {checkpoint_name!r} reads image features of {DINOV2} with {expected} channels, this "
+            f"CLIP_VISION ({kind}) gives {found}; load the DINOv2 model that it was trained with"
         )
 
 

@@ -102,9 +102,8 @@ class SpatialFusionPredictDepth(io.ComfyNode):
             encoded = encode_prompt_with_source(clip, decoder_path, prompt, source, vae, view)
         depth = _predict(spatialfusion, encoded, width, height, features)
         preview = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
-        return io.NodeOutput(
-            to_geometry(depth, preview), encoded.conditioning, preview, ui=depth_preview_ui(depth, cls)
-        )
+        shown = depth_preview_ui(depth, cls, preview)
+        return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, ui=shown)
 
 
 def _check_size(model: SpatialFusionModel, width: int, height: int) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import folder_paths
 import numpy as np
@@ -16,39 +17,42 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..sf_model.metric_depth import MetricDepth
 from ..sf_model.picture import depth_picture
-from .geometry import to_metric_depth
 
 UI_KEY = "spatialfusion_depth"
 
 
-def depth_preview_ui(depth: MetricDepth | dict[str, Any], cls: type[io.ComfyNode]) -> dict[str, list[Any]]:
-    """For `io.NodeOutput(..., ui=depth_preview_ui(geometry, cls))`. Files go to the host's temp folder.
+def depth_preview_ui(
+    depth: MetricDepth, cls: type[io.ComfyNode], picture: torch.Tensor | None = None
+) -> dict[str, list[Any]]:
+    """For `io.NodeOutput(..., ui=depth_preview_ui(depth, cls))`: the pictures as "images", and `viewer_ui`.
 
-    depth: a MetricDepth or either of the host's geometry dicts. cls: the node, as `execute` gets it.
-    Returns "images", the ordinary pictures, and UI_KEY: for each image of the batch the host's
-    {filename, subfolder, type} of a .npy, with its width and height in pixels and fov_y_deg. The array is
-    little-endian float32 (1 or 2, H, W): metres, inf where there is no surface; and the confidence, left out where it
-    is 1 everywhere.
-    Raises ValueError where a geometry is not in metres.
+    cls: the node, as `execute` gets it. picture: (B, H, W, 3), the depth's colours where they are made already.
     """
-    if not isinstance(depth, MetricDepth):
-        depth = to_metric_depth(depth)
+    if picture is None:
+        picture = depth_picture(depth.to("cpu")).movedim(1, -1)
+    return {"images": ui.PreviewImage(picture, cls=cls).as_dict()["images"], **viewer_ui(depth)}
+
+
+def viewer_ui(depth: MetricDepth) -> dict[str, list[Any]]:
+    """What the viewer reads, under UI_KEY. Files go to the host's temp folder.
+
+    For each image of the batch the host's {filename, subfolder, type} of a .npy, with its width and height in pixels
+    and fov_y_deg. The array is little-endian float32 (1 or 2, H, W): metres, inf where there is no surface; and the
+    confidence, left out where it is 1 everywhere.
+    """
     depth = depth.to("cpu")
-    pictures = ui.PreviewImage(depth_picture(depth).movedim(1, -1), cls=cls).as_dict()["images"]
-    return {
-        "images": pictures,
-        UI_KEY: [_save_array(depth, index, picture) for index, picture in enumerate(pictures)],
-    }
+    prefix = f"spatialfusion_{uuid4().hex[:8]}"
+    return {UI_KEY: [_save_array(depth, index, f"{prefix}_{index + 1:05}_.npy") for index in range(len(depth.depth))]}
 
 
-def _save_array(depth: MetricDepth, index: int, picture: ui.SavedResult) -> dict[str, Any]:
-    """Write one image's metres beside its picture; returns what the viewer needs to know of them."""
+def _save_array(depth: MetricDepth, index: int, name: str) -> dict[str, Any]:
+    """Write one image's metres; returns what the viewer needs to know of them."""
     channels = [depth.depth[index]]
     if (depth.confidence[index] < 1).any():
         channels.append(depth.confidence[index])
-    name = f"{Path(picture.filename).stem}.npy"
-    folder = Path(folder_paths.get_temp_directory()) / picture.subfolder
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / name, torch.stack(channels).numpy().astype("<f4"))
     _, height, width = depth.depth.shape
-    saved = ui.SavedResult(name, picture.subfolder, io.FolderType.temp)
+    saved = ui.SavedResult(name, "", io.FolderType.temp)
     return {**saved, "width": width, "height": height, "fov_y_deg": float(depth.fov_y_deg[index])}

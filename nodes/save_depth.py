@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import folder_paths
-import numpy as np
 from comfy_api.v0_0_2 import io, ui
 
-from ..sf_model.depth_files import exr_bytes, png_bytes
+from ..sf_model.depth_files import exr_bytes, npz_bytes, png_bytes
 from ..sf_model.metric_depth import MetricDepth
 from ..sf_model.picture import depth_picture
 from .geometry import to_metric_depth
-from .sockets import CATEGORY, GEOMETRY_LIMITS, geometry_input
-
-
-def _npz_bytes(depth: MetricDepth, index: int) -> bytes:
-    stream = BytesIO()
-    np.savez_compressed(
-        stream,
-        depth_m=depth.depth[index].cpu().numpy().astype(np.float32),
-        confidence=depth.confidence[index].cpu().numpy().astype(np.float32),
-        fov_y_deg=depth.fov_y_deg[index].cpu().numpy().astype(np.float32),
-    )
-    return stream.getvalue()
-
+from .preview import viewer_ui
+from .sockets import CATEGORY, geometry_input
 
 # The name of a format, how a file's name ends after the picture's, and what makes its bytes. The picture is a .png too.
 FORMATS: dict[str, tuple[str, Callable[[MetricDepth, int], bytes]]] = {
-    "npz": (".npz", _npz_bytes),
+    "npz": (".npz", npz_bytes),
     "exr 32-bit": (".exr", exr_bytes),
     "png 16-bit mm": ("mm.png", png_bytes),
 }
@@ -61,9 +48,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
                 "blender",
             ],
             inputs=[
-                geometry_input(
-                    "geometry", f"From Predict Metric Depth, MoGe 2 or Depth Anything 3 Metric. {GEOMETRY_LIMITS}"
-                ),
+                geometry_input(),
                 io.String.Input(
                     "filename_prefix",
                     default="SpatialFusion_depth",
@@ -94,7 +79,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             depth_picture(depth).movedim(1, -1), filename_prefix, io.FolderType.output, cls, compress_level=4
         )
         saved = [_save_beside(picture, ending, content) for picture, content in zip(pictures, contents)]
-        return io.NodeOutput(ui={"images": pictures, "metric_depth": saved})
+        return io.NodeOutput(ui={"images": pictures, "metric_depth": saved, **viewer_ui(depth)})
 
 
 def _save_beside(picture: ui.SavedResult, ending: str, content: bytes) -> ui.SavedResult:

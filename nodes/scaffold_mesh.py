@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import folder_paths
+import comfy.model_management
 import torch
 from comfy_api.v0_0_2 import Types, io
 
 from ..sf_model.scaffold import MESH_FORMATS, SIZE_AXES, Pose, ScaffoldObject, prepare_mesh, read_mesh
-from ..sf_model.scaffold.mesh_file import MAX_FILE_BYTES
-from .input_files import input_file
+from .input_files import contents_digest, input_file, is_input_file, offered_files, read_file
 from .scaffold_object import MAX_SIZE_M, objects_input, objects_output, pose_inputs
 from .sockets import SCAFFOLD_CATEGORY
 
 NO_FILE = "none"
+MESH_ENDINGS = tuple(f".{name}" for name in MESH_FORMATS)
 # Both hosts have these types; the newest has more, none of which is a mesh of triangles.
 MESH_TYPES = [io.Mesh, io.File3DAny, io.File3DGLB, io.File3DOBJ]
 
@@ -48,10 +47,10 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
             inputs=[
                 io.Combo.Input(
                     "model_file",
-                    options=[NO_FILE, *_files()],
+                    options=[NO_FILE, *offered_files(MESH_ENDINGS, MESH_ENDINGS)],
                     default=NO_FILE,
-                    tooltip="A .glb or .obj file in ComfyUI's input folder or its folder 3d. "
-                    "Set it to none where a mesh is connected.",
+                    tooltip="A .glb or .obj file in ComfyUI's input folder; '<name> [output]' is one in the output "
+                    "folder. Set it to none where a mesh is connected.",
                 ),
                 io.Float.Input(
                     "size_m",
@@ -85,22 +84,11 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, model_file: str | None = None) -> bool | str:
         """Naming `model_file` here also lets files through that came after the list was made, as Load 3D does."""
-        try:
-            if model_file not in (None, NO_FILE):
-                input_file(model_file, "mesh")
-        except ValueError as error:
-            return str(error)
-        return True
+        return True if model_file in (None, NO_FILE) else is_input_file(model_file, "mesh")
 
     @classmethod
     def fingerprint_inputs(cls, model_file: str = NO_FILE, **_: Any) -> str:
-        if model_file == NO_FILE:
-            return NO_FILE
-        with input_file(model_file, "mesh").open("rb") as stream:
-            digest = hashlib.sha256()
-            while chunk := stream.read(2**20):
-                digest.update(chunk)
-        return digest.hexdigest()
+        return NO_FILE if model_file == NO_FILE else contents_digest(model_file, "mesh")
 
     @classmethod
     def execute(
@@ -129,17 +117,6 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
         return io.NodeOutput((*objects, prepare_mesh(vertices, faces, size_m, size_of, pose)))
 
 
-def _files() -> list[str]:
-    """Names relative to the input folder, as Load 3D lists them."""
-    folder = Path(folder_paths.get_input_directory())
-    found = [*folder.glob("*"), *(folder / "3d").rglob("*")]
-    return sorted(
-        path.relative_to(folder).as_posix()
-        for path in found
-        if path.suffix.lower().lstrip(".") in MESH_FORMATS and path.is_file()
-    )
-
-
 def _check_index(batch_index: int, count: int) -> None:
     if batch_index >= count:
         raise ValueError(f"batch_index is {batch_index}, but there are only {count} meshes; count from 0")
@@ -163,14 +140,13 @@ def _batch_item(mesh: Types.MESH, index: int) -> tuple[torch.Tensor, torch.Tenso
 def _file_triangles(mesh: Types.File3D | None, model_file: str, index: int) -> tuple[torch.Tensor, torch.Tensor]:
     """vertices (N, 3) and faces (M, 3) of a 3D file, connected or chosen by name."""
     _check_index(index, 1)
+    check_cancel = comfy.model_management.throw_exception_if_processing_interrupted
     if mesh is not None and not mesh.is_disk_backed:
-        return read_mesh(mesh.get_bytes(), mesh.format)
+        return read_mesh(mesh.get_bytes(), mesh.format, check_cancel)
     path = Path(mesh.get_source()) if mesh is not None else input_file(model_file, "mesh")
     file_format = mesh.format if mesh is not None else path.suffix.lower().lstrip(".")
-    size = path.stat().st_size
-    if size > MAX_FILE_BYTES:
-        raise ValueError(f"{path.name} has {size / 2**30:.1f} GiB, at most 1 is read; decimate the mesh")
+    data = read_file(path, "decimate the mesh")
     try:
-        return read_mesh(path.read_bytes(), file_format)
+        return read_mesh(data, file_format, check_cancel)
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error

@@ -12,7 +12,7 @@ from comfy_api.v0_0_2 import io
 
 CATEGORY = "SpatialFusion"
 SCAFFOLD_CATEGORY = "SpatialFusion/scaffold"
-# The last sentence of the geometry inputs' tooltips.
+# The last sentence of tooltips of inputs that take measured depth as metres.
 GEOMETRY_LIMITS = (
     "The depth must be in metres: MoGe 1 and Depth Anything 3 Mono look the same, but theirs is not, and it is wrongly "
     "taken as metres."
@@ -24,6 +24,9 @@ DA3Geometry = io.Custom("DA3_GEOMETRY")
 ScaffoldObjects = io.Custom("SPATIALFUSION_OBJECTS")
 
 
-def geometry_input(name: str, tooltip: str) -> io.MultiType.Input:
+def geometry_input(
+    name: str = "geometry",
+    tooltip: str = f"From Predict Metric Depth, MoGe 2 or Depth Anything 3 Metric. {GEOMETRY_LIMITS}",
+) -> io.MultiType.Input:
     """An input for either of the host's geometry types."""
     return io.MultiType.Input(name, types=[MoGeGeometry, DA3Geometry], tooltip=tooltip)

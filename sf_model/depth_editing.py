@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 
+from .fitting import check_aspect, fit_mask, resize, same_batch
 from .metric_depth import MetricDepth
 
-# Sizes are rounded to whole pixels or cells, so the aspect ratios of pictures that belong together differ a little.
-ASPECT_TOLERANCE = 0.02
 # One degree moves a point at the edge of a 50 degree image by 2% of its distance from the centre.
 FOV_TOLERANCE_DEG = 1.0
 
@@ -46,41 +44,20 @@ class DepthAdjustment:
 def resize_depth(depth: MetricDepth, height: int, width: int) -> MetricDepth:
     """The same view in other pixels: log-depth mean of the surfaces that a pixel covers; sky where it is mostly sky.
 
-    ValueError where the aspect ratio differs by more than ASPECT_TOLERANCE.
+    ValueError where the aspect ratio differs.
     """
     if depth.depth.shape[-2:] == (height, width):
         return depth
-    _check_aspect("the second geometry", depth.depth.shape[-2:], "the first", (height, width))
+    check_aspect("the second geometry", depth.depth.shape[-2:], "the first", (height, width))
     surface = depth.valid.float()
     log_depth = torch.where(depth.valid, depth.depth, torch.ones_like(depth.depth)).log()
-    share = _resize(surface, height, width)
-    resized = (_resize(log_depth * surface, height, width) / share.clamp_min(1e-6)).exp()
+    share = resize(surface, height, width)
+    resized = (resize(log_depth * surface, height, width) / share.clamp_min(1e-6)).exp()
     return MetricDepth(
         depth=torch.where(share >= 0.5, resized, torch.full_like(resized, torch.inf)),
-        confidence=_resize(depth.confidence, height, width).clamp(0, 1),
+        confidence=resize(depth.confidence, height, width).clamp(0, 1),
         fov_y_deg=depth.fov_y_deg,
     )
-
-
-def fit_mask(mask: torch.Tensor, height: int, width: int, name: str = "mask") -> torch.Tensor:
-    """(..., h, w) -> (B, height, width) float32 in [0, 1]. ValueError for NaN or another aspect ratio."""
-    mask = mask.reshape(-1, *mask.shape[-2:]).float()
-    if torch.isnan(mask).any():
-        raise ValueError(f"the {name} has NaN values; connect a mask with values from 0 to 1")
-    _check_aspect(f"the {name}", mask.shape[-2:], "the geometry", (height, width))
-    return _resize(mask.clamp(0, 1), height, width).clamp(0, 1)
-
-
-def same_batch(batches: dict[str, int]) -> int:
-    """The number of images of inputs that are used together, by their names; one serves all. ValueError else."""
-    count = max(batches.values())
-    for name, batch in batches.items():
-        if batch not in (1, count):
-            sizes = ", ".join(f"{name} {size}" for name, size in batches.items())
-            raise ValueError(
-                f"the batches do not fit together ({sizes}); give one {name} for all images, or {count} of them"
-            )
-    return count
 
 
 def repeat_depth(depth: MetricDepth, count: int) -> MetricDepth:
@@ -180,20 +157,3 @@ def _log_blend(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> torch.
     between = torch.lerp(a.log(), b.log(), weight).exp()
     between = torch.where(weight == 0, a, torch.where(weight == 1, b, between))
     return torch.where(torch.isfinite(a), between, a)
-
-
-def _resize(values: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(B, h, w) -> (B, height, width), bilinear, antialiased where it shrinks."""
-    if values.shape[-2:] == (height, width):
-        return values
-    return F.interpolate(values.unsqueeze(1), size=(height, width), mode="bilinear", antialias=True).squeeze(1)
-
-
-def _check_aspect(name: str, size: torch.Size, other_name: str, other: tuple[int, int]) -> None:
-    (height, width), (other_height, other_width) = size, other
-    if abs((width / height) / (other_width / other_height) - 1) > ASPECT_TOLERANCE:
-        raise ValueError(
-            f"{name} is {width}x{height} (aspect ratio {width / height:.3f}) and {other_name} "
-            f"{other_width}x{other_height} (aspect ratio {other_width / other_height:.3f}); another size is resized, "
-            "another shape is not: crop one to the other's aspect ratio"
-        )

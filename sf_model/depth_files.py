@@ -2,15 +2,18 @@
 
 `stored_depth.py` has the rules of what is read: units, cameras, what counts as no surface.
 
-Written files: EXR has the float32 channels Z (metres, inf where there is no surface) and confidence, and the attributes
-depthUnit, fovYDeg and cameraIntrinsics. PNG has one grey channel of 16 bits, whole millimetres, 0 where there is no
-surface, and the same three facts as JSON in the text chunk "SpatialFusion"; it has no room for the confidence.
+Written files: NPZ has the float32 arrays depth_m (metres, inf where there is no surface), confidence and fov_y_deg.
+EXR has the same as the float32 channels Z and confidence, and the attributes depthUnit, fovYDeg and cameraIntrinsics.
+PNG has one grey channel of 16 bits, whole millimetres, 0 where there is no surface, and the same three facts as JSON in
+the text chunk "SpatialFusion"; it has no room for the confidence.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -18,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
-from .array_files import read_npy, read_npz
+from .array_files import Shapes, read_npy, read_npz
 from .exr import MAX_PIXELS, ExrHeader, read_channels, read_header, write_exr
 from .metric_depth import MetricDepth
 from .stored_depth import (
@@ -36,18 +39,28 @@ from .stored_depth import (
 SUFFIXES = (".exr", ".png", ".npy", ".npz")
 LARGEST_PNG_M = 65.535
 _PNG_CHUNK = "SpatialFusion"
+_CAMERA_ARRAYS = ("fov_y_deg", "intrinsics", "K")
+_MAX_CAMERA_VALUES = 2**16
 
 
-def load_depth(data: bytes, name: str, unit: str = AUTO, fov_y_deg: float = 0.0) -> MetricDepth:
+class NanDepthError(ValueError):
+    """A file with NaN values, for readers that do not take them for "no surface"."""
+
+
+def load_depth(
+    data: bytes, name: str, unit: str = AUTO, fov_y_deg: float = 0.0, refuse_nan: bool = False
+) -> MetricDepth:
     """The depth in a file's bytes.
 
     name: the file's name, which tells the format and is named in errors. unit: of a file that states none, "auto" or a
     key of METRES_PER_UNIT. "auto" takes whole numbers as millimetres and others as metres, and refuses what looks
     normalised (nothing beyond 1; whole numbers up to the top of their range). fov_y_deg: of a file that has no camera;
-    0 needs one. Raises ValueError, which names the file, the fault and the remedy.
+    0 needs one. Raises ValueError, which names the file, the fault and the remedy; NanDepthError with `refuse_nan`.
     """
     try:
         stored = _read(data, PurePath(name).suffix.lower())
+        if refuse_nan and stored.values.dtype.kind == "f" and bool(np.isnan(stored.values).any()):
+            raise NanDepthError("it has NaN values")
         scale = METRES_PER_UNIT[unit_of(stored, unit)]
         fov = field_of_view_of(stored, fov_y_deg)
         values = stored.values.astype(np.promote_types(stored.values.dtype, np.float32))
@@ -58,17 +71,22 @@ def load_depth(data: bytes, name: str, unit: str = AUTO, fov_y_deg: float = 0.0)
             confidence=torch.from_numpy(confidence),
             fov_y_deg=torch.from_numpy(np.array(np.broadcast_to(fov, len(metres)), dtype=np.float32)),
         )
+    except NanDepthError as error:
+        raise NanDepthError(f"{name}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
 
-def has_nan(data: bytes, name: str) -> bool:
-    """Whether any of a file's depths is NaN, which `load_depth` takes for no surface. ValueError as there."""
-    try:
-        values = _read(data, PurePath(name).suffix.lower()).values
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+def npz_bytes(depth: MetricDepth, index: int) -> bytes:
+    """One image of a batch as an NPZ file: depth_m (H, W), confidence (H, W) and fov_y_deg (), all float32."""
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        depth_m=depth.depth[index].cpu().numpy().astype(np.float32),
+        confidence=depth.confidence[index].cpu().numpy().astype(np.float32),
+        fov_y_deg=depth.fov_y_deg[index].cpu().numpy().astype(np.float32),
+    )
+    return stream.getvalue()
 
 
 def exr_bytes(depth: MetricDepth, index: int) -> bytes:
@@ -221,11 +239,8 @@ def _read_npy(data: bytes) -> StoredDepth:
 
 
 def _read_npz(data: bytes) -> StoredDepth:
-    others = ("confidence", "fov_y_deg", "intrinsics", "K")
-    arrays = read_npz(data, ("depth_m", "depth", *others))
-    name = next((name for name in ("depth_m", "depth", *arrays) if name in arrays and name not in others), None)
-    if name is None:
-        raise ValueError("it has no array named depth_m or depth; save the depth under one of these names")
+    arrays = read_npz(data, ("depth_m", "depth", "confidence", *_CAMERA_ARRAYS), _check_shapes)
+    name = _depth_name(arrays)
     fov = arrays.get("fov_y_deg")
     return StoredDepth(
         values=_batched(arrays[name]),
@@ -234,6 +249,28 @@ def _read_npz(data: bytes) -> StoredDepth:
         fov_y_deg=None if fov is None else fov.reshape(-1),
         intrinsics=arrays.get("intrinsics", arrays.get("K")),
     )
+
+
+def _depth_name(arrays: Mapping[str, Any]) -> str:
+    """Which of an NPZ file's arrays is the depth: an array alone may have any name."""
+    others = ("confidence", *_CAMERA_ARRAYS)
+    name = next((name for name in ("depth_m", "depth", *arrays) if name in arrays and name not in others), None)
+    if name is None:
+        raise ValueError("it has no array named depth_m or depth; save the depth under one of these names")
+    return name
+
+
+def _check_shapes(shapes: Shapes) -> None:
+    """ValueError for arrays that are not worth unpacking: a few compressed bytes may stand for gigabytes."""
+    shape = shapes[_depth_name(shapes)]
+    if math.prod(shape) > MAX_PIXELS:
+        raise ValueError(f"its depth has the shape {shape}, more than {MAX_PIXELS} pixels; save it smaller, or as EXR")
+    confidence = shapes.get("confidence", shape)
+    if math.prod(confidence) != math.prod(shape):
+        raise ValueError(f"confidence {confidence} and depth {shape} differ in shape; save one value a pixel, or none")
+    for name in _CAMERA_ARRAYS:
+        if math.prod(shapes.get(name, ())) > _MAX_CAMERA_VALUES:
+            raise ValueError(f"its {name} has the shape {shapes[name]}; save one camera, or one an image")
 
 
 def _batched(values: np.ndarray) -> np.ndarray:

@@ -29,11 +29,25 @@ def disparity_picture(depth: MetricDepth, near_m: float = 0.0, far_m: float = 0.
     """(B, H, W) float32 in [0, 1]: 1 / metres, white at near_m and black at far_m and where there is no surface.
 
     A limit of 0 is chosen image by image, at the quantile of its surfaces. An image of constant depth, whose range is
-    empty, is black without limits. ValueError where near_m is not below far_m.
+    empty, is black without limits. ValueError where near_m is not below far_m, and where the batch's surfaces are all
+    beyond one of the limits: the pictures would be all white or all black.
     """
     if 0 < far_m <= near_m:
         raise ValueError(f"near_m {near_m:g} must be below far_m {far_m:g}; swap them, or set one to 0 (automatic)")
+    _check_limits(depth, near_m, far_m)
     return torch.stack([_disparity(image, near_m, far_m) for image in depth.depth])
+
+
+def _check_limits(depth: MetricDepth, near_m: float, far_m: float) -> None:
+    if near_m <= 0 and far_m <= 0 or not depth.valid.any():
+        return
+    surfaces = depth.depth[depth.valid]
+    nearest, farthest = surfaces.min().item(), surfaces.max().item()
+    reach = f"this depth reaches from {nearest:.4g} to {farthest:.4g} m; set them within that, or to 0 (automatic)"
+    if farthest < near_m:
+        raise ValueError(f"near_m {near_m:g} is beyond everything, so that all would be white: {reach}")
+    if 0 < far_m < nearest:
+        raise ValueError(f"far_m {far_m:g} is in front of everything, so that all would be black: {reach}")
 
 
 def _disparity(metres: torch.Tensor, near_m: float, far_m: float) -> torch.Tensor:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
+from .fitting import fit_mask
 from .metric_depth import MetricDepth
 
 DISPARITY, DEPTH = "disparity", "depth"
@@ -26,7 +26,7 @@ def depth_from_image(
 
     image: (B, H, W, C) in [0, 1], C = 1, 3 or 4. encoding: what the grey values are linear in: "disparity" 1/z, as
     depth estimators draw it, or "depth" z. no_surface: (1 or B, h, w), above 0.5 where there is none; resized to the
-    picture. Raises ValueError, with the remedy.
+    picture, whose aspect ratio it has. Raises ValueError, with the remedy.
     """
     if not 0 < near_m < far_m:
         raise ValueError(f"near_m ({near_m:g}) must be above 0 and below far_m ({far_m:g}); exchange or change them")
@@ -39,7 +39,7 @@ def depth_from_image(
         depth = far_m + nearness * (near_m - far_m)
     depth = depth.clamp(near_m, far_m)
     if no_surface is not None:
-        depth = depth.masked_fill(_resized_mask(no_surface, depth.shape).to(depth.device), torch.inf)
+        depth = depth.masked_fill(_without_surface(no_surface, depth), torch.inf)
     return MetricDepth(depth, torch.ones_like(depth), depth.new_full((len(depth),), fov_y_deg))
 
 
@@ -63,11 +63,13 @@ def _grey(image: torch.Tensor) -> torch.Tensor:
     return colors.mean(-1).clamp(0, 1)
 
 
-def _resized_mask(mask: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+def _without_surface(mask: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
     """(1 or B, H, W) bool."""
-    mask = mask.reshape(-1, *mask.shape[-2:])
-    if len(mask) not in (1, shape[0]):
+    count, height, width = depth.shape
+    # On the CPU: Apple's MPS has no antialiased resizing.
+    mask = fit_mask(mask.cpu(), height, width, other_name="the image")
+    if len(mask) not in (1, count):
         raise ValueError(
-            f"the mask has a batch of {len(mask)}, but the image a batch of {shape[0]}; give one mask, or one each"
+            f"the mask has a batch of {len(mask)}, but the image a batch of {count}; give one mask, or one each"
         )
-    return F.interpolate(mask[:, None].float(), shape[1:], mode="nearest-exact")[:, 0] > 0.5
+    return (mask > 0.5).to(depth.device)

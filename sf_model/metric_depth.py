@@ -46,6 +46,10 @@ class MetricDepth:
         if not ((self.fov_y_deg > 0) & (self.fov_y_deg < 180)).all():
             raise ValueError("fov_y_deg must lie between 0 and 180 degrees")
 
+    def __getitem__(self, images: slice) -> MetricDepth:
+        """Some images of the batch, as `depth[2:3]` for the third alone."""
+        return MetricDepth(self.depth[images], self.confidence[images], self.fov_y_deg[images])
+
     def to(self, device: torch.device | str) -> MetricDepth:
         """The same depth on another device."""
         return MetricDepth(self.depth.to(device), self.confidence.to(device), self.fov_y_deg.to(device))

@@ -19,16 +19,13 @@ SourceNode = Literal["TextEncodeQwenImageEdit", "TextEncodeQwenImageEditPlus"]
 class SourceView:
     """How the MLLM is shown a source image: as ComfyUI's text encode node `node` does, which the nodes here run.
 
-    Pixels are resized by area averaging to about `mllm_area_px`, at the same aspect ratio; the copy that becomes the
-    reference latent to about `latent_area_px`, with sides that are multiples of `latent_multiple_px`. The prompt is
-    wrapped in `template`, `picture` before it.
+    Pixels are resized by area averaging to about `mllm_area_px`, at the same aspect ratio. The prompt is wrapped in
+    `template`, `picture` before it.
     """
 
     node: SourceNode
     image_input: str
     mllm_area_px: int
-    latent_area_px: int
-    latent_multiple_px: int
     template: str
     picture: str
 

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from .objects import MAX_FACES
+
 MAX_VALUES = 300_000_000
+# Several nodes may show one mesh; but a small file that stands for gigabytes is damaged, or means harm.
+FREE_VALUES = 10_000_000
+MAX_REUSE = 64
+MAX_JSON_BYTES = 2**26
 _INDEX_TYPES = {5121: np.dtype("u1"), 5123: np.dtype("<u2"), 5125: np.dtype("<u4")}
 _FLOAT = 5126
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
@@ -21,14 +28,17 @@ _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 _HARMLESS = ("KHR_materials_", "KHR_texture_", "EXT_texture_", "KHR_lights_")
 
 
-def read_glb(data: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """vertices (N, 3) float32, faces (M, 3) int64. Raises ValueError, with the remedy, for anything else."""
+def read_glb(data: bytes, check_cancel: Callable[[], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """vertices (N, 3) float32, faces (M, 3) int64. Raises ValueError, with the remedy, for anything else.
+
+    check_cancel: is called before each part of the mesh, and may raise.
+    """
     document, buffer = _chunks(data)
     try:
         for name in document.get("extensionsRequired", []):
             if not name.startswith(_HARMLESS):
                 raise ValueError(f"it needs {name}; export it without compression and quantisation")
-        return _Reader(document, buffer).triangles()
+        return _Reader(document, buffer).triangles(check_cancel or (lambda: None))
     except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(f"the GLB file is damaged ({type(error).__name__}: {error}); export it again") from error
     except ValueError as error:
@@ -50,6 +60,8 @@ def _chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
         size, kind = struct.unpack_from("<I4s", data, offset)
         if offset + 8 + size > length:
             raise ValueError("the GLB file is truncated; export it again")
+        if kind == b"JSON" and size > MAX_JSON_BYTES:
+            raise ValueError(f"the GLB file's JSON has {size} bytes, at most {MAX_JSON_BYTES} are read; join its parts")
         found.setdefault(kind, data[offset + 8 : offset + 8 + size])
         offset += 8 + size
     try:
@@ -66,9 +78,11 @@ class _Reader:
         self.document = document
         self.buffer = buffer
         self.values = 0
+        self.allowed_values = min(MAX_VALUES, max(FREE_VALUES, MAX_REUSE * len(buffer)))
 
-    def triangles(self) -> tuple[np.ndarray, np.ndarray]:
-        vertices, faces, count = [np.zeros((0, 3), np.float32)], [np.zeros((0, 3), np.int64)], 0
+    def triangles(self, check_cancel: Callable[[], None]) -> tuple[np.ndarray, np.ndarray]:
+        vertices, faces = [np.zeros((0, 3), np.float32)], [np.zeros((0, 3), np.int64)]
+        count, face_count = 0, 0
         nodes = self.document.get("nodes", [])
         visited: set[int] = set()
         stack = [(index, np.eye(4)) for index in self._roots(nodes)]
@@ -88,10 +102,14 @@ class _Reader:
             for primitive in self.document["meshes"][nodes[index]["mesh"]]["primitives"]:
                 if primitive.get("mode", _TRIANGLES) < _TRIANGLES:
                     continue  # points and lines
+                check_cancel()
                 positions, corners = self._primitive(primitive)
                 vertices.append((positions @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32))
                 faces.append(corners + count)
                 count += len(positions)
+                face_count += len(corners)
+                if face_count > MAX_FACES:
+                    raise ValueError(f"it has more than {MAX_FACES} triangles; decimate the mesh")
         return np.concatenate(vertices), np.concatenate(faces)
 
     def _roots(self, nodes: list[dict[str, Any]]) -> list[int]:
@@ -135,8 +153,11 @@ class _Reader:
         if count < 0 or start < 0 or stride < item or last > len(self.buffer):
             raise ValueError("an accessor reaches beyond the data; export it again")
         self.values += count * columns
-        if self.values > MAX_VALUES:
-            raise ValueError(f"it has more than {MAX_VALUES} numbers; decimate the mesh")
+        if self.values > self.allowed_values:
+            raise ValueError(
+                f"it stands for more than {self.allowed_values} numbers, with {len(self.buffer)} bytes of data; "
+                "decimate the mesh, or place fewer copies of it"
+            )
         return np.ndarray((count, columns), dtype, self.buffer, start, (stride, dtype.itemsize))
 
 

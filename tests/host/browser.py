@@ -24,12 +24,14 @@ _ARGUMENTS = [
     "--disable-sync",
 ]
 
-# The host's own complaints with a fresh user folder: files that are not there yet, stock templates that dev.py leaves
-# out, and the default graph looking for its models on the web.
+# The host's own complaints with a fresh user folder: files that are not there yet, an icon that the oldest lacks, stock
+# templates that dev.py leaves out, and the default graph looking for its models on the web. Started without API nodes,
+# the newest forbids its own 3D viewer to load textures.
 _HOSTS_OWN = re.compile(
-    r"status of 404 \(Not Found\) .*/(user\.css|api/userdata\S*|templates/\S*)$"
+    r"status of 404 \(Not Found\) .*/(favicon\.ico|user\.css|api/userdata\S*|templates/\S*)$"
     r"|^ComfyApp graph accessed before initialization"
     r"|Content Security Policy"
+    r"|Couldn't load texture blob:"
 )
 
 
@@ -84,6 +86,13 @@ class HostPage:
     def graph_to_prompt(self) -> Graph:
         """The open graph in API form, as the front end itself converts it."""
         return self.tab.evaluate("async () => (await window.app.graphToPrompt()).output")
+
+    def unknown_nodes(self) -> list[str]:
+        """The types of the open graph's nodes that the front end does not know, and marks."""
+        return self.tab.evaluate(
+            """() => window.app.graph.nodes.map(node => node.type)
+                .filter(type => !window.LiteGraph.registered_node_types[type])"""
+        )
 
     def queue(self) -> str:
         """Press Run; returns the prompt id. AssertionError where the server refuses the graph."""

@@ -23,6 +23,27 @@ def digest(value: list[Any]) -> dict[str, Any]:
     return node("ProbeDigest", value=value)
 
 
+def host_mesh(geometry: list[Any]) -> dict[str, Any]:
+    """The newest host's own node that makes a mesh of a geometry, cutting nowhere."""
+    options = {"batch_index": 0, "decimation": 1, "discontinuity_threshold": 0.0, "texture": True}
+    return node("MoGePointMapToMesh", moge_geometry=geometry, **options)
+
+
+def sampler_inputs(**options: Any) -> dict[str, Any]:
+    """What KSampler and SpatialFusion Sampler have in common, but the model; `options` replace some of it."""
+    return {
+        "seed": 7,
+        "steps": 4,
+        "cfg": 4.0,
+        "sampler_name": "euler",
+        "scheduler": "simple",
+        "positive": CONDITIONING,
+        "negative": NEGATIVE,
+        "latent_image": LATENT,
+        "denoise": 1.0,
+    } | options
+
+
 def predict_graph(prompt: str = PROMPT, width: int = 64, height: int = 64, checkpoint: str = BUILT_IN) -> Graph:
     """Loaders and Predict Metric Depth, with its preview saved so that it runs."""
     return {
@@ -54,17 +75,7 @@ def add_sampler(
     **options: Any,
 ) -> Graph:
     """Add the empty latent, the negative and a SpatialFusion Sampler (KSampler if `depth_guidance` is None)."""
-    inputs = {
-        "seed": 7,
-        "steps": 4,
-        "cfg": 4.0,
-        "sampler_name": "euler",
-        "scheduler": "simple",
-        "positive": CONDITIONING,
-        "negative": NEGATIVE,
-        "latent_image": LATENT,
-        "denoise": 1.0,
-    } | options
+    inputs = sampler_inputs(**options)
     graph["negative"] = node("CLIPTextEncode", clip=CLIP, text="")
     graph["latent"] = node("EmptyChromaRadianceLatentImage", width=width, height=height, batch_size=batch_size)
     if depth_guidance is None:

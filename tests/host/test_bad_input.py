@@ -37,13 +37,22 @@ def mask_batch() -> Graph:
     return graph
 
 
-def source(checkpoint: str, hidden_size: int | None = None, batch: int = 1) -> Callable[[], Graph]:
+def mask_shape() -> Graph:
+    graph = add_sampler(apply_graph(mask=["mask", 0]))
+    graph |= {name: node("SolidMask", value=value, width=64, height=32) for name, value in (("b", 0.0), ("w", 1.0))}
+    graph["mask"] = node("MaskComposite", destination=["b", 0], source=["w", 0], x=32, y=0, operation="add")
+    return graph
+
+
+def source(
+    checkpoint: str, hidden_size: int | None = None, batch: int = 1, kind: str = "dinov2"
+) -> Callable[[], Graph]:
     def graph() -> Graph:
         graph = predict_graph(checkpoint=checkpoint)
         graph["image"] = node("EmptyImage", width=64, height=64, batch_size=batch, color=0)
         graph["predict"]["inputs"]["source"] = ["image", 0]
         if hidden_size is not None:
-            graph["vision"] = node("ProbeClipVision", hidden_size=hidden_size)
+            graph["vision"] = node("ProbeClipVision", hidden_size=hidden_size, kind=kind)
             graph["loader"]["inputs"]["clip_vision"] = ["vision", 0]
         return graph
 
@@ -90,11 +99,17 @@ CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "aspect ratio": (geometry("moge", width=96), "sampler", r"96x64.*64x64.*set width and height"),
     "geometry batch": (geometry("moge", batch=3, latent_batch=2), "sampler", "batch of 3.*batch of 2; give one geom"),
     "mask batch": (mask_batch, "sampler", "mask has a batch of 3.*batch of 2; give one mask"),
+    "mask of another shape": (mask_shape, "apply", "mask is 64x32 .*the geometry 64x64 .*crop one"),
     "not flow matching": (not_flow_matching, "apply", "flow-matching.*is not.*Load the diffusion model"),
     "source, but no encoder in the checkpoint": (source(mini_checkpoints.TOKEN), "predict", "disconnect source"),
     "source, but no CLIP_VISION": (source(EDITING), "predict", "connect DINOv2"),
     "source batch": (source(EDITING, DIM, batch=2), "predict", "batch of 2; pick one"),
     "other CLIP_VISION": (source(EDITING, 48), "loader", f"{DIM} channels.*gives 48; load the DINOv2"),
+    "CLIP instead of DINOv2": (
+        source(EDITING, DIM, kind="clip_vision_model"),
+        "loader",
+        f"dinov2.*clip_vision_model.*gives {DIM}; load the DINOv2",
+    ),
     "needless CLIP_VISION": (source(mini_checkpoints.TOKEN, DIM), "loader", "disconnect clip_vision"),
 }
 

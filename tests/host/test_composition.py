@@ -92,13 +92,29 @@ def test_lora_on_model_before_and_after_the_adapter_is_the_same(
 
 @pytest.mark.parametrize(
     ("stored", "weight_dtype", "limit"),
-    [("float32", "fp8_e4m3fn", 0.25), ("scaled_fp8", "default", 0.25), ("bfloat16", "default", 0.05)],
+    [
+        ("float32", "fp8_e4m3fn", 0.25),
+        ("scaled_fp8", "default", 0.25),
+        ("comfy_fp8", "default", 0.25),
+        ("bfloat16", "default", 0.05),
+    ],
 )
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_quantised_weights_stay_close_and_follow_the_depth(
     server: ComfyServer, architecture: str, stored: str, weight_dtype: str, limit: float
 ) -> None:
-    """`weight_dtype` of Load Diffusion Model, and files with a scale a layer: for MODEL and CLIP."""
+    """`weight_dtype` of Load Diffusion Model, and files with a scale a layer, older and newer: for MODEL and CLIP."""
+    check_quantised(server, architecture, stored, weight_dtype, limit)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_integer_weights_stay_close_and_follow_the_depth(newest_server: ComfyServer, architecture: str) -> None:
+    """The oldest host reads no 8-bit integers."""
+    check_quantised(newest_server, architecture, "comfy_int8", "default", 0.25)
+
+
+def check_quantised(server: ComfyServer, architecture: str, stored: str, weight_dtype: str, limit: float) -> None:
+    """The image is near that of the weights in float32, and the depth still acts."""
     graph = tiny_graph(architecture, checkpoint(server, architecture, "token"))
     graph["model 8"] = node(
         "ProbeTinyModel", architecture=architecture, stored=stored, weight_dtype=weight_dtype, seed=0

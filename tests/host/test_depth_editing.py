@@ -222,24 +222,32 @@ def test_depth_without_any_surface_or_of_one_distance_gives_black_pictures(serve
     assert all((picture(server, outputs[f"{kind} depth"]) == 0).all() for kind in ("infinite", "constant"))
 
 
+def whole_mask(value: float) -> Graph:
+    """A mask "mask" of one value."""
+    return {"mask": solid(value)}
+
+
+SQUARE_MASK = right_half("mask", 64, 64)
+
+
 def adjusting(
-    kind: str = "moge", mask: dict[str, Any] | None = None, mask_input: str = "mask", **options: Any
+    kind: str = "moge", mask: Graph | None = None, mask_input: str = "mask", **options: Any
 ) -> Callable[[], Graph]:
     def graph() -> Graph:
         nodes = {"measured": measured(kind), "digest": node("ProbeDigest", value=["edit", 0])}
         if mask is None:
             return nodes | {"edit": adjust(**options)}
-        return nodes | {"mask": mask, "edit": adjust(**{mask_input: ["mask", 0]}, **options)}
+        return nodes | mask | {"edit": adjust(**{mask_input: ["mask", 0]}, **options)}
 
     return graph
 
 
-def blending(mask: dict[str, Any] | None = None, second: dict[str, Any] | None = None) -> Callable[[], Graph]:
+def blending(mask: Graph | None = None, second: dict[str, Any] | None = None) -> Callable[[], Graph]:
     def graph() -> Graph:
         return {
             "a": measured(),
             "b": second or measured(),
-            "mask": mask or solid(0.5),
+            **(mask or whole_mask(0.5)),
             "edit": blend("a", "b", "mask"),
             "digest": node("ProbeDigest", value=["edit", 0]),
         }
@@ -256,7 +264,7 @@ def picturing(kind: str = "moge", **options: Any) -> Callable[[], Graph]:
 
 
 def mask_batch() -> Graph:
-    graph = adjusting(mask=node("ImageToMask", image=["image", 0], channel="red"))()
+    graph = adjusting(mask={"mask": node("ImageToMask", image=["image", 0], channel="red")})()
     graph["image"] = node("EmptyImage", width=WIDTH, height=HEIGHT, batch_size=3, color=0xFFFFFF)
     graph["measured"] = measured(batch=2)
     return graph
@@ -268,21 +276,25 @@ CASES: dict[str, tuple[Callable[[], Graph], str]] = {
     "adjust NaN": (adjusting("nan"), "NaN.*Connect Predict Metric Depth"),
     "adjust without metres": (adjusting("da3_small"), "not in metres.*Adjust Metric Depth with the distance_m"),
     "adjust a region without metres": (
-        adjusting("da3_small", mask=solid(1.0), distance_m=2.0),
+        adjusting("da3_small", mask=whole_mask(1.0), distance_m=2.0),
         "not in metres.*moving the whole image",
     ),
     "intrinsics that contradict the size": (adjusting("stretched"), "intrinsics contradict.*64x48.*square"),
-    "mask of another shape": (adjusting(mask=solid(1.0, 64, 64)), "mask is 64x64.*geometry 64x48.*crop"),
+    "principal point off the centre": (
+        adjusting("cropped"),
+        "principal point is off the centre, at 0.70 of its width and 0.50.*measure the depth after the crop",
+    ),
+    "mask of another shape": (adjusting(mask=SQUARE_MASK), "mask is 64x64.*geometry 64x48.*crop"),
     "mask batch": (mask_batch, "geometry 2, mask 3.*give one geometry for all images, or 3"),
     "confidence mask of another shape": (
-        adjusting(mask=solid(1.0, 64, 64), mask_input="confidence_mask"),
+        adjusting(mask=SQUARE_MASK, mask_input="confidence_mask"),
         "confidence_mask is 64x64.*crop",
     ),
     "shift behind the camera": (adjusting(shift_m=-2.5), "behind the camera: the nearest is 2 m.*shift by less"),
-    "black mask": (adjusting(mask=solid(0.0), distance_m=2.0), "covers none.*Paint the mask"),
+    "black mask": (adjusting(mask=whole_mask(0.0), distance_m=2.0), "covers none.*Paint the mask"),
     "no surface": (adjusting("infinite", distance_m=2.0), "covers none"),
     "min above max": (adjusting(min_m=3.0, max_m=2.0), "min_m 3 is above max_m 2; swap"),
-    "blend mask of another shape": (blending(solid(0.5, 64, 64)), "mask is 64x64.*geometry 64x48.*crop"),
+    "blend mask of another shape": (blending(SQUARE_MASK), "mask is 64x64.*geometry 64x48.*crop"),
     "blend geometry of another shape": (
         blending(second=measured(width=64, height=64)),
         "second geometry is 64x64.*the first 64x48.*crop",
@@ -292,6 +304,11 @@ CASES: dict[str, tuple[Callable[[], Graph], str]] = {
     "blend without metres": (blending(second=measured("da3_views")), "not in metres.*Adjust Metric Depth"),
     "picture of zero depth": (picturing("zero"), "zero or negative"),
     "near above far": (picturing(near_m=4.0, far_m=2.0), "near_m 4 must be below far_m 2; swap"),
+    "near beyond everything": (
+        picturing(near_m=50.0),
+        "near_m 50 is beyond everything.*white: this depth reaches from 2 to 6 m",
+    ),
+    "far before everything": (picturing(far_m=1.0), "far_m 1 is in front.*black: this depth reaches from 2 to 6 m"),
     "mask range reversed": (picturing(mask_min_m=4.0, mask_max_m=2.0), "mask_min_m 4 is above mask_max_m 2; swap"),
 }
 

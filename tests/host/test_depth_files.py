@@ -101,11 +101,27 @@ def test_a_render_of_blender_is_loaded(server: ComfyServer, tmp_path: Path) -> N
     assert loaded["fov_y_deg"] == pytest.approx(39.6, abs=1e-4)
 
 
-def test_the_node_shows_the_depth_and_the_list_has_the_files(server: ComfyServer) -> None:
+def listed(server: ComfyServer) -> list[str]:
+    """What the node offers."""
+    return server.object_info("SpatialFusionLoadDepth")["input"]["required"]["file"][1]["options"]
+
+
+def test_the_list_has_the_files_of_the_input_and_output_folders(server: ComfyServer) -> None:
+    readable = [put(server, name, npy(PLANE)) for name in ("listed.npy", "renders/shot 1/listed.NPY")]
+    other = [put(server, name, b"") for name in ("notes.txt", "renders/.cache/hidden.npy")]
+    for format in ("npz", "exr 32-bit", "png 16-bit mm"):
+        output = server.run(measured() | {"save": save(MEASURED, format=format)})["save"]
+        readable += map(annotated, output["metric_depth"])
+        other += map(annotated, output["images"])
+    files = listed(server)
+    assert set(readable) <= set(files)
+    assert not set(other) & set(files)
+    for name in readable[1:]:  # what is offered can be read
+        arrays_of(server, {"load": load(name, fov_y_deg=0.0 if "[output]" in name else 40.0)}, ["load", 0])
+
+
+def test_the_node_shows_the_depth(server: ComfyServer) -> None:
     put(server, "listed.npy", npy(PLANE))
-    put(server, "notes.txt", b"")
-    files = server.object_info("SpatialFusionLoadDepth")["input"]["required"]["file"][1]["options"]
-    assert "listed.npy" in files and "notes.txt" not in files
     graph = {"load": load("listed.npy", fov_y_deg=40), "digest": digest(["load", 0])}
     output = server.run(graph)["load"]
     assert Image.open(io.BytesIO(server.view(output["images"][0]))).size == (48, 32)
@@ -125,10 +141,24 @@ def test_a_file_written_again_is_loaded_again(server: ComfyServer) -> None:
 def test_only_the_hosts_folders_are_read(server: ComfyServer) -> None:
     outside = server.base / "outside.npy"
     outside.write_bytes(npy(PLANE))
-    link = server.base / "input" / "link.npy"
-    link.unlink(missing_ok=True)
-    link.symlink_to(outside)
-    names = ["../outside.npy", str(outside), "link.npy", "../outside.npy [output]", "nowhere.exr", "", ".", "a\0b.npy"]
+    links = {"link.npy": outside, "circle.npy": "circle.npy", "inside.npy": put(server, "target.npy", npy(PLANE))}
+    for name, target in links.items():
+        link = server.base / "input" / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    assert links.keys() & set(listed(server)) == {"inside.npy"}
+    assert arrays_of(server, {"load": load("inside.npy", fov_y_deg=40.0)}, ["load", 0])
+    names = [
+        "../outside.npy",
+        str(outside),
+        "link.npy",
+        "circle.npy",
+        "../outside.npy [output]",
+        "nowhere.exr",
+        "",
+        ".",
+        "a\0b.npy",
+    ]
     for name in names:
         with pytest.raises(PromptError, match="there is no depth file.*put it there") as caught:
             server.run({"load": load(name, fov_y_deg=40), "digest": digest(["load", 0])})
@@ -136,11 +166,11 @@ def test_only_the_hosts_folders_are_read(server: ComfyServer) -> None:
 
 
 def test_an_image_becomes_geometry(server: ComfyServer) -> None:
-    """EmptyImage's grey 0x808080 is 128 / 255; a mask of 8 x 4 pixels, white at the left half, on 60 x 40."""
+    """EmptyImage's grey 0x808080 is 128 / 255; a mask of 6 x 4 pixels, white at the left half, on 60 x 40."""
     graph: Graph = {
         "image": node("EmptyImage", width=60, height=40, batch_size=2, color=0x808080),
-        "black": node("SolidMask", value=0.0, width=8, height=4),
-        "white": node("SolidMask", value=1.0, width=4, height=4),
+        "black": node("SolidMask", value=0.0, width=6, height=4),
+        "white": node("SolidMask", value=1.0, width=3, height=4),
         "mask": node("MaskComposite", destination=["black", 0], source=["white", 0], x=0, y=0, operation="add"),
         "geometry": to_depth(["image", 0], mask=["mask", 0]),
     }
@@ -260,3 +290,8 @@ def test_the_button_uploads_a_file_and_chooses_it(page: HostPage, newest_server:
     inputs = next(iter(page.graph_to_prompt().values()))["inputs"]
     assert inputs == {"file": "from my disk.npy", "unit": "auto", "fov_y_deg": 40}
     assert page.console_errors() == []
+    page.tab.route("**/upload/image", lambda route: route.fulfill(status=413))  # as a proxy in front of the host does
+    with page.tab.expect_file_chooser() as chooser:
+        page.tab.evaluate("() => app.graph.nodes[0].widgets.find((widget) => widget.name === 'upload').callback()")
+    chooser.value.set_files(local)
+    page.tab.get_by_text(re.compile(r"^The file was not uploaded: from my disk\.npy \(413")).wait_for()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.host.mini_graphs import GEOMETRY, node, predict_graph
+from tests.host.mini_graphs import GEOMETRY, host_mesh, node, predict_graph
 from tests.host.server import ComfyServer, Graph, PromptError
 from tools import hosts
 
@@ -114,14 +114,7 @@ def test_depth_anything_3_and_the_second_image(server: ComfyServer) -> None:
 
 def test_the_hosts_mesh_node_takes_our_geometry(newest_server: ComfyServer) -> None:
     graph = predict_graph()
-    graph["host"] = node(
-        "MoGePointMapToMesh",
-        moge_geometry=GEOMETRY,
-        batch_index=0,
-        decimation=1,
-        discontinuity_threshold=0.0,
-        texture=True,
-    )
+    graph["host"] = host_mesh(GEOMETRY)
     graph["ours"] = mesh_graph()["mesh"]
     graph["ours"]["inputs"] |= {"geometry": GEOMETRY, "discontinuity_threshold": 0.0, "max_depth_m": 1000.0}
     graph["save host"] = node("SaveGLB", mesh=["host", 0], filename_prefix="3d/host")

@@ -6,7 +6,6 @@ import io
 import math
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +19,6 @@ from tools import hosts
 
 SIZE = 64
 NODE_TYPE = "SpatialFusionInspectDepth"
-WEB = "/extensions/ComfyUI-SpatialFusion"
-# A browser asks for it by itself; the host has none.
-FAVICON = re.compile(r"404 \(Not Found\) .*/favicon\.ico$")
 FIND = "type => window.app.graph.nodes.find(node => node.type === type)"
 
 
@@ -33,6 +29,9 @@ def host_page(
     server = start_server(request.param)
     with browser.open(server) as page:
         yield page, server
+        # The server keeps them, for the pages of other tests too.
+        set_setting(page, "Comfy.VueNodes.Enabled", False)
+        set_setting(page, "Comfy.ColorPalette", "dark")
 
 
 @pytest.fixture(params=["classic", "vue"])
@@ -45,7 +44,7 @@ def viewer(request: pytest.FixtureRequest, host_page: tuple[HostPage, ComfyServe
     viewer.open(inspect_graph(), NODE_TYPE)
     before = len(page.console_errors())
     yield viewer
-    assert [error for error in page.console_errors()[before:] if not FAVICON.search(error)] == []
+    assert page.console_errors()[before:] == []
 
 
 def set_setting(page: HostPage, name: str, value: Any) -> None:
@@ -226,8 +225,7 @@ def test_each_image_of_a_batch(viewer: Viewer) -> None:
 
 
 def test_no_node_is_missing_and_the_host_shows_no_picture_of_its_own(viewer: Viewer) -> None:
-    missing = "() => window.app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
-    assert viewer.tab.evaluate(missing) == []
+    assert viewer.page.unknown_nodes() == []
     widgets = viewer.tab.evaluate(f"type => ({FIND})(type).widgets.map(widget => widget.name)", NODE_TYPE)
     assert len(widgets) == 1
     assert viewer.tab.locator("[data-node-id] img").count() == 0
@@ -242,6 +240,9 @@ def test_it_follows_the_theme(viewer: Viewer) -> None:
         )
         looks[palette] = viewer.tab.evaluate(LOOK)
         assert looks[palette]["text"] == looks[palette]["themeText"]
+        for socket in ("SPATIALFUSION", "SPATIALFUSION_OBJECTS", "MOGE_GEOMETRY", "DA3_GEOMETRY"):
+            shown = {looks[palette][f"{socket} {where}"] for where in ("link", "socket", "Vue")}
+            assert len(shown) == 1, "one colour, however it is drawn"
     assert all(looks["dark"][name] != looks["light"][name] for name in looks["dark"])
 
 
@@ -252,11 +253,17 @@ LOOK = """() => {
     probe.style.color = "var(--input-text)";
     const themeText = getComputedStyle(probe).color;
     const look = { text, themeText, bars: getComputedStyle(document.querySelector(".sf-bars")).fill };
-    for (const type of ["SPATIALFUSION", "SPATIALFUSION_OBJECTS", "MOGE_GEOMETRY"]) {
-        look[`${type} link`] = LGraphCanvas.link_type_colors[type];
-        look[`${type} socket`] = window.app.canvas.default_connection_color_byType[type];
-        probe.style.color = `var(--color-datatype-${type})`;
-        look[`${type} Vue`] = getComputedStyle(probe).color;
+    for (const type of ["SPATIALFUSION", "SPATIALFUSION_OBJECTS", "MOGE_GEOMETRY", "DA3_GEOMETRY"]) {
+        const colours = {
+            link: LGraphCanvas.link_type_colors[type],
+            socket: window.app.canvas.default_connection_color_byType[type],
+            Vue: `var(--color-datatype-${type})`,
+        };
+        for (const [where, colour] of Object.entries(colours)) {
+            probe.style.color = "";
+            probe.style.color = colour;
+            look[`${type} ${where}`] = getComputedStyle(probe).color;
+        }
     }
     probe.remove();
     return look;
@@ -357,35 +364,10 @@ def test_predict_metric_depth_has_it_too(host_page: tuple[HostPage, ComfyServer]
     assert viewer.reading(column, row) == pytest.approx(float(depth[row, column]), rel=0.01)
 
 
-def test_every_module_loads_and_odd_depths_have_an_axis(
-    host_page: tuple[HostPage, ComfyServer], repository: Path
-) -> None:
-    """By hand: the ticks, the ranges, and the numbers of depths without surface or without extent."""
-    page, _ = host_page
-    modules = [path.relative_to(repository / "web").as_posix() for path in (repository / "web").glob("**/*.js")]
-    assert len(modules) >= 10
-    page.tab.evaluate("paths => Promise.all(paths.map(path => import(path)))", [f"{WEB}/{path}" for path in modules])
-    found = page.tab.evaluate(
-        """async web => {
-            const module = await import(`${web}/js/statistics.js`);
-            const { axisTicks, fittedRange, formatMetres, histogram, statistics } = module;
-            const depth = Float32Array.of(3, 1, Infinity, 2, 10);
-            return {
-                numbers: statistics(depth),
-                nothing: fittedRange(statistics(Float32Array.of(Infinity))),
-                constant: fittedRange(statistics(Float32Array.of(5, 5))),
-                bins: [...histogram(depth, { near: 1, far: 100 }, 2)],
-                narrow: axisTicks({ near: 2, far: 6 }),
-                wide: axisTicks({ near: 0.1, far: 1000 }),
-                texts: [1234.567, 0.12345, Infinity].map(formatMetres),
-            };
-        }""",
-        WEB,
-    )
-    assert found["numbers"] == {"min": 1, "median": 2.5, "max": 10, "skyShare": pytest.approx(0.2)}
-    assert found["nothing"] == {"near": 0.5, "far": 100}
-    assert found["constant"] == {"near": pytest.approx(5 / 1.1), "far": pytest.approx(5.5)}
-    assert found["bins"] == [0.75, 0.25]
-    assert found["narrow"] == [2, 3, 4, 5, 6]
-    assert found["wide"] == pytest.approx([0.1, 1, 10, 100, 1000])
-    assert found["texts"] == ["1235 m", "0.1235 m", "no surface"]
+def test_save_metric_depth_has_it_too(viewer: Viewer) -> None:
+    graph = inspect_graph(batch=1)
+    graph["2"] = node("SpatialFusionSaveDepth", geometry=["1", 0], filename_prefix="viewer/depth", format="exr 32-bit")
+    output = viewer.open(graph, "SpatialFusionSaveDepth")
+    assert output["images"][0]["type"] == output["metric_depth"][0]["type"] == "output"
+    assert viewer.reading(33, 40) == pytest.approx(metres(33), rel=0.01)
+    assert viewer.tab.locator("[data-node-id] img").count() == 0

@@ -13,7 +13,7 @@ from PIL import Image
 from sf_model.metric_depth import MetricDepth
 from sf_model.picture import SKY, depth_picture
 from tests.host import mini_checkpoints
-from tests.host.mini_graphs import CLIP, CONDITIONING, GEOMETRY, PROMPT, digest, node, predict_graph
+from tests.host.mini_graphs import CLIP, CONDITIONING, GEOMETRY, PROMPT, digest, host_mesh, node, predict_graph
 from tests.host.server import ComfyServer, Graph
 
 NODE_TITLES = {
@@ -130,14 +130,7 @@ def test_the_hosts_geometry_nodes_take_our_depth(newest_server: ComfyServer) -> 
     for output in ("depth", "depth_colored", "normal_opengl", "mask"):
         graph[output] = node("MoGeRender", moge_geometry=GEOMETRY, output=output)
         graph[f"{output} picture"] = node("PreviewImage", images=[output, 0])
-    graph["mesh"] = node(
-        "MoGePointMapToMesh",
-        moge_geometry=GEOMETRY,
-        batch_index=0,
-        decimation=1,
-        discontinuity_threshold=0.0,
-        texture=True,
-    )
+    graph["mesh"] = host_mesh(GEOMETRY)
     graph["mesh digest"] = digest(["mesh", 0])
     outputs = newest_server.run(graph)
     assert all(outputs[f"{output} picture"]["images"] for output in ("depth", "depth_colored", "normal_opengl", "mask"))

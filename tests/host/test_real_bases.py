@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import safetensors.torch
 
+from sf_model.backbones import get_backbone
 from sf_model.backbones.revision import fingerprint
 from tests.host.mini_graphs import CONDITIONING, digest, node
-from tests.host.server import ComfyServer, PromptError
+from tests.host.server import ComfyServer, Graph, PromptError
 from tests.host.tiny_checkpoints import ARCHITECTURES, DINOV2_WIDTH, tiny_config, write_tiny_checkpoint
 from tests.host.tiny_graphs import CLIP, MODEL, PROMPT, add_sampler, relative_distance, tiny_graph, value
 
@@ -79,19 +80,47 @@ def test_qwen_image_edit_sees_the_source(server: ComfyServer, backbone: str, wit
     assert value(outputs, "geometry digest") != value(outputs, "other digest")
 
 
-@pytest.mark.parametrize("architecture", ["omnigen2", "qwen_image", "z_image"])
-@pytest.mark.parametrize("injection", ["latent", "token"])
-def test_reference_latents_are_not_touched_by_the_depth(server: ComfyServer, architecture: str, injection: str) -> None:
-    """With a reference latent and an adapter, the image changes; strength 0 is the image without the pack."""
-    graph = tiny_graph(architecture, checkpoint(server, architecture, injection))
+def with_reference(architecture: str, checkpoint: str) -> Graph:
+    """A graph whose positive has a reference latent of 64x64 pixels."""
+    graph = tiny_graph(architecture, checkpoint)
     graph["picture latent"] = node("EmptySD3LatentImage", width=64, height=64, batch_size=1)
+    if architecture == "qwen_image":  # whose latents are videos of one frame, as its VAE makes them
+        graph["vae"] = node("ProbeTinyVae")
+        graph["picture"] = node("EmptyImage", width=64, height=64, batch_size=1, color=0x3070C0)
+        graph["picture latent"] = node("VAEEncode", pixels=["picture", 0], vae=["vae", 0])
     graph["reference"] = node("ReferenceLatent", conditioning=CONDITIONING, latent=["picture latent", 0])
     graph["sampler"]["inputs"]["positive"] = ["reference", 0]
+    return graph
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("injection", ["latent", "token"])
+def test_depth_and_a_reference_latent_both_act(server: ComfyServer, architecture: str, injection: str) -> None:
+    graph = with_reference(architecture, checkpoint(server, architecture, injection))
     add_sampler(graph, "plain", model=MODEL)
     add_sampler(graph, "no reference", positive=CONDITIONING)
     outputs = server.run(graph)
     assert relative_distance(outputs, "plain distance") > 1e-3
     assert relative_distance(outputs, "no reference distance") > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("architecture", "calls"),
+    [
+        # [depth was added, to how many tokens]: 24 are the image's, 16 the reference's
+        ("omnigen2", [[[True, 24]]]),
+        ("qwen_image", [[[True, 24], [False, 16]]]),
+        ("z_image", [[[False, 16]], [[True, 24]]]),
+    ],
+)
+def test_depth_is_added_to_the_image_and_not_to_its_reference(
+    server: ComfyServer, architecture: str, calls: list[list[list[object]]]
+) -> None:
+    graph = with_reference(architecture, checkpoint(server, architecture, "token"))
+    graph["tokens"] = node("ProbeTokens", model=["apply", 0], embedder=get_backbone(architecture).patch_embedder)
+    graph["sampler"]["inputs"] |= {"model": ["tokens", 0], "cfg": 1.0, "steps": 1}
+    graph["changed"] = node("ProbeChangedTokens", after=["sampler", 0])
+    assert server.run(graph)["changed"]["calls"] == calls
 
 
 def test_omnigen2_edits_from_dinov2_features_and_a_reference_latent(server: ComfyServer) -> None:

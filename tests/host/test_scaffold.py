@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import math
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import aiohttp
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.host.mini_graphs import add_sampler, apply_graph, digest, node
+from tests.host.cancelling import cancel_at_first_progress
+from tests.host.mini_graphs import add_sampler, apply_graph, digest, host_mesh, node
 from tests.host.server import ComfyServer, Graph, PromptError
 
 COMPOSED = ["compose", 0]
@@ -160,13 +158,12 @@ def test_the_hosts_geometry_nodes_take_composed_depth(newest_server: ComfyServer
     """Rendered, and made into a mesh that is composed again: the same metres. 0.18.2 has none of these nodes."""
     first = {"object": solid("sphere", (2.0, 2.0, 2.0)), "compose": compose(["object", 0], camera_height_m=1.0)}
     expected = middle(newest_server, first)
-    to_mesh = {"batch_index": 0, "decimation": 1, "discontinuity_threshold": 0.0, "texture": True}
     graph = {
         "object": first["object"],
         "first": compose(["object", 0], camera_height_m=1.0),
         "normals": node("MoGeRender", moge_geometry=["first", 0], output="normal_opengl"),
         "preview": node("PreviewImage", images=["normals", 0]),
-        "mesh": node("MoGePointMapToMesh", moge_geometry=["first", 0], **to_mesh),
+        "mesh": host_mesh(["first", 0]),
         # The visible part of the ball reaches from 3 m to where rays touch it; its middle is put where it was.
         "again": mesh(mesh=["mesh", 0], z_m=0.0),
         "compose": compose(["again", 0], camera_height_m=1.0, camera_pitch_deg=0.0),
@@ -340,19 +337,7 @@ def test_a_long_composition_can_be_cancelled(server: ComfyServer) -> None:
     """The cancel comes at the node's first progress message; what is left to draw would take hours."""
     graph = probe_mesh("endless") | {"compose": compose(["object", 0], width=2048, height=2048)}
     graph["save"] = digest(COMPOSED)
-
-    async def run() -> None:
-        async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.url}/ws") as socket:
-            running = asyncio.create_task(asyncio.to_thread(server.run, graph, 120.0))
-            async for message in socket:
-                event = json.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else {"type": None}
-                if event["type"] == "progress" and event["data"]["node"] == "compose":
-                    break
-            await asyncio.to_thread(server.interrupt)
-            await asyncio.wait_for(running, 120.0)
-
-    # In a thread of its own: while a browser of this session is open, this one has an event loop already.
-    with ThreadPoolExecutor(1) as thread, pytest.raises(PromptError) as caught:
-        thread.submit(asyncio.run, run()).result()
+    with pytest.raises(PromptError) as caught:
+        cancel_at_first_progress(server, graph, "compose")
     assert caught.value.kind == "interrupted"
     assert middle(server, {"object": solid(), "compose": compose(["object", 0])}) == pytest.approx(3.5, rel=1e-6)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.host.mini_graphs import APPLIED, CONDITIONING, LATENT, NEGATIVE, digest, node
+from tests.host.mini_graphs import APPLIED, CONDITIONING, digest, node, sampler_inputs
 from tests.host.server import Graph
 
 MODEL, CLIP = ["model", 0], ["clip", 0]
@@ -29,18 +29,7 @@ def tiny_graph(architecture: str, checkpoint: str, **options: Any) -> Graph:
         "end_percent": 1.0,
     } | options.pop("apply", {})
     batch_size = options.pop("batch_size", 1)
-    sampler = {
-        "model": APPLIED,
-        "seed": 3,
-        "steps": 2,
-        "cfg": 3.0,
-        "sampler_name": "euler",
-        "scheduler": "simple",
-        "positive": CONDITIONING,
-        "negative": NEGATIVE,
-        "latent_image": LATENT,
-        "denoise": 1.0,
-    } | options
+    sampler = sampler_inputs(**{"model": APPLIED, "seed": 3, "steps": 2, "cfg": 3.0} | options)
     return {
         "model": node("ProbeTinyModel", **model),
         "clip": node("ProbeTinyClip", **clip),

@@ -14,11 +14,11 @@ from sf_model.depth_editing import (
     DepthAdjustment,
     adjust_depth,
     blend_depths,
-    fit_mask,
     resize_depth,
     scale_confidence,
 )
 from sf_model.depth_images import disparity_picture, normal_picture, range_mask, surface_normals
+from sf_model.fitting import fit_mask
 from sf_model.metric_depth import MetricDepth
 
 INF = math.inf
@@ -99,7 +99,7 @@ def test_other_aspect_ratios_are_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=f"the second geometry is {size[1]}x{size[0]}.*the first 4x4.*crop"):
         blend_depths(a, b, torch.ones(4, 4))
     with pytest.raises(ValueError, match=f"the mask is {size[1]}x{size[0]}.*the geometry 4x4.*crop"):
-        blend_depths(a, a, torch.ones(size))
+        blend_depths(a, a, torch.rand(size))
 
 
 def test_batches_of_one_serve_all_and_others_are_refused() -> None:
@@ -135,6 +135,12 @@ def test_masks_outside_0_to_1_are_clamped_and_nan_is_refused() -> None:
     assert fit_mask(torch.tensor([[-1.0, 2.0]]), 1, 2).tolist() == [[[0.0, 1.0]]]
     with pytest.raises(ValueError, match="mask has NaN"):
         fit_mask(torch.tensor([[math.nan]]), 1, 1)
+
+
+def test_a_mask_of_one_value_fits_any_picture() -> None:
+    """Load Image gives 64 x 64 black pixels for a picture without transparency."""
+    assert fit_mask(torch.zeros(1, 64, 64), 20, 30).tolist() == torch.zeros(1, 20, 30).tolist()
+    assert (fit_mask(torch.full((2, 8, 8), 0.25), 20, 30) == 0.25).all()
 
 
 # Adjust
@@ -257,6 +263,21 @@ def test_disparity_with_limits_by_hand() -> None:
     torch.testing.assert_close(disparity_picture(depth, 1.0, 4.0), expected)
 
 
+def test_limits_beyond_the_scene_are_errors_that_tell_its_range() -> None:
+    """All would be white or black, and nothing would say why."""
+    depth = metric_depth([[2.0, 3.0, INF]])
+    with pytest.raises(ValueError, match="near_m 5 is beyond everything.*white: this depth reaches from 2 to 3 m; set"):
+        disparity_picture(depth, near_m=5.0)
+    with pytest.raises(ValueError, match="far_m 1 is in front of everything.*black: this depth reaches from 2 to 3 m"):
+        disparity_picture(depth, far_m=1.0)
+    for near_m, far_m in ((3.0, 5.0), (1.0, 2.0)):
+        assert disparity_picture(depth, near_m, far_m)[0, 0, 2] == 0
+    # One image of a batch may be beyond them: the others are what it is compared with.
+    rows = torch.tensor([[[2.0, 3.0, INF]], [[20.0, 30.0, INF]]])
+    both = MetricDepth(rows, torch.ones_like(rows), torch.tensor([90.0, 90.0]))
+    assert disparity_picture(both, 1.0, 10.0)[1].tolist() == [[0.0, 0.0, 0.0]]
+
+
 def test_disparity_without_limits_leaves_a_thousandth_out_at_either_end() -> None:
     disparity = torch.linspace(0.1, 1.1, 1001)  # quantiles 0.001 and 0.999 are the second and the last but one
     picture = disparity_picture(metric_depth([(1 / disparity).tolist()]))[0, 0]
@@ -278,6 +299,7 @@ def test_disparity_of_each_image_is_its_own_but_with_limits_comparable() -> None
 def test_disparity_of_nothing_and_of_a_constant_is_black() -> None:
     assert (disparity_picture(metric_depth([[INF, INF]])) == 0).all()
     assert (disparity_picture(metric_depth([[2.0, 2.0]])) == 0).all()
+    assert (disparity_picture(metric_depth([[INF, INF]]), 1.0, 4.0) == 0).all()
     assert disparity_picture(metric_depth([[2.0, 2.0]]), 1.0, 4.0).tolist() == [[[pytest.approx(1 / 3)] * 2]]
     with pytest.raises(ValueError, match="near_m 4 must be below far_m 2"):
         disparity_picture(metric_depth([[2.0]]), 4.0, 2.0)

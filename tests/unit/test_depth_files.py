@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import tracemalloc
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from sf_model.depth_files import exr_bytes, load_depth, png_bytes
+from sf_model.depth_files import exr_bytes, load_depth, npz_bytes, png_bytes
 from sf_model.depth_images import disparity_picture
 from sf_model.exr import write_exr
 from sf_model.image_depth import DEPTH, DISPARITY, depth_from_image
@@ -113,12 +114,18 @@ def test_png_refuses_what_it_cannot_hold_and_keeps_what_is_very_near() -> None:
 
 
 def test_npz_of_save_metric_depth_comes_back() -> None:
-    depth = sample()
-    arrays = {"depth_m": depth.depth[0], "confidence": depth.confidence[0], "fov_y_deg": depth.fov_y_deg[0]}
-    back = load_depth(npz(**{name: array.numpy() for name, array in arrays.items()}), "a.npz")
-    assert torch.equal(back.depth, depth.depth)
-    assert torch.equal(back.confidence, depth.confidence)
-    assert torch.equal(back.fov_y_deg, depth.fov_y_deg)
+    depth = sample(batch=2)
+    with np.load(io.BytesIO(npz_bytes(depth, 1)), allow_pickle=False) as arrays:
+        shapes = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    assert shapes == {
+        "depth_m": ((33, 47), np.float32),
+        "confidence": ((33, 47), np.float32),
+        "fov_y_deg": ((), np.float32),
+    }
+    back = load_depth(npz_bytes(depth, 1), "a.npz")
+    assert torch.equal(back.depth, depth[1:].depth)
+    assert torch.equal(back.confidence, depth[1:].confidence)
+    assert torch.equal(back.fov_y_deg, depth[1:].fov_y_deg)
 
 
 @pytest.mark.parametrize(
@@ -296,13 +303,57 @@ def test_damaged_bytes_are_value_errors_or_another_depth(kind: str) -> None:
     assert failed > 200
 
 
-def test_a_zip_bomb_is_not_unpacked() -> None:
+BOMB_BYTES = 2**26
+
+
+def zipped(kind: int = zipfile.ZIP_DEFLATED, **members: bytes) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("depth.npy", npy(np.zeros((4, 4))) + bytes(2**20))
-    assert len(stream.getvalue()) < 5000
-    with pytest.raises(ValueError, match="no surface"):  # what follows the array is left alone
-        load_depth(stream.getvalue(), "a.npz", fov_y_deg=40)
+    with zipfile.ZipFile(stream, "w", kind) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return stream.getvalue()
+
+
+def header_of(*shape: int) -> bytes:
+    """The beginning of a float32 .npy file of this shape."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return stream.getvalue()
+
+
+BOMBS = {
+    "after the array": (dict(depth=npy(np.zeros((4, 4))) + bytes(BOMB_BYTES)), "no surface"),
+    "a depth beyond all pictures": (dict(depth=header_of(2**14, 2**13) + bytes(BOMB_BYTES)), "more than 67108864 pix"),
+    "more than MAX_ELEMENTS": (dict(depth=header_of(2**20, 2**20) + bytes(BOMB_BYTES)), "more than 268435456 values"),
+    "a confidence beyond the depth": (
+        dict(depth=npy(PLANE), confidence=header_of(2**12, 2**12) + bytes(BOMB_BYTES)),
+        r"confidence \(4096, 4096\) and depth \(12, 20\) differ in shape; save",
+    ),
+    "a camera of millions": (
+        dict(depth=npy(PLANE), K=header_of(2**22, 4) + bytes(BOMB_BYTES)),
+        r"its K has the shape \(4194304, 4\); save one camera",
+    ),
+    "another compression": (
+        dict(kind=zipfile.ZIP_BZIP2, depth=npy(PLANE) + bytes(BOMB_BYTES)),
+        "save it with numpy.savez or numpy.savez_compressed",
+    ),
+    "an array that is not needed": (dict(depth=npy(0 * PLANE), other=bytes(BOMB_BYTES)), "no surface"),
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_a_zip_bomb_is_not_unpacked(case: str) -> None:
+    members, message = BOMBS[case]
+    data = zipped(**members)
+    assert len(data) < BOMB_BYTES // 500
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            load_depth(data, "a.npz", fov_y_deg=40)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < BOMB_BYTES // 8
 
 
 GREYS = torch.tensor([0.0, 0.25, 0.5, 1.0]).view(1, 1, 4, 1).expand(1, 2, 4, 3)
@@ -340,6 +391,15 @@ def test_masks_of_other_sizes_are_resized() -> None:
         assert depth.valid.tolist() == [[[False, False, True, True]] * 2] * images
     with pytest.raises(ValueError, match="mask has a batch of 2, but the image a batch of 3; give one"):
         depth_from_image(GREYS.expand(3, -1, -1, -1), 2.0, 10.0, 50.0, no_surface=mask.expand(2, -1, -1))
+
+
+def test_masks_of_another_shape_and_with_nan_are_refused() -> None:
+    """As everywhere in the pack: stretched they would be in the wrong place."""
+    with pytest.raises(ValueError, match="the mask is 2x2 .*and the image 4x2 .*crop one"):
+        depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.eye(2)[None])
+    with pytest.raises(ValueError, match="mask has NaN values; connect"):
+        depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.tensor([[[1.0, math.nan]]]))
+    assert depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.zeros(1, 64, 64)).valid.all()
 
 
 def test_constant_and_one_channel_images() -> None:

@@ -112,5 +112,12 @@ def test_the_english_texts_of_the_sources_are_those_of_the_locale(repository: Pa
     locale = json.loads((repository / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
     assert english == locale["spatialfusionViewer"]
     used = "".join(path.read_text(encoding="utf-8") for path in (repository / "web").glob("**/*.js"))
+    # What is shown begins with a text of the table; a status line of HTTP is what follows it.
+    assert set(re.findall(r"new Error\((.*)\);", used)) <= {
+        'text("gone")',
+        'text("unreadable")',
+        "`${response.status} ${response.statusText}`",
+    }
+    assert re.findall(r"(?:summary|detail|textContent)(?::| =) [\"'`](?!\"|\$\{|x )", used) == []
     shown = set(re.findall(r'\btext\("(\w+)"\)', used)) | {"min", "median", "max", "sky"}
     assert shown == set(english)

@@ -36,6 +36,16 @@ def test_points_are_those_of_the_inverse_of_the_pinhole_matrix() -> None:
     torch.testing.assert_close(depth.points(), rays * depth.depth.unsqueeze(-1), rtol=1e-5, atol=1e-5)
 
 
+def test_a_slice_is_some_images_of_the_batch() -> None:
+    depth = torch.arange(1.0, 7.0).view(3, 1, 2)
+    whole = MetricDepth(depth, depth / 10, torch.tensor([30.0, 40.0, 50.0]))
+    part = whole[1:]
+    assert torch.equal(part.depth, depth[1:]) and torch.equal(part.confidence, depth[1:] / 10)
+    assert part.fov_y_deg.tolist() == [40.0, 50.0]
+    with pytest.raises(ValueError, match="non-empty"):
+        whole[3:]
+
+
 def test_network_input_by_hand() -> None:
     depth = torch.tensor([[[math.e, math.inf]]])
     channels = metric_depth(depth, confidence=0.25).network_input(1, 2)[0]

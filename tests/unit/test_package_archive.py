@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 import zipfile
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from tests.pack_copies import comfy_cli, git
+from tests.pack_copies import comfy_cli, git, local_targets
 
 MEGABYTE = 1024 * 1024
 
@@ -59,6 +60,19 @@ def test_holds_the_parts_of_the_pack_and_no_others(contents: set[PurePosixPath],
 )
 def test_holds(contents: set[PurePosixPath], path: str) -> None:
     assert PurePosixPath(path) in contents
+
+
+def test_its_pages_link_to_nothing_that_was_left_out(contents: set[PurePosixPath], archive: Path) -> None:
+    dead = []
+    with zipfile.ZipFile(archive) as file:
+        for page in (path for path in contents if path.suffix == ".md"):
+            # The front end puts /extensions/<pack>/docs/ before the addresses on help pages.
+            folder = page.parts[:2] if page.parts[:2] == ("web", "docs") else page.parent.parts
+            for target in local_targets(file.read(str(page)).decode("utf-8")):
+                path = posixpath.normpath(posixpath.join(*folder, target))
+                if not any(str(held) == path or held.is_relative_to(path) for held in contents):
+                    dead.append(f"{page}: {target}")
+    assert dead == []
 
 
 def test_nothing_of_development_is_in_it(contents: set[PurePosixPath]) -> None:

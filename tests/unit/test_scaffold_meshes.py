@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 import torch
 import trimesh
 
-from sf_model.scaffold import Pose, ScaffoldMesh, prepare_mesh, read_mesh
+from sf_model.scaffold import Pose, ScaffoldMesh, obj, prepare_mesh, read_mesh
 
 TETRAHEDRON = torch.tensor([[0.0, 0, 0], [2, 0, 0], [0, 3, 0], [0, 0, 4]])
 FACES = torch.tensor([[0, 1, 2], [0, 2, 3], [0, 3, 1], [1, 3, 2]])
@@ -245,6 +246,69 @@ def test_damaged_and_foreign_files_are_refused_with_a_remedy(case: str) -> None:
     data, file_format, message = BAD_FILES[case]
     with pytest.raises(ValueError, match=message):
         read_mesh(data, file_format)
+
+
+def repeated_glb(nodes: int, primitives: int) -> bytes:
+    """1000 triangles, shown primitives times by each of the nodes."""
+    document = accessor(count=3000) | {
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0}}] * primitives}],
+        "nodes": [{"mesh": 0}] * nodes,
+        "scenes": [{"nodes": list(range(nodes))}],
+    }
+    return glb(document, TRIANGLE * 1000)
+
+
+def test_a_small_glb_that_stands_for_gigabytes_is_refused_before_they_are_made() -> None:
+    assert len(read_mesh(repeated_glb(nodes=20, primitives=3), "glb")[1]) == 60_000
+    data = repeated_glb(nodes=1000, primitives=100)  # 900 million numbers
+    assert len(data) < 2**17
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than 10000000 numbers, with 36000 bytes of data; .*fewer copies"):
+            read_mesh(data, "glb")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 200e6
+
+
+class CancelledError(Exception):
+    """What the host raises, in its place."""
+
+
+@pytest.mark.parametrize("file_format", ["glb", "obj"])
+def test_a_long_reading_can_be_cancelled(file_format: str) -> None:
+    data = repeated_glb(10, 1) if file_format == "glb" else b"v 0 0 0\nv 1 0 0\nv 0 1 0\n" + b"f 1 2 3\n" * 100_000
+    calls = 0
+
+    def check_cancel() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        read_mesh(data, file_format, check_cancel)
+    assert calls == 3
+
+
+def test_an_obj_is_bounded_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its numbers are kept as such, not as Python's objects, and what is too much is not read to its end."""
+    data = b"v 0 0 0\nv 1 0 0\nv 0 1 0\n" + b"f 1 2 3 1\n" * 10_000
+    tracemalloc.start()
+    try:
+        assert len(read_mesh(data, "obj")[1]) == 20_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 60 * 20_000  # bytes a triangle, of which the result has 24
+    monkeypatch.setattr(obj, "MAX_FACES", 1000)
+    with pytest.raises(ValueError, match="more than 1000 triangles or .*decimate"):
+        read_mesh(data + b"f not understood\n", "obj")
+    with pytest.raises(ValueError, match="line 1 .*more than 1048576 bytes; export"):
+        read_mesh(b"f" + b" 1" * 2**20, "obj")
+    with pytest.raises(ValueError, match="line 4 of the OBJ file, 'f 1 2 999"):
+        read_mesh(b"v 0 0 0\nv 1 0 0\\\n 0\nf 1 2 " + b"9" * 30, "obj")
 
 
 def test_any_damage_to_a_glb_is_an_error_or_a_mesh_but_never_another_exception() -> None:

@@ -27,7 +27,7 @@ const viewers = new Map();
  * one before, under numbers that now are other nodes'.
  */
 export function canBeInspected(node) {
-  return node.outputs?.some(({ type }) => type === "MOGE_GEOMETRY") ?? false;
+  return node.comfyClass === "SpatialFusionSaveDepth" || node.outputs?.some(({ type }) => type === "MOGE_GEOMETRY");
 }
 
 /** Whether a node has the viewer before it has run; the others get it with their first result. */

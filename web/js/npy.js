@@ -1,5 +1,7 @@
 /** Reading NumPy's .npy files, as far as nodes/preview.py writes them. */
 
+import { text } from "./texts.js";
+
 const MAGIC = "\x93NUMPY";
 
 /**
@@ -10,7 +12,7 @@ const MAGIC = "\x93NUMPY";
 export function parseNpy(buffer) {
   const bytes = new Uint8Array(buffer);
   if (bytes.length < 12 || String.fromCharCode(...bytes.subarray(0, 6)) !== MAGIC) {
-    throw new Error("The server's answer is no NumPy file.");
+    throw new Error(text("unreadable"));
   }
   const view = new DataView(buffer);
   const wide = bytes[6] >= 2;
@@ -19,8 +21,9 @@ export function parseNpy(buffer) {
   const header = new TextDecoder().decode(bytes.subarray(start, start + length));
   const shape = /'shape':\s*\(([^)]*)\)/.exec(header)?.[1].split(",").filter((part) => part.trim()).map(Number);
   if (!/'descr':\s*'<f4'/.test(header) || !/'fortran_order':\s*False/.test(header) || !shape) {
-    throw new Error(`The depth is not in the form that this version of the pack reads: ${header.trim()}`);
+    throw new Error(text("unreadable"));
   }
   const count = shape.reduce((product, size) => product * size, 1);
+  if (start + length + 4 * count > buffer.byteLength) throw new Error(text("unreadable"));
   return { shape, data: new Float32Array(buffer, start + length, count) };
 }

@@ -1,9 +1,8 @@
 /**
  * Colours of the pack's socket types. A palette of the user's that names these types has the last word.
- * The Vue rendering reads CSS variables, which are in spatialfusion.css; the classic canvas reads these tables.
+ * The classic canvas reads them from the host's tables, the Vue rendering from CSS variables.
  */
 
-/** The same as in spatialfusion.css. */
 const COLOURS = {
   SPATIALFUSION: { dark: "#ff9e64", light: "#b8540f" },
   SPATIALFUSION_OBJECTS: { dark: "#d7a65f", light: "#8a6116" },
@@ -15,23 +14,35 @@ function theme() {
   return document.querySelector("html.dark-theme, body.dark-theme") ? "dark" : "light";
 }
 
-/**
- * Give the classic canvas its colours. The host empties the entries of types that its palette does not know each time
- * a palette is loaded, so that they are computed when they are asked for.
- */
+/** Give both renderings the colours. */
 export function colourSockets(app) {
   for (const table of [app.canvas.default_connection_color_byType, globalThis.LGraphCanvas?.link_type_colors]) {
-    if (!table) continue;
-    for (const [type, colours] of Object.entries(COLOURS)) {
-      let palette = table[type] ?? "";
-      Object.defineProperty(table, type, {
-        configurable: true,
-        enumerable: true,
-        get: () => palette || colours[theme()],
-        set: (value) => {
-          palette = value ?? "";
-        },
-      });
-    }
+    if (table) fillTable(table);
+  }
+  const sheet = new CSSStyleSheet();
+  // A palette sets these variables inline, on an element that is deeper or the same, and wins.
+  sheet.replaceSync(`:root { ${variables("light")} } .dark-theme { ${variables("dark")} }`);
+  document.adoptedStyleSheets.push(sheet);
+}
+
+function variables(name) {
+  return Object.entries(COLOURS).map(([type, colours]) => `--color-datatype-${type}: ${colours[name]};`).join(" ");
+}
+
+/**
+ * The host empties the entries of types that its palette does not know each time a palette is loaded, so that they are
+ * computed when they are asked for.
+ */
+function fillTable(table) {
+  for (const [type, colours] of Object.entries(COLOURS)) {
+    let palette = table[type] ?? "";
+    Object.defineProperty(table, type, {
+      configurable: true,
+      enumerable: true,
+      get: () => palette || colours[theme()],
+      set: (value) => {
+        palette = value ?? "";
+      },
+    });
   }
 }

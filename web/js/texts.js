@@ -29,6 +29,8 @@ const ENGLISH = {
   histogram: "Histogram of depth",
   scale: "Scale in metres",
   gone: "The depth is no longer on the server. Run the workflow again.",
+  unreadable: "The server's answer is no depth that this page can read. Reload the page.",
+  notUploaded: "The file was not uploaded:",
 };
 
 let translated = {};
@@ -38,10 +40,15 @@ export function text(key) {
   return translated[key] ?? ENGLISH[key];
 }
 
-/** Take the language that the front end is set to. Without translations the texts stay English. */
+/** Take the language that the front end is set to. Without translations the texts stay English; it never throws. */
 export async function loadTexts(app, api) {
-  const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
-  if (language === "en") return;
-  const response = await api.fetchApi("/i18n");
-  if (response.ok) translated = (await response.json())[language]?.spatialfusionViewer ?? {};
+  try {
+    const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
+    if (language === "en") return;
+    const response = await api.fetchApi("/i18n");
+    if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
+    translated = (await response.json())[language]?.spatialfusionViewer ?? {};
+  } catch (error) {
+    console.warn("SpatialFusion: no translations from the server, so its texts are English.", error);
+  }
 }

@@ -8,16 +8,12 @@ from __future__ import annotations
 import gc
 import hashlib
 import itertools
-import json
 import time
-from pathlib import Path
 from typing import Any
 
-import comfy.clip_vision
 import comfy.model_management
 import comfy.model_sampling
 import comfy.patcher_extension
-import folder_paths
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 
@@ -26,17 +22,6 @@ from . import scaffold_nodes, tiny_files, tiny_nodes
 CATEGORY = "SpatialFusion tests"
 FORWARD_CALLS = {"calls": 0, "conditions": 0}
 ADAPTER_CALLS = {"calls": 0}
-TINY_DINOV2 = {
-    "model_type": "dinov2",
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "layer_norm_eps": 1e-6,
-    "use_swiglu_ffn": False,
-    "image_size": 518,  # the only one of the oldest host
-    "patch_size": 14,
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
-}
 
 
 def _digest(value: Any) -> str:
@@ -226,6 +211,41 @@ class ProbeHoldPrediction(io.ComfyNode):
         return io.NodeOutput(spatialfusion)
 
 
+class ProbeOutOfMemory(io.ComfyNode):
+    """A SPATIALFUSION that runs out of memory the next time that it is used."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        spatialfusion = io.Custom("SPATIALFUSION")
+        places = ["text encoder", "spatial transformer", "depth adapter"]
+        return io.Schema(
+            "ProbeOutOfMemory",
+            category=CATEGORY,
+            inputs=[spatialfusion.Input("spatialfusion"), io.Combo.Input("place", options=places)],
+            outputs=[spatialfusion.Output()],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, spatialfusion: Any = None, place: str = "") -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, spatialfusion: Any, place: str) -> io.NodeOutput:
+        text_encoder = spatialfusion.clip.cond_stage_model.get_submodule(spatialfusion.decoder_path)
+        module = {
+            "text encoder": text_encoder.layers[0],
+            "spatial transformer": spatialfusion.predictor.model.spatial_transformer.layers[0],
+            "depth adapter": spatialfusion.adapter.model.blocks[0],
+        }[place]
+
+        def fail(*_: Any) -> None:
+            hook.remove()  # the module is the real one, which other runs share
+            raise torch.OutOfMemoryError("Allocation on device 0 would exceed allowed memory. (out of memory)")
+
+        hook = module.register_forward_pre_hook(fail)
+        return io.NodeOutput(spatialfusion)
+
+
 class ProbeEpsModel(io.ComfyNode):
     """A MODEL that is not flow matching."""
 
@@ -251,7 +271,7 @@ class ProbeGeometry(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         kinds = ["moge", "da3", "da3_small", "da3_views", "nan", "negative", "panorama", "without_depth"]
-        kinds += ["zero", "infinite", "constant", "stretched"]
+        kinds += ["zero", "infinite", "constant", "stretched", "cropped"]
         return io.Schema(
             "ProbeGeometry",
             category=CATEGORY,
@@ -297,29 +317,31 @@ class ProbeGeometry(io.ComfyNode):
             geometry["intrinsics"] = focal.expand(batch, 3, 3)
         if kind == "stretched":
             geometry["intrinsics"] = geometry["intrinsics"] * torch.tensor([2.0, 1.0, 1.0]).view(3, 1)
+        if kind == "cropped":
+            geometry["intrinsics"] = geometry["intrinsics"] + torch.tensor([[0, 0, 0.2], [0, 0, 0], [0, 0, 0]])
         if kind == "without_depth":
             del geometry["depth"]
         return io.NodeOutput(geometry, geometry)
 
 
 class ProbeClipVision(io.ComfyNode):
-    """The host's DINOv2 at a tiny size, with random weights."""
+    """The host's DINOv2, or CLIP's vision model, at a tiny size, with random weights."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             "ProbeClipVision",
             category=CATEGORY,
-            inputs=[io.Int.Input("hidden_size", default=32)],
+            inputs=[
+                io.Int.Input("hidden_size", default=32),
+                io.Combo.Input("kind", options=list(tiny_files.TINY_VISION), default="dinov2"),
+            ],
             outputs=[io.ClipVision.Output()],
         )
 
     @classmethod
-    def execute(cls, hidden_size: int) -> io.NodeOutput:
-        config = Path(folder_paths.get_temp_directory()) / f"dinov2_{hidden_size}.json"
-        config.parent.mkdir(parents=True, exist_ok=True)
-        config.write_text(json.dumps(TINY_DINOV2 | {"hidden_size": hidden_size}), encoding="utf-8")
-        clip_vision = comfy.clip_vision.ClipVisionModel(str(config))
+    def execute(cls, hidden_size: int, kind: str = "dinov2") -> io.NodeOutput:
+        clip_vision = tiny_files.clip_vision(kind, hidden_size, layers=2)
         generator = torch.Generator().manual_seed(0)
         state = clip_vision.get_sd()
         clip_vision.load_sd({name: torch.randn(value.shape, generator=generator) for name, value in state.items()})
@@ -355,6 +377,7 @@ class ProbeExtension(ComfyExtension):
             ProbeCounts,
             ProbeHoldModel,
             ProbeHoldPrediction,
+            ProbeOutOfMemory,
             ProbeEpsModel,
             ProbeGeometry,
             ProbeClipVision,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,12 @@ TEXT_MODELS: dict[str, tuple[type, comfy.sd.TEModel]] = {
 # The host's names of the text encoders, under which it looks for a replacement of their configuration.
 TEXT_NAMES = {"omnigen2": "qwen25_3b", "qwen_image": "qwen25_7b", "z_image": "qwen3_4b"}
 CLIP_TYPES = {"omnigen2": "OMNIGEN2", "qwen_image": "QWEN_IMAGE", "z_image": "LUMINA2"}
-STORED = ("float32", "bfloat16", "scaled_fp8")
+STORED = ("float32", "bfloat16", "scaled_fp8", "comfy_fp8", "comfy_int8")
+# The largest number of an 8-bit type, and how the newer layout names it.
+EIGHT_BITS = {
+    "fp8": (torch.float8_e4m3fn, 448, "float8_e4m3fn"),
+    "int8": (torch.int8, 127, "int8_tensorwise"),
+}
 
 
 @contextlib.contextmanager
@@ -170,18 +176,29 @@ def mllm_weights(architecture: str, seed: int = 0) -> dict[str, torch.Tensor]:
 
 
 def stored(weights: dict[str, torch.Tensor], kind: str) -> dict[str, torch.Tensor]:
-    """The tensors as a file holds them: one of STORED. "scaled_fp8" is the older layout, which both hosts read."""
-    if kind != "scaled_fp8":
+    """The tensors as a file holds them: one of STORED.
+
+    "scaled_fp8" is the older layout; in the newer, "comfy_fp8" and "comfy_int8", every layer says what it is, and the
+    feed-forward layers are left as they are.
+    """
+    layout, _, name_of_type = kind.partition("_")
+    if name_of_type not in EIGHT_BITS:
         return {name: value.to(getattr(torch, kind)).contiguous() for name, value in weights.items()}
-    result = {"scaled_fp8": torch.zeros(0, dtype=torch.float8_e4m3fn)}
+    dtype, largest, layer_format = EIGHT_BITS[name_of_type]
+    comfy_quant = torch.tensor(list(json.dumps({"format": layer_format}).encode()), dtype=torch.uint8)
+    result = {"scaled_fp8": torch.zeros(0, dtype=dtype)} if layout == "scaled" else {}
     for name, value in weights.items():
         layer, _, parameter = name.rpartition(".")
-        if parameter != "weight" or value.ndim != 2 or not any(part.isdigit() for part in layer.split(".")):
+        kept = layout == "comfy" and any(word in layer for word in ("mlp", "feed_forward"))
+        if kept or parameter != "weight" or value.ndim != 2 or not any(part.isdigit() for part in layer.split(".")):
             result[name] = value.to(torch.bfloat16)
             continue
-        scale = value.abs().max() / 448
-        result[name] = (value / scale).to(torch.float8_e4m3fn)
-        result[f"{layer}.scale_weight"] = scale.float()
+        scale = value.abs().max() / largest
+        numbers = value / scale
+        result[name] = (numbers if dtype.is_floating_point else numbers.round()).to(dtype)
+        result[f"{layer}.{'scale_weight' if layout == 'scaled' else 'weight_scale'}"] = scale.float()
+        if layout == "comfy":
+            result[f"{layer}.comfy_quant"] = comfy_quant
     return result
 
 

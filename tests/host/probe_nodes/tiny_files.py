@@ -1,7 +1,9 @@
 """Tiny weights of the real architectures under the names of real files, for graphs with stock loaders.
 
-MoGe, the VAE and LoRAs have the sizes that their files tell. Of the others the host fixes some: files written here say
-in their metadata that they are tiny, and only while the host loads such a file does `tiny_bases.tiny_sizes` answer.
+MoGe, Qwen-Image's VAE and LoRAs have the sizes that their files tell. Of the others the host fixes some, whatever the
+file holds: the width and heads of each diffusion transformer (of OmniGen2 every size), the text encoders' widths, the
+width of DINOv2 and of FLUX.1's VAE. Files written here name their base in their metadata, and only while the host loads
+such a file does `tiny_bases.tiny_sizes` answer. TAESD stands for FLUX.1's VAE: the host knows it by its tensors.
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import comfy.clip_vision
 import comfy.controlnet
 import comfy.ldm.wan.vae
 import comfy.model_management
 import comfy.ops
 import comfy.sd
+import comfy.taesd.taesd
 import folder_paths
 import safetensors
 import safetensors.torch
@@ -29,35 +33,72 @@ from comfy_api.v0_0_2 import io
 from . import tiny_bases
 
 CATEGORY = "SpatialFusion tests"
-BASE = "qwen_image"
-TINY = {"spatialfusion tests": "tiny"}
+BASE_KEY = "spatialfusion tests"
 LORA_RANK = 4
+LORA_LAYERS = {"qwen_image": "transformer_blocks.0.attn.to_q"}
 MOGE_WIDTH = 64  # the host makes one attention head of every 64 channels
 MOGE_CHANNELS = [8] * 5
+# The kind, the width, and the number of layers that the host knows DINOv2 large by.
+DINOV2_LARGE = "dinov2", 32, 24
+# Of the host's image encoders: what its JSON files say, the kind included.
+TINY_VISION: dict[str, dict[str, Any]] = {
+    "dinov2": {
+        "layer_norm_eps": 1e-6,
+        "use_swiglu_ffn": False,
+        "image_size": 518,  # the only one of the oldest host
+        "patch_size": 14,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    },
+    "clip_vision_model": {
+        "intermediate_size": 48,
+        "hidden_act": "quick_gelu",
+        "layer_norm_eps": 1e-5,
+        "num_channels": 3,
+        "projection_dim": 16,
+        "image_size": 224,
+        "patch_size": 14,
+    },
+}
 
 
-def vae_weights() -> dict[str, torch.Tensor]:
+def vae_weights(base: str) -> dict[str, torch.Tensor]:
+    if base == "omnigen2":
+        return tiny_bases.random_weights(comfy.taesd.taesd.TAESD(latent_channels=16), 0)
     sizes = {"dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": []}
     module = comfy.ldm.wan.vae.WanVAE(dim=4, z_dim=16, temperal_downsample=[False, True, True], **sizes)
     return tiny_bases.random_weights(module, 0)
 
 
-def controlnet_weights() -> dict[str, torch.Tensor]:
+def controlnet_weights(_: str) -> dict[str, torch.Tensor]:
     module = QwenImageControlNetModel(
         **tiny_bases.QWEN_IMAGE, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init
     )
     return tiny_bases.random_weights(module, 6)
 
 
-def lora_weights() -> dict[str, torch.Tensor]:
-    width = tiny_bases.transformer_weights(BASE)["transformer_blocks.0.attn.to_q.weight"].shape[0]
-    layer = "diffusion_model.transformer_blocks.0.attn.to_q"
+def lora_weights(base: str) -> dict[str, torch.Tensor]:
+    layer = f"diffusion_model.{LORA_LAYERS[base]}"
+    width = tiny_bases.transformer_weights(base)[f"{LORA_LAYERS[base]}.weight"].shape[0]
     generator = torch.Generator().manual_seed(9)
     up, down = (torch.randn(shape, generator=generator) for shape in ((width, LORA_RANK), (LORA_RANK, width)))
     return {f"{layer}.lora_up.weight": 0.3 * up, f"{layer}.lora_down.weight": 0.3 * down}
 
 
-def moge_weights() -> dict[str, torch.Tensor]:
+def clip_vision(kind: str, hidden_size: int, layers: int) -> comfy.clip_vision.ClipVisionModel:
+    """One of TINY_VISION, its weights not yet set."""
+    sizes = {"hidden_size": hidden_size, "num_hidden_layers": layers, "num_attention_heads": 2, "model_type": kind}
+    config = Path(folder_paths.get_temp_directory()) / f"{kind}_{hidden_size}_{layers}.json"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text(json.dumps(TINY_VISION[kind] | sizes), encoding="utf-8")
+    return comfy.clip_vision.ClipVisionModel(str(config))  # the oldest host takes no dictionary
+
+
+def vision_weights(_: str) -> dict[str, torch.Tensor]:
+    return tiny_bases.random_weights(clip_vision(*DINOV2_LARGE).model, 3)
+
+
+def moge_weights(_: str) -> dict[str, torch.Tensor]:
     """MoGe 2 without normals."""
     import comfy.ldm.moge.model as moge  # the oldest host has none
 
@@ -109,9 +150,10 @@ def slanted_wall(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 # By the folder in models/ that the real file belongs to.
-WEIGHTS: dict[str, Callable[[], dict[str, torch.Tensor]]] = {
-    "diffusion_models": functools.partial(tiny_bases.transformer_weights, BASE),
-    "text_encoders": functools.partial(tiny_bases.mllm_weights, BASE),
+WEIGHTS: dict[str, Callable[[str], dict[str, torch.Tensor]]] = {
+    "clip_vision": vision_weights,
+    "diffusion_models": tiny_bases.transformer_weights,
+    "text_encoders": tiny_bases.mllm_weights,
     "vae": vae_weights,
     "controlnet": controlnet_weights,
     "loras": lora_weights,
@@ -120,7 +162,8 @@ WEIGHTS: dict[str, Callable[[], dict[str, torch.Tensor]]] = {
 
 
 class ProbeTinyFiles(io.ComfyNode):
-    """Writes a tiny file for each of `files`: a JSON list of {"name", "directory"}, as templates name their models."""
+    """Writes a tiny file for each of `files`: a JSON list of {"name", "directory", "base"}; the latter as `tiny_bases`
+    names it, the others as templates name their models."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -133,20 +176,22 @@ class ProbeTinyFiles(io.ComfyNode):
         for file in json.loads(files):
             path = Path(folder_paths.models_dir) / file["directory"] / file["name"]
             path.parent.mkdir(parents=True, exist_ok=True)
-            tensors = {name: value.clone() for name, value in WEIGHTS[file["directory"]]().items()}
-            safetensors.torch.save_file(tensors, path, TINY)
+            tensors = {name: value.clone() for name, value in WEIGHTS[file["directory"]](file["base"]).items()}
+            safetensors.torch.save_file(tensors, path, {BASE_KEY: file["base"]})
         return io.NodeOutput()
 
 
-def is_tiny(path: str) -> bool:
+def base_of(path: str) -> str | None:
+    """The base that a tiny file is for, None for any other file."""
     if not path.endswith(".safetensors"):
-        return False
+        return None
     with safetensors.safe_open(path, "pt") as file:
-        return TINY.items() <= (file.metadata() or {}).items()
+        return (file.metadata() or {}).get(BASE_KEY)
 
 
 def _sizes_of(path: str) -> contextlib.AbstractContextManager[None]:
-    return tiny_bases.tiny_sizes(BASE) if is_tiny(path) else contextlib.nullcontext()
+    base = base_of(path)
+    return contextlib.nullcontext() if base is None else tiny_bases.tiny_sizes(base)
 
 
 def _tiny_file_loader(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -164,10 +209,25 @@ def _tiny_clip_loader(load: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(load)
     def load_any(ckpt_paths: list[str], *arguments: Any, model_options: Any = None, **options: Any) -> Any:
         model_options = dict(model_options or {})
-        if is_tiny(ckpt_paths[0]):
-            model_options[f"{tiny_bases.TEXT_NAMES[BASE]}_model_config"] = tiny_bases.mllm_config(BASE)
+        base = base_of(ckpt_paths[0])
+        if base is not None:
+            model_options[f"{tiny_bases.TEXT_NAMES[base]}_model_config"] = tiny_bases.mllm_config(base)
         with _sizes_of(ckpt_paths[0]):
             return load(ckpt_paths, *arguments, model_options=model_options, **options)
+
+    return load_any
+
+
+def _tiny_vision_loader(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """The host's own way, by which it knows DINOv2 large; only the sizes in its JSON file are replaced."""
+
+    @functools.wraps(load)
+    def load_any(path: str) -> Any:
+        if base_of(path) is None:
+            return load(path)
+        tiny = clip_vision(*DINOV2_LARGE)
+        with mock.patch.object(comfy.clip_vision, "ClipVisionModel", lambda _: tiny):
+            return load(path)
 
     return load_any
 
@@ -188,6 +248,7 @@ def prepare_stock_loaders() -> None:
     comfy.sd.load_diffusion_model = _tiny_file_loader(comfy.sd.load_diffusion_model)
     comfy.controlnet.load_controlnet = _tiny_file_loader(comfy.controlnet.load_controlnet)
     comfy.sd.load_clip = _tiny_clip_loader(comfy.sd.load_clip)
+    comfy.clip_vision.load = _tiny_vision_loader(comfy.clip_vision.load)
     with contextlib.suppress(ModuleNotFoundError):  # the oldest host has no MoGe
         import comfy.ldm.moge.model as moge
 

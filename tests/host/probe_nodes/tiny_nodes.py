@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import comfy.controlnet
 import comfy.model_management
@@ -17,11 +20,22 @@ from comfy_extras.nodes_model_patch import QwenImageBlockWiseControlNet
 from . import tiny_bases
 
 CATEGORY = "SpatialFusion tests"
+CHANGED_TOKENS: list[list[list[Any]]] = []
+TOKEN_HOOKS: list[Any] = []
 WEIGHT_DTYPES = {"default": {}, "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn}}
 
 
 def folder() -> Path:
     return Path(folder_paths.models_dir) / "tiny"
+
+
+def loading_inputs(architectures: Iterable[str]) -> list[io.Input]:
+    """What is loaded, as which numbers its file holds it, and the seed of its weights."""
+    return [
+        io.Combo.Input("architecture", options=list(architectures)),
+        io.Combo.Input("stored", options=list(tiny_bases.STORED)),
+        io.Int.Input("seed", default=0),
+    ]
 
 
 class ProbeTinyModel(io.ComfyNode):
@@ -33,10 +47,8 @@ class ProbeTinyModel(io.ComfyNode):
             "ProbeTinyModel",
             category=CATEGORY,
             inputs=[
-                io.Combo.Input("architecture", options=list(tiny_bases.TRANSFORMERS)),
-                io.Combo.Input("stored", options=list(tiny_bases.STORED)),
+                *loading_inputs(tiny_bases.TRANSFORMERS),
                 io.Combo.Input("weight_dtype", options=list(WEIGHT_DTYPES)),
-                io.Int.Input("seed", default=0),
             ],
             outputs=[io.Model.Output()],
         )
@@ -55,12 +67,7 @@ class ProbeTinyClip(io.ComfyNode):
         return io.Schema(
             "ProbeTinyClip",
             category=CATEGORY,
-            inputs=[
-                io.Combo.Input("architecture", options=list(tiny_bases.TEXT_MODELS)),
-                io.Combo.Input("stored", options=list(tiny_bases.STORED)),
-                io.String.Input("type", default=""),
-                io.Int.Input("seed", default=0),
-            ],
+            inputs=[*loading_inputs(tiny_bases.TEXT_MODELS), io.String.Input("type", default="")],
             outputs=[io.Clip.Output()],
         )
 
@@ -123,7 +130,53 @@ class ProbeTinyControlNet(io.ComfyNode):
             return io.NodeOutput(comfy.controlnet.load_controlnet(str(path)))
 
 
+class ProbeTokens(io.ComfyNode):
+    """A MODEL that records which tokens of its patch embedder the pack changes, call by call."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        inputs = [io.Model.Input("model"), io.String.Input("embedder")]
+        return io.Schema("ProbeTokens", category=CATEGORY, inputs=inputs, outputs=[io.Model.Output()])
+
+    @classmethod
+    def fingerprint_inputs(cls, model: Any = None, embedder: str = "") -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, model: Any, embedder: str) -> io.NodeOutput:
+        CHANGED_TOKENS.clear()
+
+        def record(module: torch.nn.Module, arguments: tuple[Any, ...], output: torch.Tensor) -> None:
+            own = module.forward._forward(*arguments)  # what the pack's stand-in was put in place of
+            changed = (output != own).any(dim=(0, 2)).tolist()
+            CHANGED_TOKENS.append([[value, len(list(run))] for value, run in itertools.groupby(changed)])
+
+        TOKEN_HOOKS.append(getattr(model.model.diffusion_model, embedder).register_forward_hook(record))
+        return io.NodeOutput(model)
+
+
+class ProbeChangedTokens(io.ComfyNode):
+    """Shows what ProbeTokens recorded until `after` was made: of every call [changed, how many] in their order."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        inputs = [io.Latent.Input("after")]
+        return io.Schema("ProbeChangedTokens", category=CATEGORY, inputs=inputs, is_output_node=True)
+
+    @classmethod
+    def fingerprint_inputs(cls, after: Any = None) -> float:
+        return float("nan")
+
+    @classmethod
+    def execute(cls, after: dict[str, Any]) -> io.NodeOutput:
+        while TOKEN_HOOKS:
+            TOKEN_HOOKS.pop().remove()
+        return io.NodeOutput(ui={"calls": list(CHANGED_TOKENS)})
+
+
 NODES: list[type[io.ComfyNode]] = [
+    ProbeTokens,
+    ProbeChangedTokens,
     ProbeTinyModel,
     ProbeTinyClip,
     ProbeTinyVae,

@@ -1,0 +1,72 @@
+"""The triangles of a Wavefront OBJ file: `v` and `f` lines. Polygons become fans; everything else is passed over.
+
+The file is gone through line by line and its numbers are kept as numbers, so that memory stays near the mesh's own, and
+work that takes minutes can be cancelled.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable
+
+import numpy as np
+
+from .objects import MAX_FACES
+
+MAX_VERTICES = 100_000_000
+MAX_LINE_BYTES = 2**20
+CHECK_EVERY_LINES = 2**14
+# A backslash at the end of a line continues it.
+_LINE = re.compile(rb"(?:[^\r\n\\]+|\\(?:\r?\n)?)+")
+_CONTINUATION = re.compile(rb"\\\r?\n")
+
+
+def read_obj(data: bytes, check_cancel: Callable[[], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """vertices (N, 3) float32, faces (M, 3) int64. `check_cancel` is called now and then and may raise.
+
+    Raises ValueError, with the remedy, for lines that are not understood and for more than MAX_FACES or MAX_VERTICES.
+    """
+    vertices, faces = array("f"), array("q")
+    for count, match in enumerate(_LINE.finditer(data)):
+        if check_cancel is not None and count % CHECK_EVERY_LINES == 0:
+            check_cancel()
+        try:
+            _read_line(match.group(), vertices, faces)
+        except (ValueError, OverflowError) as error:
+            number = data.count(b"\n", 0, match.start()) + 1
+            text = match.group()[:60].decode("ascii", "replace")
+            raise ValueError(f"line {number} of the OBJ file, {text!r}: {error}; export it again") from error
+        if len(faces) > 3 * MAX_FACES or len(vertices) > 3 * MAX_VERTICES:
+            raise ValueError(
+                f"the OBJ file has more than {MAX_FACES} triangles or {MAX_VERTICES} vertices; decimate the mesh"
+            )
+    return np.asarray(vertices, np.float32).reshape(-1, 3), np.asarray(faces, np.int64).reshape(-1, 3)
+
+
+def _read_line(line: bytes, vertices: array[float], faces: array[int]) -> None:
+    """Add what the line holds to the coordinates and to the triangles' corners."""
+    if b"\\" in line:
+        line = _CONTINUATION.sub(b"", line)
+    kind, _, rest = line.strip().partition(b" ")
+    if kind not in (b"v", b"f"):
+        return
+    if len(rest) > MAX_LINE_BYTES:
+        raise ValueError(f"it has more than {MAX_LINE_BYTES} bytes")
+    parts = rest.split()
+    if len(parts) < 3:
+        raise ValueError("a vertex has 3 coordinates" if kind == b"v" else "a face has at least 3 corners")
+    if kind == b"v":  # a weight or a colour may follow
+        vertices.extend([float(part) for part in parts[:3]])
+        return
+    corners = [_corner(part, len(vertices) // 3) for part in parts]
+    for second, third in zip(corners[1:], corners[2:]):
+        faces.extend((corners[0], second, third))
+
+
+def _corner(text: bytes, vertices: int) -> int:
+    """Zero-based vertex of `7`, `7/1/3` or `-1`, which is the latest."""
+    index = int(text.partition(b"/")[0])
+    if index == 0:
+        raise ValueError("vertices count from 1")
+    return index - 1 if index > 0 else vertices + index
