@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def comfy_cli(checkout: Path, home: Path, *arguments: str) -> str:
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
     return output
+
+
+def local_targets(markdown: str) -> list[str]:
+    """The files that a Markdown text links to or shows, as it names them, without their anchors."""
+    named = re.findall(r"\]\(([^)\s]+)\)", markdown) + re.findall(r"\b(?:src|href)=\"([^\"]+)\"", markdown)
+    return [path for path, _, _ in (target.partition("#") for target in named) if path and "://" not in path]
 
 
 def declared_nodes(pack: Path) -> set[str]:

@@ -19,7 +19,7 @@ async function upload(file) {
   const body = new FormData();
   body.append("image", file);
   const response = await api.fetchApi("/upload/image", { method: "POST", body });
-  if (!response.ok) throw new Error(`${file.name} was not uploaded: ${response.status} ${response.statusText}`);
+  if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
   const { name, subfolder } = await response.json();
   return subfolder ? `${subfolder}/${name}` : name;
 }
@@ -35,7 +35,8 @@ async function choose(node, file) {
     combo.callback?.(name);
     node.setDirtyCanvas?.(true, true);
   } catch (error) {
-    app.extensionManager.toast.add({ severity: "error", summary: "Load Metric Depth", detail: error.message });
+    const detail = `${text("notUploaded")} ${file.name} (${error.message})`;
+    app.extensionManager.toast.add({ severity: "error", summary: node.title, detail });
   }
 }
 

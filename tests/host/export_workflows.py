@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 import textwrap
-from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tests.host.browser import Browser, HostPage
+from tests.host.browser import HostPage
+from tests.host.exporting import ROOT, newest_host
 from tests.host.server import ComfyServer, Graph
-from tests.host.template_runs import ROOT, TEMPLATES, template_names, workflow
+from tests.host.template_graphs import graph_picture
+from tests.host.template_runs import TEMPLATES, checkpoints_of, provide_files, template_names, workflow
 from tests.host.template_thumbnails import thumbnail
-from tools import hosts
 
 README_TEMPLATE = "text_to_image_mini"
 
@@ -45,22 +44,17 @@ def export(server: ComfyServer, page: HostPage, name: str) -> None:
     graph = api_form(page, name)
     text = json.dumps(graph, indent=2)
     (TEMPLATES / "api" / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-    picture = thumbnail(server, name, graph)
+    # Not run: no checkpoint of a real base is at hand.
+    picture = graph_picture(page) if any(checkpoints_of(name)) else thumbnail(server, name, graph)
     picture.save(TEMPLATES / f"{name}.jpg", quality=88)
     if name == README_TEMPLATE:
         with_prompt(picture, graph).save(ROOT / "docs" / "prompt_depth_image.jpg", quality=88)
 
 
 def main(names: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        server = ComfyServer(ROOT, hosts.NEWEST.version, Path(folder))
-        server.start()
-        try:
-            with Browser() as browser, browser.open(server) as page:
-                for name in names:
-                    export(server, page, name)
-        finally:
-            server.stop()
+    with newest_host(provide_files) as (server, page):
+        for name in names:
+            export(server, page, name)
 
 
 if __name__ == "__main__":

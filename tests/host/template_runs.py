@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.host.mini_graphs import node
+from tests.host.mini_graphs import BUILT_IN, node
 from tests.host.server import ComfyServer, Graph
+from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
 from tools import hosts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,7 +18,15 @@ TEMPLATES = ROOT / "workflows"
 STEPS = 2
 # Images of real models are this many times smaller in tests, and so are the pixel coordinates that belong to them.
 SHRINK = 8
-PIXEL_NODES = {"EmptySD3LatentImage", "SolidMask", "CropMask", "MaskComposite"}
+PIXEL_NODES = {
+    "EmptySD3LatentImage",
+    "ImageScale",
+    "SolidMask",
+    "CropMask",
+    "MaskComposite",
+    "SpatialFusionComposeDepth",
+    "SpatialFusionPredictDepth",
+}
 PIXEL_INPUTS = ("width", "height", "x", "y")
 MOGE_FOLDER = "geometry_estimation"
 
@@ -47,6 +56,18 @@ def models_of(name: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
             yield loader, model
 
 
+def base_of(name: str) -> str:
+    """The architecture of the real models that a template names."""
+    return "omnigen2" if name.endswith("omnigen2") else "qwen_image"
+
+
+def checkpoints_of(name: str) -> Iterator[str]:
+    """The SpatialFusion checkpoints that a template wants in models/spatialfusion."""
+    for loader in workflow(name)["nodes"]:
+        if loader["type"] == "SpatialFusionLoader" and loader["widgets_values"][0] != BUILT_IN:
+            yield loader["widgets_values"][0]
+
+
 def needs_moge(name: str) -> bool:
     return any(model["directory"] == MOGE_FOLDER for _, model in models_of(name))
 
@@ -70,9 +91,13 @@ def provide_files(server: ComfyServer) -> None:
     picture = hosts.host_folder(ROOT, hosts.NEWEST.version) / "input" / "example.png"
     shutil.copy(picture, server.base / "input" / picture.name)
     has_moge = server.object_info("LoadMoGeModel") is not None
-    models = [model for name in template_names() for _, model in models_of(name)]
+    models = [{**model, "base": base_of(name)} for name in template_names() for _, model in models_of(name)]
     wanted = [model for model in models if has_moge or model["directory"] != MOGE_FOLDER]
     server.run({"files": node("ProbeTinyFiles", files=json.dumps(wanted))})
+    for name in template_names():
+        for checkpoint in checkpoints_of(name):
+            config = tiny_config(base_of(name), "token", source=True)
+            write_tiny_checkpoint(server.base / "models" / "spatialfusion", checkpoint, config)
 
 
 def quick_changes(graph: Graph, real_base: bool) -> dict[str, dict[str, Any]]:
@@ -83,6 +108,8 @@ def quick_changes(graph: Graph, real_base: bool) -> dict[str, dict[str, Any]]:
         quick = {key: value for key, value in {"steps": STEPS, "resolution_level": 0}.items() if key in inputs}
         if real_base and entry["class_type"] in PIXEL_NODES:
             quick |= {key: inputs[key] // SHRINK for key in PIXEL_INPUTS if isinstance(inputs.get(key), int)}
+        if real_base and "megapixels" in inputs:
+            quick["megapixels"] = inputs["megapixels"] / SHRINK**2
         if quick:
             changes[node_id] = quick
     return changes

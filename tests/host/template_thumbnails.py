@@ -1,7 +1,8 @@
 """The templates' thumbnails: what their nodes show in a run, side by side.
 
 Real models are not at hand. Nodes that need one are left out of the run, and a photo or draft and its measured depth
-are those of a scene of the pack's own synthetic world: its exact depth stands in for MoGe's.
+are those of a scene of the pack's own synthetic world: its exact depth stands in for MoGe's. All other values are the
+template's own.
 """
 
 from __future__ import annotations
@@ -32,16 +33,17 @@ PANELS: dict[str, tuple[str, ...]] = {
         "Adjust Metric Depth: move it to 2 m",
     ),
     "inspect_3d_mini": ("Inspect Metric Depth", "Preview 3D & Animation"),
-    "mixed_controlnet_lora_qwen_image": ("Predict Metric Depth: the layout", "Depth for the ControlNet"),
+    "mixed_controlnet_lora_qwen_image": ("The Scene", "Compose Depth Scaffold: the layout", "Depth for the ControlNet"),
 }
 USUAL_PANELS = ("Save Metric Depth", "Save Image")
 
+# A draft as the templates ask for: the object in the middle, a few metres away, and something far behind it.
 SCENE = Scene(
-    Camera(height_m=1.5, pitch_deg=6.0, fov_y_deg=50.0),
+    Camera(height_m=1.2, pitch_deg=6.0, fov_y_deg=50.0),
     (
-        SceneObject("chair", "orange", (0.0, 4.0), 20.0, (0.55, 0.55, 1.05)),
-        SceneObject("house", "white", (2.5, 15.0), -10.0, (7.5, 7.0, 5.5)),
-        SceneObject("mailbox", "blue", (-1.6, 6.5), 0.0, (0.6, 0.35, 1.3)),
+        SceneObject("chair", "orange", (0.0, 3.6), 20.0, (0.9, 0.9, 1.3)),
+        SceneObject("house", "white", (2.5, 16.0), -10.0, (7.5, 7.0, 5.5)),
+        SceneObject("mailbox", "blue", (-1.9, 7.5), 0.0, (0.6, 0.35, 1.3)),
     ),
     ground="grass",
     sky="clear",
@@ -49,14 +51,14 @@ SCENE = Scene(
     sun_elevation_deg=45.0,
 )
 SCENE_SIDE_PX = 640
-# The chair without the grass around it.
-RANGE = "A Range of Metres"
-CHAIR_RANGE_M = {"mask_min_m": 3.6, "mask_max_m": 4.35}
 
 
 def thumbnail(server: ComfyServer, name: str, graph: Graph) -> Image.Image:
     """Run a template, given in API form, and put its panels side by side."""
-    graph = without_models(with_scene(server, graph))
+    if nodes_of_type(graph, "MoGeInference"):
+        write_scene(server)
+        graph = with_scene(graph)
+    graph = without_models(graph)
     ids = [node_titled(graph, title) for title in PANELS.get(name, USUAL_PANELS)]
     outputs = server.run(graph, timeout_s=1200)
     pictures = [panel(server, outputs[node_id]) for node_id in ids]
@@ -77,18 +79,11 @@ def panel(server: ComfyServer, output: dict) -> Image.Image:
     return draw_points(server.view({"filename": output["result"][0], "type": "output"}))
 
 
-def with_scene(server: ComfyServer, graph: Graph) -> Graph:
-    """The graph with SCENE in place of each image that MoGe measures, and of what it measures."""
-    measuring = nodes_of_type(graph, "MoGeInference")
-    if not measuring:
-        return graph
-    write_scene(server)
-    (moge,) = measuring
+def with_scene(graph: Graph) -> Graph:
+    """The graph with what `write_scene` wrote in place of the image that MoGe measures, and of what it measures."""
+    (moge,) = nodes_of_type(graph, "MoGeInference")
     replaced = {moge: ["scene depth", 0], graph[moge]["inputs"]["image"][0]: ["scene", 0]}
     result = {node_id: dict(entry, inputs=_relinked(entry["inputs"], replaced)) for node_id, entry in graph.items()}
-    for node_id in nodes_of_type(graph, "SpatialFusionDepthToImages"):
-        if graph[node_id]["_meta"]["title"] == RANGE:
-            result[node_id]["inputs"] |= CHAIR_RANGE_M
     title = {"_meta": {"title": "the scene"}}
     result["scene"] = node("ImageFromBatch", image=["scene picture", 0], batch_index=0, length=1) | title
     result["scene picture"] = node("LoadImage", image="scene.png") | title
@@ -99,12 +94,18 @@ def with_scene(server: ComfyServer, graph: Graph) -> Graph:
     return result
 
 
-def write_scene(server: ComfyServer) -> None:
-    """Render SCENE into the server's input folder."""
-    rendering: Rendering = render([SCENE], SCENE_SIDE_PX, SCENE_SIDE_PX, supersample=2)
+def render_scene() -> Rendering:
+    """SCENE with its exact depth."""
+    return render([SCENE], SCENE_SIDE_PX, SCENE_SIDE_PX, supersample=2)
+
+
+def write_scene(server: ComfyServer) -> Rendering:
+    """Render SCENE into the server's input folder, as scene.png and scene.npy (metres)."""
+    rendering = render_scene()
     pixels = (rendering.rgb[0].movedim(0, -1) * 255).round().byte().numpy()
     Image.fromarray(pixels).save(server.base / "input" / "scene.png")
     np.save(server.base / "input" / "scene.npy", rendering.depth_m[0].numpy())
+    return rendering
 
 
 def _relinked(inputs: dict, replaced: dict[str, list]) -> dict:
