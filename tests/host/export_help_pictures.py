@@ -10,10 +10,11 @@ import io
 import sys
 
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from tests.host.browser import HostPage
 from tests.host.exporting import ROOT, newest_host
-from tests.host.help_graphs import GRAPHS, write_files
+from tests.host.help_graphs import GRAPHS, graph_digest, write_files
 from tests.host.help_pictures import CORNER, blemishes, prepare, show
 from tests.host.template_thumbnails import render_scene
 
@@ -24,8 +25,10 @@ MARGIN = 24
 SETTLE_MS = 2500
 
 
-def compressed(picture: Image.Image) -> bytes:
-    """A PNG of at most MAX_BYTES, with as many colours as that allows."""
+def compressed(picture: Image.Image, digest: str) -> bytes:
+    """A PNG of at most MAX_BYTES, with as many colours as that allows, and the digest of its graph as text."""
+    text = PngInfo()
+    text.add_text("graph", digest)
     for width in (MAX_WIDTH, 1120, 960, 800, 640):
         small = picture
         if picture.width > width:
@@ -34,7 +37,7 @@ def compressed(picture: Image.Image) -> bytes:
         for colours in (256, 128, 64, 32):
             buffer = io.BytesIO()
             few = small.quantize(colours, Image.Quantize.MAXCOVERAGE, kmeans=2, dither=Image.Dither.NONE)
-            few.save(buffer, "PNG", optimize=True)
+            few.save(buffer, "PNG", optimize=True, pnginfo=text)
             if buffer.tell() < MAX_BYTES:
                 return buffer.getvalue()
     raise ValueError(f"{picture.size} pixels do not fit into {MAX_BYTES} bytes")
@@ -61,7 +64,7 @@ def main(node_ids: list[str]) -> None:
         prepare(page)
         for node_id in node_ids:
             picture = picture_of(page, node_id)
-            (ROOT / "web" / "docs" / node_id / "graph.png").write_bytes(compressed(picture))
+            (ROOT / "web" / "docs" / node_id / "graph.png").write_bytes(compressed(picture, graph_digest(node_id)))
 
 
 if __name__ == "__main__":

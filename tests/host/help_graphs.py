@@ -5,6 +5,9 @@ tests.host.export_help_pictures draws them, tests.host.test_help_in_browser runs
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 from PIL import Image
 
@@ -156,6 +159,11 @@ GRAPHS: dict[str, Graph] = {
         "image": node("PreviewImage", images=["scene", 1]),
     },
 }
+
+
+def graph_digest(node_id: str) -> str:
+    """Names the graph of a page; its picture carries it, so that a picture of an older graph is noticed."""
+    return hashlib.sha256(json.dumps(GRAPHS[node_id], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def chair_obj() -> str:

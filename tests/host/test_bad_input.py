@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sf_model.config import MINI
 from tests.host import mini_checkpoints
 from tests.host.mini_graphs import MODEL, add_sampler, apply_graph, node, predict_graph
 from tests.host.server import ComfyServer, Graph, PromptError
@@ -83,7 +84,7 @@ CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "token channels": (
         checkpoint(mini_checkpoints.OTHER_WIDTH),
         "apply",
-        "320 token channels.*has 256; load the diffusion model",
+        f"320 token channels.*has {MINI.depth_adapter.out_channels}; load the diffusion model",
     ),
     "NaN": (geometry("nan"), "apply", "NaN.*Connect Predict Metric Depth"),
     "negative depth": (geometry("negative"), "apply", "negative.*Connect Predict Metric Depth"),

@@ -140,7 +140,7 @@ def test_a_source_image_changes_the_depth(server: ComfyServer) -> None:
     digests = []
     for color in (None, 0, 0xFFFFFF):
         graph = predict_graph("make it red", checkpoint=mini_checkpoints.EDITING)
-        graph["vision"] = node("ProbeClipVision", hidden_size=mini_checkpoints.SOURCE_FEATURE_DIM)
+        graph["vision"] = node("ProbeClipVision", hidden_size=mini_checkpoints.SOURCE_FEATURE_DIM, kind="dinov2")
         graph["loader"]["inputs"]["clip_vision"] = ["vision", 0]
         graph["geometry"] = digest(GEOMETRY)
         if color is not None:

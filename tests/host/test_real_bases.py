@@ -125,7 +125,7 @@ def test_depth_is_added_to_the_image_and_not_to_its_reference(
 
 def test_omnigen2_edits_from_dinov2_features_and_a_reference_latent(server: ComfyServer) -> None:
     graph = tiny_graph("omnigen2", checkpoint(server, "omnigen2", source=True))
-    graph["vision"] = node("ProbeClipVision", hidden_size=DINOV2_WIDTH)
+    graph["vision"] = node("ProbeClipVision", hidden_size=DINOV2_WIDTH, kind="dinov2")
     graph["loader"]["inputs"]["clip_vision"] = ["vision", 0]
     graph["picture"] = node("EmptyImage", width=96, height=64, batch_size=1, color=0x3070C0)
     graph["mini"] = node("SpatialFusionMiniLoader")

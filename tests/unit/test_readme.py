@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.host.help_graphs import graph_digest
 from tests.pack_copies import local_targets
 from tools import readme
 
@@ -110,6 +111,8 @@ def test_every_page_has_a_small_picture_of_its_graph(repository: Path, node_id: 
         assert picture.format == "PNG"
         assert min(picture.size) > 100
         assert len(picture.getcolors() or ()) > 8, "an empty canvas"
+        drawn = picture.text["graph"]  # type: ignore[attr-defined]
+        assert drawn == graph_digest(node_id), f"run: python -m tests.host.export_help_pictures {node_id}"
 
 
 @pytest.mark.parametrize("node_id", readme.ORDER)
