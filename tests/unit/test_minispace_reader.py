@@ -170,16 +170,16 @@ def test_the_shipped_size_is_small() -> None:
 
 def test_a_short_training_lowers_the_loss_and_its_file_reads_back(tmp_path: Path) -> None:
     loop = LoopConfig(
-        steps=20,
+        steps=40,
         learning_rate=3e-3,
         warmup_steps=2,
         weight_decay=0.01,
         gradient_clip=1.0,
         ema_decay=0.9,
         seed=0,
-        log_every=10,
-        save_every=10,
-        sheet_every=20,
+        log_every=20,
+        save_every=20,
+        sheet_every=40,
         workers=0,
         mixed_precision="no",
     )
