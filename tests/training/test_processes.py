@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
+from sf_model.training.bases.loading import spatial_config
 from sf_model.training.bases.settings import load_settings
 from tests.training import tiny_bases, tiny_data
 from tests.training.processes import launch_environment, run_together, run_until
@@ -118,6 +120,10 @@ def test_the_configs_that_come_with_the_pack_are_read(path: Path) -> None:
     assert settings.base == path.stem
     for run in (settings.stage1, settings.stage2):
         assert run.batch_size % (8 * run.micro_batch) == 0
+    # Without DINOv2 the checkpoint has nothing that would ask users for it.
+    assert spatial_config(settings).spatial_transformer.source_feature_dim is None
+    editing = replace(settings, weights=replace(settings.weights, vision="dinov2"))
+    assert spatial_config(editing).spatial_transformer.source_feature_dim == 1024
 
 
 @pytest.mark.parametrize(

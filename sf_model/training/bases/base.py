@@ -109,11 +109,12 @@ class Base(nn.Module):
                 f"the text encoder has (layers, KV heads, head_dim) {found}, configuration {config.name!r} reads "
                 f"{wanted}; name the text encoder of {config.backbone}, or another spatial.config"
             )
-        width = config.spatial_transformer.source_feature_dim
-        if self.vision is not None and width != self.vision.config.hidden_size:
+        wanted_width = config.spatial_transformer.source_feature_dim
+        width = None if self.vision is None else self.vision.config.hidden_size
+        if wanted_width != width:
             raise ValueError(
-                f"the vision encoder gives {self.vision.config.hidden_size} channels, configuration {config.name!r} "
-                f"reads {width}; name another weights.vision"
+                f"the vision encoder gives {width} channels, configuration {config.name!r} reads {wanted_width}; name "
+                "another weights.vision"
             )
         if config.depth_adapter.injection != "latent":
             raise ValueError(

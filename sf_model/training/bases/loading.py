@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -39,7 +40,11 @@ def load_base(settings: TrainingSettings) -> Base:
 
 
 def spatial_config(settings: TrainingSettings) -> SpatialFusionConfig:
-    """The checkpoint's configuration; ValueError for an unknown name or a config of another base."""
+    """The checkpoint's configuration; ValueError for an unknown name or a config of another base.
+
+    Without weights.vision it has no source encoder: an untrained one in the checkpoint would ask users for DINOv2 and
+    make nothing of it.
+    """
     name = settings.spatial.config
     if name in CONFIGS:
         config = CONFIGS[name]
@@ -49,4 +54,6 @@ def spatial_config(settings: TrainingSettings) -> SpatialFusionConfig:
         raise ValueError(f"spatial.config {name!r} is neither one of {sorted(CONFIGS)} nor a JSON file")
     if config.backbone != settings.base:
         raise ValueError(f"spatial.config {name!r} is for the base {config.backbone!r}, not {settings.base!r}")
+    if settings.weights.vision is None:
+        config = replace(config, spatial_transformer=replace(config.spatial_transformer, source_feature_dim=None))
     return config

@@ -70,8 +70,6 @@ class BaseStage(nn.Module):
         self.base = base
         self.read_layers = sorted(set(uniform_layer_map(config.spatial_transformer.num_layers, config.mllm.num_layers)))
         self.base.requires_grad_(False)
-        if base.vision is None and self.predictor.source_encoder is not None:
-            self.predictor.source_encoder.requires_grad_(False)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
