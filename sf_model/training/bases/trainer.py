@@ -86,6 +86,11 @@ class BaseTrainer(Trainer):
     def _prepare(self, stage: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
         """DeepSpeed and FSDP take model and optimiser together, as accelerate's config says."""
         check_distribution(self.accelerator)
+        if self._is_deepspeed:
+            # accelerate looks for it at a DataLoader, and this training has none.
+            config = self.accelerator.deepspeed_plugin.deepspeed_config
+            config["train_micro_batch_size_per_gpu"] = self.dataset.micro_batch
+            config["train_batch_size"] = self.dataset.batch_size
         return self.accelerator.prepare(stage, optimizer)
 
     def _load(self, stage: WithSheet, state: Path) -> int:
@@ -145,7 +150,7 @@ def _deepspeed_dir(run_dir: Path, step: int) -> Path:
 
 def check_distribution(accelerator: Accelerator) -> None:
     """ValueError, with the remedy, for ways of sharing whose states cannot be saved as this training saves them."""
-    if accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.deepspeed_config["zero_optimization"][
+    if accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.deepspeed_plugin.deepspeed_config["zero_optimization"][
         "stage"
     ] not in (0, 1, 2):
         raise ValueError("DeepSpeed's ZeRO-3 leaves no whole parameters to average; use zero2.yaml, or fsdp.yaml")
