@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -352,14 +353,14 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
 
     # A run can start from what was exported: with no rate of learning it stays there.
     common[-1] = str(tmp_path / "again")
-    run("tokenizer")
+    shutil.copytree(tmp_path / "runs/dummy" / TOKENIZER_DIR, tmp_path / "again/dummy" / TOKENIZER_DIR)
     run("stage1", *short, "--init", str(tmp_path / "out"), "--learning-rate", "0")
     system = safetensors.torch.load_file(tmp_path / "again/dummy/stage1/state-0000002/system.safetensors")
     assert torch.equal(system[f"predictor.{name}"].bfloat16(), checkpoint.state_dict[name])
 
     # Base and stage 1 run side by side on one frozen MLLM; stage 2 joins them.
     common[-1] = str(tmp_path / "beside")
-    run("tokenizer")
+    shutil.copytree(tmp_path / "runs/dummy" / TOKENIZER_DIR, tmp_path / "beside/dummy" / TOKENIZER_DIR)
     decoder, runs = f"decoder={tmp_path / 'out'}", tmp_path / "beside/dummy"
     run("base", *short, "--part", decoder, "--freeze-mllm")
     run("stage1", *short, "--part", decoder)
