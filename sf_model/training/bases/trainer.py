@@ -150,7 +150,7 @@ def _deepspeed_dir(run_dir: Path, step: int) -> Path:
 
 def check_distribution(accelerator: Accelerator) -> None:
     """ValueError, with the remedy, for ways of sharing whose states cannot be saved as this training saves them."""
-    if accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.deepspeed_plugin.deepspeed_config["zero_optimization"][
-        "stage"
-    ] not in (0, 1, 2):
+    if accelerator.distributed_type == DistributedType.DEEPSPEED and accelerator.deepspeed_plugin.deepspeed_config[
+        "zero_optimization"
+    ]["stage"] not in (0, 1, 2):
         raise ValueError("DeepSpeed's ZeRO-3 leaves no whole parameters to average; use zero2.yaml, or fsdp.yaml")
