@@ -14,7 +14,6 @@ import json
 import logging
 import platform
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -254,30 +253,22 @@ class Bench:
         added_flops_share: of SpatialFusion, once an image, to all passes of the transformer at the full size's steps
         with guidance, each 2 a parameter and token and 4 a layer, width and token squared.
         """
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-
         config = sys.modules[f"{PACK}.sf_model.config"].CONFIGS[self.architecture.name]
         size = self.bases.SIZES["full"]
-        mllm = config.mllm
-        with torch.device("meta"):
-            predictor = sys.modules[f"{PACK}.sf_model.depth_predictor"].DepthPredictor(config)
-            adapter = sys.modules[f"{PACK}.sf_model.depth_adapter"].DepthAdapter(config.depth_adapter)
-            pair = torch.empty(1, mllm.num_kv_heads, PROMPT_TOKENS, mllm.head_dim)
-            with FlopCounterMode(display=False) as counter:
-                predictor([(pair, pair)] * mllm.num_layers, size.side_px, size.side_px)
-                adapter(torch.empty(1, 3, size.side_px, size.side_px))
+        counting = importlib.import_module(f"{PACK}.sf_model.counting")
+        modules = counting.meta_modules(config, size.side_px, PROMPT_TOKENS)
         transformer = self.bases.meta_transformer(self.architecture, self.architecture.sizes)
         parameters = self.bases.parameters(transformer)
         tokens = (size.side_px // 16) ** 2 + PROMPT_TOKENS
         one_pass = 2 * parameters * tokens + 4 * self.architecture.layers * self.architecture.width * tokens**2
-        added = self.bases.parameters(predictor) + self.bases.parameters(adapter)
+        added = self.bases.parameters(modules.predictor) + self.bases.parameters(modules.adapter)
+        added_flops = counting.spatial_flops(config, size.side_px, PROMPT_TOKENS)
         base = parameters + self.bases.parameters(self.bases.meta_text_encoder(self.architecture, {}))
         return {
             "added_parameters": added,
             "base_parameters": base,
             "added_share": added / base,
-            "added_flops_share": counter.get_total_flops() / (2 * size.steps * one_pass),
+            "added_flops_share": added_flops / (2 * size.steps * one_pass),
         }
 
     def plain(self) -> Any:
@@ -328,12 +319,10 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from comfyui_version import __version__ as host_version
 
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     device = comfy.model_management.get_torch_device()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {
-        "commit": commit or "unknown",
+        "commit": importlib.import_module(f"{PACK}.sf_model.training.revision").current_commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "comfyui": host_version,
         "torch": torch.__version__,

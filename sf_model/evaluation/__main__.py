@@ -8,13 +8,12 @@ and measure the scene reader, by which images are judged.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from .. import world
-from ..backbones.mini import MINI_DIR, SPATIALFUSION_FILE, TOKENIZER_DIR
+from ..backbones.mini import TOKENIZER_DIR
 from ..training.export import load_exported
 from ..training.revision import current_commit
 from . import confidence, obedience
@@ -22,6 +21,7 @@ from .arguments import plain
 from .depth import DepthScore, evaluate_depth
 from .editing import command as editing_command
 from .minispace import command as minispace_command
+from .sampling import BUILTIN, weights_directory, weights_sha256
 from .scene_reader import command as scene_reader_command
 from .sheet import write_sheet
 
@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     sheet.add_argument("--kind", choices=world.KINDS, default="free", help="kind of the captions")
     sheet.add_argument("--output", type=Path, default=Path("output/sheet.png"))
     for command in (depth, sheet):
-        command.add_argument("--weights", default="builtin", help='"builtin" or a folder that `training export` wrote')
+        command.add_argument("--weights", default=BUILTIN, help='"builtin" or a folder that `training export` wrote')
         command.add_argument("--seed", type=int, default=0)
     for module in (minispace_command, editing_command, obedience, confidence, scene_reader_command):
         module.add_command(commands)
@@ -61,7 +61,7 @@ def _depth(arguments: argparse.Namespace, directory: Path) -> None:
     table = evaluate_depth(load_exported(directory), directory / TOKENIZER_DIR, arguments.images, arguments.seed)
     run: dict[str, Any] = {
         "weights": str(arguments.weights),
-        "weights_sha256": hashlib.sha256((directory / SPATIALFUSION_FILE).read_bytes()).hexdigest()[:16],
+        "weights_sha256": weights_sha256(directory),
         "commit": current_commit(),
         "images_per_kind": arguments.images,
         "seed": arguments.seed,
@@ -78,7 +78,7 @@ def main() -> None:
     if "run_command" in arguments:
         arguments.run_command(arguments)
         return
-    directory = MINI_DIR if arguments.weights == "builtin" else Path(arguments.weights)
+    directory = weights_directory(arguments.weights)
     if arguments.command == "depth":
         _depth(arguments, directory)
         return

@@ -11,12 +11,12 @@ import torch
 from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
 from ..metric_depth import MetricDepth
 from ..training.export import load_exported
+from ..training.loop import NOISE_SEED_STRIDE
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS, expand_prompt, sample_images
 from ..training.system import EncodedPrompt
 from ..training.tokenizer import encode_prompts, load_tokenizer
 
 BUILTIN = "builtin"
-_SEED_STRIDE = 1_000_003
 
 
 def weights_directory(name: str) -> Path:
@@ -38,7 +38,7 @@ def noise_for(numbers: Sequence[int], seed: int, image_size: int) -> torch.Tenso
     """(B, 3, S, S): the same for the same prompt number in every row of a table."""
     noises = []
     for number in numbers:
-        generator = torch.Generator().manual_seed(seed * _SEED_STRIDE + number)
+        generator = torch.Generator().manual_seed(seed * NOISE_SEED_STRIDE + number)
         noises.append(torch.randn(3, image_size, image_size, generator=generator))
     return torch.stack(noises)
 

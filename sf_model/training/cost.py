@@ -19,13 +19,11 @@ import torch
 import torch.nn as nn
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import Qwen2_5_VLConfig
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTransformerPretrainedModel
 
 from ..config import OMNIGEN2, QWEN_IMAGE, SpatialFusionConfig
-from ..depth_adapter import DepthAdapter
-from ..depth_predictor import DepthPredictor
+from ..counting import meta_modules, spatial_flops
 from .omnigen2 import OmniGen2Config, OmniGen2Transformer
 
 GIB = 2**30
@@ -110,20 +108,6 @@ def bases() -> list[BaseCost]:
     ]
 
 
-@lru_cache
-def spatial_flops(config: SpatialFusionConfig, side_px: int) -> int:
-    """Of one pass of spatial transformer, head and adapter, counted operation by operation on meta tensors."""
-    mllm = config.mllm
-    with torch.device("meta"):
-        predictor, adapter = DepthPredictor(config), DepthAdapter(config.depth_adapter)
-        pair = torch.empty(1, mllm.num_kv_heads, PROMPT_TOKENS, mllm.head_dim)
-        depth_input = torch.empty(1, 3, side_px, side_px)
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            predictor([(pair, pair)] * mllm.num_layers, side_px, side_px)
-            adapter(depth_input)
-    return counter.get_total_flops()
-
-
 @contextmanager
 def counted_activations(module: nn.Module) -> Iterator[dict[int, int]]:
     """Bytes of every tensor that is kept for the backward pass, once each, without the module's own parameters."""
@@ -143,15 +127,12 @@ def counted_activations(module: nn.Module) -> Iterator[dict[int, int]]:
 @lru_cache
 def spatial_activations(config: SpatialFusionConfig, side_px: int) -> int:
     """Bytes that spatial transformer, head and adapter keep of one sample, in float32: autocast keeps some in bf16."""
-    mllm = config.mllm
+    modules = meta_modules(config, side_px, PROMPT_TOKENS)
     with torch.device("meta"):
-        predictor, adapter = DepthPredictor(config), DepthAdapter(config.depth_adapter)
-        pair = torch.empty(1, mllm.num_kv_heads, PROMPT_TOKENS, mllm.head_dim)
-        depth_input = torch.empty(1, 3, side_px, side_px)
-        with counted_activations(predictor) as of_predictor:
-            output = predictor([(pair, pair)] * mllm.num_layers, side_px, side_px)
-        with counted_activations(adapter) as of_adapter:
-            features = adapter(depth_input)
+        with counted_activations(modules.predictor) as of_predictor:
+            output = modules.predict()
+        with counted_activations(modules.adapter) as of_adapter:
+            features = modules.adapt()
     assert output.log_depth.requires_grad and features.requires_grad
     return sum(of_predictor.values()) + sum(of_adapter.values())
 
@@ -177,9 +158,8 @@ class Plan:
         return self.stage == "stage2" and self.lora_rank is None
 
     def spatial_parameters(self) -> dict[str, int]:
-        config = self.base.config
-        with torch.device("meta"):
-            return {"predictor": _count(DepthPredictor(config)), "adapter": _count(DepthAdapter(config.depth_adapter))}
+        modules = meta_modules(self.base.config, self.side_px, PROMPT_TOKENS)
+        return {"predictor": _count(modules.predictor), "adapter": _count(modules.adapter)}
 
     def trained_parameters(self) -> int:
         """Stage 1 leaves the adapter as it is."""
@@ -214,7 +194,7 @@ class Plan:
     def flops_per_sample(self) -> float:
         """Of forward and backward, gradient checkpointing included in stage 2."""
         mllm = 2.0 * (self.base.mllm_parameters - self.base.mllm_embedding) * PROMPT_TOKENS
-        spatial = 3.0 * spatial_flops(self.base.config, self.side_px)
+        spatial = 3.0 * spatial_flops(self.base.config, self.side_px, PROMPT_TOKENS)
         if self.stage == "stage1":
             return mllm + spatial
         tokens = self.image_tokens + PROMPT_TOKENS

@@ -58,25 +58,26 @@ class WorldDataConfig:
     max_objects: int
 
 
-class WorldBatches(Dataset):
-    """Item n is batch n: rgb (B, 3, S, S) in [-1, 1], depth_m (B, S, S) with inf for sky, fov_y_deg (B,), input_ids and
-    prompt_mask (B, T), and for the language model language_ids and language_mask (L, T)."""
+class NumberedBatches(Dataset):
+    """Item n is batch n. `samples_per_step`: of one process; each has batches of its own."""
 
-    def __init__(self, config: WorldDataConfig, tokenizer_dir: Path) -> None:
-        self.config = config
-        self.tokenizer = load_tokenizer(tokenizer_dir)
-        self._group = -1
-        self._group_batches: list[list[world.CaptionedScene]] = []
-
-    @property
-    def samples_per_step(self) -> int:
-        """Of one process; each has batches of its own."""
-        return self.config.batch_size
+    samples_per_step: int
 
     def steps(self, first: int, last: int, rank: int, world: int, workers: int) -> Iterator[list[Batch]]:
         """The one batch of each of the steps `first` to `last` - 1."""
         for batch in loader(self, range(first * world + rank, last * world, world), workers):
             yield [batch]
+
+
+class WorldBatches(NumberedBatches):
+    """Item n is batch n: rgb (B, 3, S, S) in [-1, 1], depth_m (B, S, S) with inf for sky, fov_y_deg (B,), input_ids and
+    prompt_mask (B, T), and for the language model language_ids and language_mask (L, T)."""
+
+    def __init__(self, config: WorldDataConfig, tokenizer_dir: Path) -> None:
+        self.config, self.samples_per_step = config, config.batch_size
+        self.tokenizer = load_tokenizer(tokenizer_dir)
+        self._group = -1
+        self._group_batches: list[list[world.CaptionedScene]] = []
 
     def captioned(self, index: int) -> list[world.CaptionedScene]:
         """The scenes of batch `index` with their captions, of about one length: little is padded."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn as nn
 from diffusers import QwenImageTransformer2DModel
 
+from sf_model.counting import spatial_flops
 from sf_model.depth_predictor import DepthPredictor
 from sf_model.training.bases.settings import RunSettings, load_settings
 from sf_model.training.bases.stages import BASE_STAGES
@@ -24,7 +25,6 @@ from sf_model.training.cost import (
     counted_activations,
     plans,
     spatial_activations,
-    spatial_flops,
     table,
 )
 from sf_model.training.ema import ParameterAverage
@@ -45,10 +45,10 @@ def test_counts_and_sums_by_hand() -> None:
     # 4096 + 200 tokens: 2 * 3.967e9 * 4296 = 3.41e13 and 4 * 32 * 4296^2 * 2520 = 5.95e12; four passes of both.
     transformer = 4 * (3.409e13 + 5.953e12)
     # The MLLM on 200 tokens, for a tenth of the samples twice; the spatial transformer, head and adapter three times.
-    total = transformer + 1.1 * 2 * (3.086e9 - 0.311e9) * 200 + 3 * spatial_flops(omnigen2.config, 1024)
+    total = transformer + 1.1 * 2 * (3.086e9 - 0.311e9) * 200 + 3 * spatial_flops(omnigen2.config, 1024, 200)
     assert plan.flops_per_sample() == pytest.approx(total, rel=0.001)
     # The spatial transformer alone: 0.16 B parameters on 32 x 32 queries; the head's convolutions are of that size too.
-    assert 2 * 0.16e9 * 1024 < spatial_flops(omnigen2.config, 1024) < 2e12
+    assert 2 * 0.16e9 * 1024 < spatial_flops(omnigen2.config, 1024, 200) < 2e12
     assert plan.hours(8) == pytest.approx(8000 * total / (8 * PEAK_FLOPS * UTILISATION) / 3600, rel=0.001)
     assert plan.dollars(8) == pytest.approx(plan.dollars(64))
     # 20 bytes for each trained parameter, 2 for each of the MLLM's; 33 layers' inputs, and what one block keeps.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.utils.data import Dataset
 
 from ... import world
-from ...training.world_data import Batch, loader
+from ...training.world_data import Batch, NumberedBatches
 from ...world.geometry import view_heading_deg
 from ...world.sampling import sample_camera, sample_look
 from ...world.scene import Scene, SceneObject, focal_lengths
@@ -103,21 +102,11 @@ def object_columns(objects: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: part.squeeze(-1) if size == 1 else part for (name, size), part in zip(OBJECT_COLUMNS, parts)}
 
 
-class ReaderBatches(Dataset):
+class ReaderBatches(NumberedBatches):
     """Item n is batch n: rgb (B, 3, S, S) in [-1, 1], depth_m (B, S, S) with inf for sky, and `scene_targets`."""
 
     def __init__(self, config: ReaderDataConfig) -> None:
-        self.config = config
-
-    @property
-    def samples_per_step(self) -> int:
-        """Of one process; each has batches of its own."""
-        return self.config.batch_size
-
-    def steps(self, first: int, last: int, rank: int, world: int, workers: int) -> Iterator[list[Batch]]:
-        """The one batch of each of the steps `first` to `last` - 1."""
-        for batch in loader(self, range(first * world + rank, last * world, world), workers):
-            yield [batch]
+        self.config, self.samples_per_step = config, config.batch_size
 
     def scenes(self, index: int) -> list[Scene]:
         config = self.config

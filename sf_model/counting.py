@@ -1,0 +1,51 @@
+"""What the spatial transformer, its head and the adapter cost an image, counted on meta tensors of any size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .config import SpatialFusionConfig
+from .depth_adapter import DepthAdapter
+from .depth_predictor import DepthPrediction, DepthPredictor
+
+
+@dataclass(frozen=True)
+class MetaModules:
+    """Predictor and adapter without memory, and one sample's input to them: a square image's of `side_px`."""
+
+    predictor: DepthPredictor
+    adapter: DepthAdapter
+    keys_values: list[tuple[torch.Tensor, torch.Tensor]]
+    depth_input: torch.Tensor
+
+    def predict(self) -> DepthPrediction:
+        return self.predictor(self.keys_values, *self.depth_input.shape[-2:])
+
+    def adapt(self) -> torch.Tensor:
+        return self.adapter(self.depth_input)
+
+
+def meta_modules(config: SpatialFusionConfig, side_px: int, prompt_tokens: int) -> MetaModules:
+    mllm = config.mllm
+    with torch.device("meta"):
+        pair = torch.empty(1, mllm.num_kv_heads, prompt_tokens, mllm.head_dim)
+        return MetaModules(
+            DepthPredictor(config),
+            DepthAdapter(config.depth_adapter),
+            [(pair, pair)] * mllm.num_layers,
+            torch.empty(1, 3, side_px, side_px),
+        )
+
+
+@lru_cache
+def spatial_flops(config: SpatialFusionConfig, side_px: int, prompt_tokens: int) -> int:
+    """Of one pass of all three, counted operation by operation."""
+    modules = meta_modules(config, side_px, prompt_tokens)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        modules.predict()
+        modules.adapt()
+    return counter.get_total_flops()
