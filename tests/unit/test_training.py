@@ -20,7 +20,15 @@ from sf_model.training import run_record
 from sf_model.training.ema import ParameterAverage
 from sf_model.training.flow import euler_sample, interpolate, sample_times, shifted_times
 from sf_model.training.loop import LoopConfig, Trainer
-from sf_model.training.losses import CONFIDENCE_WEIGHT, FOV_WEIGHT, VALIDITY_WEIGHT, depth_losses, language_loss
+from sf_model.training.losses import (
+    CONFIDENCE_WEIGHT,
+    DIFFERENCE_WEIGHT,
+    FOV_WEIGHT,
+    VALIDITY_WEIGHT,
+    depth_losses,
+    difference_loss,
+    language_loss,
+)
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.qwen2 import build_decoder, prompt_keys_values
 from sf_model.training.run_state import latest_state, save_state
@@ -106,8 +114,21 @@ def test_confidence_never_softens_the_depth() -> None:
     prediction = DepthPrediction(log_depth, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), torch.ones(1))
     losses = depth_losses(prediction, torch.ones(1, 2, 2), torch.ones(1))
     (both,) = torch.autograd.grad(losses["depth"], log_depth, retain_graph=True)
-    (alone,) = torch.autograd.grad(losses["log_depth"], log_depth)
+    (alone,) = torch.autograd.grad(losses["log_depth"] + DIFFERENCE_WEIGHT * losses["differences"], log_depth)
     assert torch.equal(both, alone)
+
+
+def test_difference_loss_by_hand() -> None:
+    """A step of 1 between two columns of three rows, beside a column of sky: of the distances 1, 2, 4 and 8 only 1 joins two
+    surfaces across (3 pairs); down, nothing differs. 6 pixels have a surface."""
+    error = torch.tensor([[[0.0, 1.0, 0.0]] * 3])
+    valid = torch.tensor([[[True, True, False]] * 3])
+    assert difference_loss(error, valid).item() == pytest.approx(3 / 6)
+    assert difference_loss(torch.full((1, 16, 16), 2.0), torch.ones(1, 16, 16, dtype=torch.bool)).item() == 0.0
+    # One wrong pixel in a line of ten: pairs at distance 1 and 2 on both of its sides, 4 and 8 on one only.
+    line = torch.zeros(1, 1, 10)
+    line[0, 0, 3] = 0.5
+    assert difference_loss(line, torch.ones(1, 1, 10, dtype=torch.bool)).item() == pytest.approx(5 * 0.25 / 10)
 
 
 def test_language_loss_ignores_padding() -> None:
