@@ -64,6 +64,13 @@ class DepthAdapterConfig:
 
 
 @dataclass(frozen=True)
+class DepthFlowConfig:
+    """Sizes of the noisy depth's input (`depth_flow`): channels of the time's sinusoids."""
+
+    time_channels: int
+
+
+@dataclass(frozen=True)
 class SpatialFusionConfig:
     """One complete system for one base model; `backbone` names the base in messages and checkpoints."""
 
@@ -73,6 +80,7 @@ class SpatialFusionConfig:
     spatial_transformer: SpatialTransformerConfig
     depth_head: DepthHeadConfig
     depth_adapter: DepthAdapterConfig
+    depth_flow: DepthFlowConfig | None
 
     def __post_init__(self) -> None:
         if self.spatial_transformer.num_layers > self.mllm.num_layers:
@@ -88,7 +96,12 @@ class SpatialFusionConfig:
 
     @staticmethod
     def from_dict(values: dict[str, Any]) -> SpatialFusionConfig:
-        """The inverse of `to_dict`, strict: an unknown, missing or mistyped field raises ValueError with its path."""
+        """The inverse of `to_dict`, strict: an unknown, missing or mistyped field raises ValueError with its path.
+
+        Checkpoints from before `depth_flow` have none.
+        """
+        if isinstance(values, dict):
+            values = {"depth_flow": None, **values}
         return _from_dict(SpatialFusionConfig, values, "config")
 
 
@@ -145,6 +158,7 @@ DUMMY = SpatialFusionConfig(
     spatial_transformer=SpatialTransformerConfig(24, 48, 3, 1e-6, query_grid=4, stride=8, source_feature_dim=12),
     depth_head=DepthHeadConfig((8, 8, 12, 12), 8),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
+    depth_flow=DepthFlowConfig(time_channels=256),
 )
 
 MINI = SpatialFusionConfig(
@@ -154,6 +168,7 @@ MINI = SpatialFusionConfig(
     spatial_transformer=SpatialTransformerConfig(256, 640, 4, 1e-6, query_grid=8, stride=8, source_feature_dim=None),
     depth_head=DepthHeadConfig((32, 48, 64, 64), 48),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
+    depth_flow=DepthFlowConfig(time_channels=256),
 )
 
 OMNIGEN2 = SpatialFusionConfig(
@@ -165,6 +180,7 @@ OMNIGEN2 = SpatialFusionConfig(
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
+    depth_flow=DepthFlowConfig(time_channels=256),
 )
 
 # The published width: the expert's layers have the MLLM's own sizes, so that they can be initialised from them.
@@ -183,6 +199,7 @@ QWEN_IMAGE = SpatialFusionConfig(
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
+    depth_flow=DepthFlowConfig(time_channels=256),
 )
 
 # The first Qwen-Image-Edit shows its MLLM source images otherwise than the later ones: a base of its own.
@@ -197,6 +214,7 @@ Z_IMAGE = SpatialFusionConfig(
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
+    depth_flow=DepthFlowConfig(time_channels=256),
 )
 
 CONFIGS: dict[str, SpatialFusionConfig] = {

@@ -12,7 +12,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .config import SpatialFusionConfig
-from .depth_head import CONFIDENCE, LOG_DEPTH, VALIDITY, DepthHead
+from .depth_flow import STATE_CHANNELS, DepthFlowInput, NoisyDepth, sample_depth
+from .depth_head import CONFIDENCE, LOG_DEPTH, UPSCALE, VALIDITY, DepthHead
 from .metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 from .source_encoder import SourceEncoder
 from .spatial_transformer import KeysValues, SpatialTransformer
@@ -26,6 +27,14 @@ class DepthPrediction:
     validity_logit: torch.Tensor
     confidence_logit: torch.Tensor
     fov_y_deg: torch.Tensor
+
+    def resized(self, height: int, width: int) -> DepthPrediction:
+        """The maps interpolated to height x width."""
+        if self.log_depth.shape[-2:] == (height, width):
+            return self
+        maps = torch.stack([self.log_depth, self.validity_logit, self.confidence_logit], dim=1)
+        maps = F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+        return DepthPrediction(maps[:, 0], maps[:, 1], maps[:, 2], self.fov_y_deg)
 
     def to_metric_depth(self) -> MetricDepth:
         """Metres bounded to [MIN_DEPTH_M, MAX_DEPTH_M], inf where a surface is less likely than not."""
@@ -50,6 +59,9 @@ class DepthPredictor(nn.Module):
         sizes = config.spatial_transformer
         self.spatial_transformer = SpatialTransformer(sizes, config.mllm, **factory)
         self.depth_head = DepthHead(config.depth_head, sizes.hidden_size, sizes.num_layers, **factory)
+        self.depth_flow = (
+            None if config.depth_flow is None else DepthFlowInput(config.depth_flow, sizes.hidden_size, **factory)
+        )
         self.source_encoder = (
             None
             if sizes.source_feature_dim is None
@@ -61,6 +73,11 @@ class DepthPredictor(nn.Module):
         stride = self.config.spatial_transformer.stride
         return max(1, round(height / stride)), max(1, round(width / stride))
 
+    def noise_shape(self, batch: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """Shape of the flow's state for images of height x width pixels."""
+        rows, columns = self.grid(height, width)
+        return batch, STATE_CHANNELS, UPSCALE * rows, UPSCALE * columns
+
     def forward(
         self,
         keys_values: KeysValues,
@@ -71,13 +88,59 @@ class DepthPredictor(nn.Module):
         source_grid: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
         on_layer: Callable[[], None] | None = None,
+        noisy: NoisyDepth | None = None,
     ) -> DepthPrediction:
         """Depth of the height x width image that the prompt describes; arguments as in `SpatialTransformer.forward`.
 
-        source_features: (B, N, feature_dim) of the source image on `source_grid`. ValueError where the checkpoint has
-        no source encoder, or the keys/values are another MLLM's.
+        source_features: (B, N, feature_dim) of the source image on `source_grid`. noisy: the state of `depth_flow` that
+        is to be denoised; without it the prediction is the mean. ValueError where the checkpoint has no source encoder
+        or no flow, or the keys/values are another MLLM's.
         """
         rows, columns = self.grid(height, width)
+        prediction = self._predict(
+            keys_values, rows, columns, prompt_mask, source_features, source_grid, dtype, on_layer, noisy
+        )
+        return prediction.resized(height, width)
+
+    def sample(
+        self,
+        keys_values: KeysValues,
+        height: int,
+        width: int,
+        noise: torch.Tensor,
+        times: torch.Tensor,
+        prompt_mask: torch.Tensor | None = None,
+        source_features: torch.Tensor | None = None,
+        source_grid: tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
+        on_layer: Callable[[], None] | None = None,
+    ) -> DepthPrediction:
+        """One of the scenes that fit the prompt, by `depth_flow.sample_depth`: noise of `noise_shape` through `times`.
+
+        The other arguments, and errors, as in `forward`.
+        """
+        rows, columns = self.grid(height, width)
+
+        def predict(noisy: NoisyDepth) -> DepthPrediction:
+            return self._predict(
+                keys_values, rows, columns, prompt_mask, source_features, source_grid, dtype, on_layer, noisy
+            )
+
+        return sample_depth(predict, noise, times).resized(height, width)
+
+    def _predict(
+        self,
+        keys_values: KeysValues,
+        rows: int,
+        columns: int,
+        prompt_mask: torch.Tensor | None,
+        source_features: torch.Tensor | None,
+        source_grid: tuple[int, int] | None,
+        dtype: torch.dtype | None,
+        on_layer: Callable[[], None] | None,
+        noisy: NoisyDepth | None,
+    ) -> DepthPrediction:
+        """At the head's own size, 8 rows x 8 columns."""
         source_tokens = None
         if source_features is not None:
             if self.source_encoder is None:
@@ -85,12 +148,15 @@ class DepthPredictor(nn.Module):
                     f"checkpoint {self.config.name!r} was trained without source images; disconnect the source image"
                 )
             source_tokens = self.source_encoder(source_features.to(dtype or source_features.dtype))
+        added = None
+        if noisy is not None:
+            if self.depth_flow is None:
+                raise ValueError(f"checkpoint {self.config.name!r} was trained without a depth flow; predict the mean")
+            added = self.depth_flow(noisy, dtype or keys_values[0][0].dtype)
         states, camera = self.spatial_transformer(
-            keys_values, rows, columns, prompt_mask, source_tokens, source_grid, dtype, on_layer
+            keys_values, rows, columns, prompt_mask, source_tokens, source_grid, dtype, on_layer, added
         )
         maps = self.depth_head(states, rows, columns)
-        if maps.shape[-2:] != (height, width):
-            maps = F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
         return DepthPrediction(
             maps[:, LOG_DEPTH], maps[:, VALIDITY], maps[:, CONFIDENCE], self.depth_head.field_of_view(camera)
         )

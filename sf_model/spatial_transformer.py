@@ -141,13 +141,15 @@ class SpatialTransformer(nn.Module):
         source_grid: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
         on_layer: Callable[[], None] | None = None,
+        added: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """States of the query grid after every layer, each (B, rows * columns, D), and the camera's last state (B, D).
 
         keys_values: one (K, V) a MLLM layer, each (B, K, S, d), after RoPE. prompt_mask: (B, S) bool, True for tokens;
         None where no prompt is padded. source_tokens: (B, N, D) of the source image on `source_grid` = (rows, columns).
         dtype: computing type, by default that of the keys. on_layer: called before every layer, for progress and
-        cancelling.
+        cancelling. added: what a noisy depth adds to the queries (B, rows * columns, D) and, with its time, to them and
+        the camera (B, 1, D).
         """
         self._check(keys_values)
         keys = keys_values[0][0]
@@ -156,13 +158,12 @@ class SpatialTransformer(nn.Module):
         lengths = (
             torch.full((batch,), prompt_length, device=keys.device) if prompt_mask is None else prompt_mask.sum(dim=1)
         )
-        x = torch.cat(
-            [
-                self.camera(torch.zeros(1, 1, dtype=torch.long, device=keys.device)).to(dtype).expand(batch, 1, -1),
-                self._query_tokens(rows, columns, keys.device, dtype).expand(batch, -1, -1),
-            ],
-            dim=1,
-        )
+        camera = self.camera(torch.zeros(1, 1, dtype=torch.long, device=keys.device)).to(dtype).expand(batch, 1, -1)
+        queries = self._query_tokens(rows, columns, keys.device, dtype).expand(batch, -1, -1)
+        if added is not None:
+            tokens, time = added
+            camera, queries = camera + time, queries + tokens + time
+        x = torch.cat([camera, queries], dim=1)
         grid_positions = query_positions(lengths, rows, columns, self.config.query_grid)
         camera_position = lengths.float().view(-1, 1, 1).expand(batch, 1, 3)
         positions = [camera_position, grid_positions]

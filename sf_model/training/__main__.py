@@ -103,6 +103,10 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
         "--max-objects", type=int, default=MAX_OBJECTS, help="draw only scenes of so many objects: a curriculum"
     )
     defaults = StageConfig()
+    if stage in ("joint", "stage1", "stage2"):
+        command.add_argument(
+            "--depth-flow", type=float, default=0.0, help="share of depths that are predicted from a noisy one"
+        )
     command.add_argument(
         "--time-mean", type=float, default=defaults.time_mean, help="mean of the logit-normal times; 0 is symmetric"
     )
@@ -184,6 +188,7 @@ def _train(arguments: argparse.Namespace) -> None:
         freeze_mllm=getattr(arguments, "freeze_mllm", False),
         freeze_predictor=getattr(arguments, "freeze_predictor", False),
         true_depth=getattr(arguments, "true_depth", 0.0),
+        depth_flow=getattr(arguments, "depth_flow", 0.0),
     )
     system = SpatialFusionSystem(sizes, arguments.seed)
     state = latest_state(run_dir)
@@ -233,8 +238,11 @@ def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> N
     elif arguments.command in PREVIOUS and not FOUNDATIONS[arguments.command] <= dict(arguments.part).keys():
         averaged_system(_required_state(arguments, PREVIOUS[arguments.command]), system)
     for name, directory in arguments.part:
+        module = system.get_submodule(name)
+        # A predictor from before the depth flow: its input of noisy depth starts from nothing, and changes nothing.
+        added = {key: value for key, value in module.state_dict().items() if key.startswith("depth_flow.")}
         try:
-            system.get_submodule(name).load_state_dict(part_state_dict(name, directory))
+            module.load_state_dict({**added, **part_state_dict(name, directory)})
         except (ValueError, RuntimeError) as error:
             raise SystemExit(f"--part {name}={directory}: {error}") from error
     if getattr(arguments, "expert_from_mllm", False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def export_system(
 def load_exported(directory: Path) -> SpatialFusionSystem:
     """The inverse of `export_system`: the system in float32, in evaluation mode. ValueError for a foreign directory."""
     checkpoint = load_checkpoint(directory / SPATIALFUSION_FILE)
-    sizes = _sizes_of(checkpoint.config.name)
+    sizes = replace(_sizes_of(checkpoint.config.name), spatialfusion=checkpoint.config)
     system = SpatialFusionSystem(sizes, seed=0).eval().requires_grad_(False)
     for name, part in system.named_children():
         part.load_state_dict(_exported_part(name, directory))

@@ -13,14 +13,14 @@ CONFIDENT_ERROR = 0.1
 VALIDITY_WEIGHT = 0.2
 CONFIDENCE_WEIGHT = 0.05
 FOV_WEIGHT = 0.1
-# Small things are few pixels of little contrast: the plain L2 is ruled by the ground and the horizon. Differences of the
-# error over these distances, in pixels, weigh edges and small things more; the conditional mean stays the optimum.
+# Small things are few pixels of little contrast: the plain L2 is ruled by the ground and the horizon. Differences of
+# the error over these distances, in pixels, weigh edges and small things more; the conditional mean stays the optimum.
 DIFFERENCE_STRIDES = (1, 2, 4, 8)
 DIFFERENCE_WEIGHT = 1.0
 
 
 def depth_losses(
-    prediction: DepthPrediction, depth_m: torch.Tensor, fov_y_deg: torch.Tensor
+    prediction: DepthPrediction, depth_m: torch.Tensor, fov_y_deg: torch.Tensor, weight: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
     """Parts of L_depth, and their weighted sum under "depth".
 
@@ -29,15 +29,20 @@ def depth_losses(
     validity: cross entropy of surface against sky. fov: relative L2 of the field of view.
     confidence: its optimum is c = min(1, CONFIDENT_ERROR / |error|); the error is detached, so it never softens the L2.
     On sky the error is the probability of a surface.
-    depth_m: (B, H, W), inf for sky. fov_y_deg: (B,).
+    depth_m: (B, H, W), inf for sky. fov_y_deg: (B,). weight: (B,) of each image in the first three.
     """
+    weight = torch.ones_like(fov_y_deg) if weight is None else weight
+    pixel_weight = weight[:, None, None]
     valid = torch.isfinite(depth_m)
     target = depth_m.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
     error = torch.where(valid, prediction.log_depth - target, torch.zeros_like(target))
     count = valid.sum().clamp_min(1)
-    log_depth = (error / LOG_DEPTH_STD).square().sum() / count
-    differences = difference_loss(error / LOG_DEPTH_STD, valid)
-    validity = F.binary_cross_entropy_with_logits(prediction.validity_logit, valid.float())
+    scaled = error / LOG_DEPTH_STD * pixel_weight.sqrt()
+    log_depth = scaled.square().sum() / count
+    differences = difference_loss(scaled, valid)
+    validity = F.binary_cross_entropy_with_logits(
+        prediction.validity_logit, valid.float(), pixel_weight.expand(valid.shape)
+    )
     relative = torch.where(valid, error.abs(), torch.sigmoid(prediction.validity_logit)).detach() / CONFIDENT_ERROR
     log_confidence = F.logsigmoid(prediction.confidence_logit)
     confidence = (log_confidence.exp() * relative - log_confidence).mean()
@@ -55,7 +60,7 @@ def depth_losses(
 
 def difference_loss(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
     """Squared differences of the error between pixels a few apart, across and down, both with a surface; mean over the
-    pixels with a surface, summed over `DIFFERENCE_STRIDES`. An L2 form of the gradient loss of arXiv 1907.01341, eq. 11.
+    pixels with a surface, summed over `DIFFERENCE_STRIDES`. An L2 form of the gradient loss of arXiv 1907.01341.
 
     error: (B, H, W), zero where not valid. valid: (B, H, W) bool.
     """

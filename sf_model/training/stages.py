@@ -17,6 +17,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ..backbones.mini import velocity_from_data
+from ..depth_flow import NoisyDepth, depth_state, flow_weight
+from ..depth_predictor import DepthPrediction
 from ..metric_depth import MetricDepth
 from .flow import interpolate, sample_times
 from .losses import depth_losses, language_loss
@@ -34,7 +36,9 @@ class StageConfig:
     """`time_mean` and `time_std` of the logit-normal times; dropout rates of caption (for guidance) and depth (to work
     without). `freeze_mllm`: the base stage trains the diffusion transformer alone. `freeze_predictor`: stage 2 trains
     only the adapter and the diffusion transformer, on depth that no longer changes. `true_depth`: the share of the
-    samples whose scaffold is the scene's own depth, as users bring it from photos or compositions; the paper has 0."""
+    samples whose scaffold is the scene's own depth, as users bring it from photos or compositions; the paper has 0.
+    `depth_flow`: the share of the samples whose depth is predicted from a noisy one (`sf_model.depth_flow`), at times
+    of `depth_time_mean` and `depth_time_std`; the others are predicted from the prompt alone."""
 
     time_mean: float = -1.8
     time_std: float = 1.5
@@ -45,6 +49,9 @@ class StageConfig:
     freeze_mllm: bool = False
     freeze_predictor: bool = False
     true_depth: float = 0.0
+    depth_flow: float = 0.0
+    depth_time_mean: float = -1.8
+    depth_time_std: float = 1.5
 
 
 class Stage(nn.Module):
@@ -63,6 +70,8 @@ class Stage(nn.Module):
             system.decoder.requires_grad_(False)
         if config.freeze_predictor:
             system.predictor.requires_grad_(False)
+        elif config.depth_flow == 0 and system.predictor.depth_flow is not None:
+            system.predictor.depth_flow.requires_grad_(False)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.system.named_parameters() if value.requires_grad}
@@ -78,6 +87,27 @@ class Stage(nn.Module):
 
     def _dropped(self, rate: float, batch: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
         return (torch.rand(batch, generator=generator) < rate).to(device)
+
+    def _predict_depth(
+        self, prompt: EncodedPrompt, batch: Batch, generator: torch.Generator
+    ) -> tuple[DepthPrediction, Losses]:
+        """The live prediction, of a share of the samples from a noisy depth, and its losses."""
+        depth_m, fov_y_deg, config = batch["depth_m"], batch["fov_y_deg"], self.config
+        height, width = depth_m.shape[-2:]
+        if config.depth_flow == 0:
+            prediction = self.system.predict_depth(prompt, height, width)
+            return prediction, depth_losses(prediction, depth_m, fov_y_deg)
+        state = depth_state(depth_m, *self.system.predictor.grid(height, width))
+        noise = torch.randn(state.shape, generator=generator).to(state)
+        time = sample_times(len(state), config.depth_time_mean, config.depth_time_std, generator).to(state)
+        known = self._dropped(config.depth_flow, len(state), generator, state.device)
+        # Guidance needs the prediction without a prompt; only the flow is guided.
+        dropped = known & self._dropped(config.caption_dropout, len(state), generator, state.device)
+        prompt = EncodedPrompt(prompt.hidden, prompt.mask & ~dropped[:, None], prompt.keys_values)
+        noisy = NoisyDepth(interpolate(state, noise, time), time, known)
+        prediction = self.system.predict_depth(prompt, height, width, noisy)
+        weight = torch.where(known, flow_weight(time), torch.ones_like(time))
+        return prediction, depth_losses(prediction, depth_m, fov_y_deg, weight)
 
     def _language_loss(self, batch: Batch) -> torch.Tensor:
         """Of the batch's documents without images."""
@@ -121,8 +151,7 @@ class DepthStage(Stage):
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         with torch.no_grad():
             prompt = self.system.encode(batch["input_ids"], batch["prompt_mask"])
-        prediction = self.system.predict_depth(prompt, *batch["depth_m"].shape[-2:])
-        losses = depth_losses(prediction, batch["depth_m"], batch["fov_y_deg"])
+        _, losses = self._predict_depth(prompt, batch, generator)
         return {"loss": losses["depth"], **losses}
 
 
@@ -149,17 +178,17 @@ class FusionStage(Stage):
         self, prompt: EncodedPrompt, batch: Batch, generator: torch.Generator
     ) -> tuple[MetricDepth, dict[str, torch.Tensor]]:
         """What the adapter sees, and the losses of the prediction (none if the predictor does not learn)."""
-        depth_m, fov_y_deg, config = batch["depth_m"], batch["fov_y_deg"], self.config
+        config = self.config
         truth = true_depth(batch)
         if config.freeze_predictor and config.true_depth == 1:
             return truth, {}
         with torch.set_grad_enabled(not config.freeze_predictor):
-            prediction = self.system.predict_depth(prompt, *depth_m.shape[-2:])
-        losses = {} if config.freeze_predictor else depth_losses(prediction, depth_m, fov_y_deg)
+            prediction, losses = self._predict_depth(prompt, batch, generator)
+        losses = {} if config.freeze_predictor else losses
         predicted = prediction.to_metric_depth()
         if config.true_depth == 0:
             return predicted, losses
-        true = self._dropped(config.true_depth, depth_m.shape[0], generator, depth_m.device)
+        true = self._dropped(config.true_depth, truth.depth.shape[0], generator, truth.depth.device)
         pixels = true[:, None, None]
         mixed = MetricDepth(
             torch.where(pixels, truth.depth, predicted.depth),

@@ -9,6 +9,7 @@ import torch.nn as nn
 
 from ..backbones.mini import velocity_from_data
 from ..depth_adapter import DepthAdapter
+from ..depth_flow import NoisyDepth
 from ..depth_predictor import DepthPrediction, DepthPredictor
 from ..metric_depth import MetricDepth
 from ..spatial_transformer import KeysValues
@@ -44,8 +45,15 @@ class SpatialFusionSystem(nn.Module):
         hidden, keys_values = prompt_keys_values(self.decoder, input_ids, mask, self.sizes.decoder.text_layer)
         return EncodedPrompt(hidden, mask, keys_values)
 
-    def predict_depth(self, prompt: EncodedPrompt, height: int, width: int) -> DepthPrediction:
-        return self.predictor(prompt.keys_values, height, width, prompt.mask)
+    def predict_depth(
+        self, prompt: EncodedPrompt, height: int, width: int, noisy: NoisyDepth | None = None
+    ) -> DepthPrediction:
+        return self.predictor(prompt.keys_values, height, width, prompt.mask, noisy=noisy)
+
+    def sample_depth(
+        self, prompt: EncodedPrompt, height: int, width: int, noise: torch.Tensor, times: torch.Tensor
+    ) -> DepthPrediction:
+        return self.predictor.sample(prompt.keys_values, height, width, noise, times, prompt.mask)
 
     def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
         """F (B, N, hidden) for images of height x width pixels, as the transformer adds it to its patches."""

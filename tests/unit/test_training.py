@@ -119,8 +119,8 @@ def test_confidence_never_softens_the_depth() -> None:
 
 
 def test_difference_loss_by_hand() -> None:
-    """A step of 1 between two columns of three rows, beside a column of sky: of the distances 1, 2, 4 and 8 only 1 joins two
-    surfaces across (3 pairs); down, nothing differs. 6 pixels have a surface."""
+    """A step of 1 between two columns of three rows, beside a column of sky: of the distances 1, 2, 4, 8 only 1 joins
+    two surfaces across (3 pairs); down, nothing differs. 6 pixels have a surface."""
     error = torch.tensor([[[0.0, 1.0, 0.0]] * 3])
     valid = torch.tensor([[[True, True, False]] * 3])
     assert difference_loss(error, valid).item() == pytest.approx(3 / 6)
@@ -162,6 +162,8 @@ def test_shifted_times_by_hand() -> None:
         ("stage1", StageConfig(), {"predictor"}),
         ("stage2", StageConfig(), {"predictor", "adapter", "transformer"}),
         ("stage2", StageConfig(freeze_predictor=True), {"adapter", "transformer"}),
+        ("stage1", StageConfig(depth_flow=0.5), {"predictor"}),
+        ("stage2", StageConfig(depth_flow=1.0), {"predictor", "adapter", "transformer"}),
         ("stage2", StageConfig(freeze_predictor=True, true_depth=1.0), {"adapter", "transformer"}),
     ],
 )
@@ -177,7 +179,8 @@ def test_freeze_sets(name: str, config: StageConfig, parts: set[str], tokenizer_
     assert with_gradient == set(stage.trainable_parameters())
     for key, _ in stage.system.named_parameters():
         editing = any(word in key for word in ("ref_image", "source_encoder", "image_index_embedding"))
-        assert (key in with_gradient) == (key.split(".")[0] in parts and not editing), key
+        no_flow = config.depth_flow == 0 and key.startswith("predictor.depth_flow.")
+        assert (key in with_gradient) == (key.split(".")[0] in parts and not editing and not no_flow), key
 
 
 def test_a_share_of_the_scaffolds_is_the_true_depth(tokenizer_dir: Path) -> None:

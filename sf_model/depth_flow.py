@@ -1,0 +1,123 @@
+"""Seeded depth: the spatial transformer as a flow-matching expert over the same cached keys and values.
+
+A caption leaves much open. Regression answers with the mean of all scenes that fit it, and the mean of many chairs is
+fog. Told a noisy depth map and its time as well, the same network predicts the one map that was noised (x-prediction,
+arXiv 2511.13720), and a few Euler steps from a seed's noise give one definite scene. At pure noise the best prediction
+is the mean again: regression is the first step of the flow, and both live in one set of weights.
+
+State: (B, 2, 8 rows, 8 columns) float32, log metres over LOG_DEPTH_STD from LOG_DEPTH_MEAN, bounded by SKY, and +1 for
+a surface, -1 for none. x_t = t x + (1 - t) noise; t = 1 is data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .config import DepthFlowConfig
+from .depth_head import UPSCALE
+from .metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
+
+if TYPE_CHECKING:
+    from .depth_predictor import DepthPrediction
+
+STATE_CHANNELS = 2
+# Normalised log depth of the sky and of all that is farther away: 220 m.
+SKY = 3.2
+# Times are in [0, 1]; the sinusoids want steps of about 1000.
+TIME_SCALE = 1000.0
+MAX_PERIOD = 10000.0
+MIN_NOISE_LEVEL = 0.2
+
+
+@dataclass(frozen=True)
+class NoisyDepth:
+    """state (B, 2, 8 rows, 8 columns) at times (B,); `known` (B,) bool: False where the network is not told it."""
+
+    state: torch.Tensor
+    time: torch.Tensor
+    known: torch.Tensor | None = None
+
+
+def depth_state(depth_m: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """The state of true depth (B, H, W) in metres, inf for no surface, for a grid of rows x columns queries."""
+    size = (UPSCALE * rows, UPSCALE * columns)
+    if depth_m.shape[-2:] != size:
+        # Nearest, not bilinear: the mean of an edge's two sides is the depth of neither.
+        depth_m = F.interpolate(depth_m[:, None], size=size, mode="nearest-exact")[:, 0]
+    valid = torch.isfinite(depth_m)
+    normalised = (depth_m.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log() - LOG_DEPTH_MEAN) / LOG_DEPTH_STD
+    return torch.stack([normalised.clamp(max=SKY), valid.to(normalised.dtype) * 2 - 1], dim=1)
+
+
+def predicted_state(prediction: DepthPrediction) -> torch.Tensor:
+    """The state that a prediction expects: its two channels' means."""
+    surface = torch.sigmoid(prediction.validity_logit)
+    normalised = ((prediction.log_depth - LOG_DEPTH_MEAN) / LOG_DEPTH_STD).clamp(max=SKY)
+    return torch.stack([surface * normalised + (1 - surface) * SKY, 2 * surface - 1], dim=1)
+
+
+class DepthFlowInput(nn.Module):
+    """Noisy state and time -> what is added to the queries and to all own tokens; at first zero: the mean, as before."""
+
+    def __init__(
+        self,
+        config: DepthFlowConfig,
+        hidden_size: int,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        factory = {"dtype": dtype, "device": device}
+        self.time_channels = config.time_channels
+        self.patch = operations.Linear(STATE_CHANNELS * UPSCALE**2, hidden_size, **factory)
+        self.time_in = operations.Linear(config.time_channels, hidden_size, **factory)
+        self.time_out = operations.Linear(hidden_size, hidden_size, **factory)
+        for layer in (self.patch, self.time_out):
+            if layer.weight is not None:  # The host's dynamic loading brings the weights later.
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, noisy: NoisyDepth, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """((B, rows * columns, D) for the queries, (B, 1, D) for every token)."""
+        patches = F.pixel_unshuffle(noisy.state, UPSCALE).flatten(2).transpose(1, 2)
+        tokens = self.patch(patches.to(dtype))
+        time = self.time_out(F.silu(self.time_in(self._sinusoids(noisy.time).to(dtype))))[:, None]
+        if noisy.known is None:
+            return tokens, time
+        known = noisy.known.to(dtype)[:, None, None]
+        return tokens * known, time * known
+
+    def _sinusoids(self, time: torch.Tensor) -> torch.Tensor:
+        half = self.time_channels // 2
+        rates = torch.exp(-math.log(MAX_PERIOD) * torch.arange(half, device=time.device) / half)
+        angles = TIME_SCALE * time.float()[:, None] * rates
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def flow_weight(time: torch.Tensor) -> torch.Tensor:
+    """What makes a squared error of the data one of the velocity, (data - x_t) / (1 - t); bounded near the data."""
+    return 1 / (1 - time).clamp_min(MIN_NOISE_LEVEL).square()
+
+
+@torch.no_grad()
+def sample_depth(
+    predict: Callable[[NoisyDepth], DepthPrediction], noise: torch.Tensor, times: torch.Tensor
+) -> DepthPrediction:
+    """The last prediction of Euler steps through `times` (steps + 1,), from 0 to 1, beginning at noise (B, 2, h, w).
+
+    predict: a noisy state's prediction at the state's own size.
+    """
+    state = noise
+    for now, after in zip(times[:-1], times[1:]):
+        prediction = predict(NoisyDepth(state, now.expand(state.shape[0]).to(state.device)))
+        velocity = (predicted_state(prediction) - state) / (1 - now)
+        state = state + (after - now) * velocity
+    return prediction

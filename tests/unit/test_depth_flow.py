@@ -1,0 +1,127 @@
+"""The depth flow: states by hand, an exact predictor, and the identity of an untrained input."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from sf_model.config import DUMMY
+from sf_model.depth_flow import SKY, NoisyDepth, depth_state, flow_weight, predicted_state, sample_depth
+from sf_model.depth_predictor import DepthPrediction, DepthPredictor
+from sf_model.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
+
+TIMES = torch.linspace(0, 1, 5)
+
+
+def prediction(log_depth: torch.Tensor, validity_logit: torch.Tensor) -> DepthPrediction:
+    batch = log_depth.shape[0]
+    return DepthPrediction(log_depth, validity_logit, torch.zeros_like(log_depth), torch.full((batch,), 50.0))
+
+
+def keys_values(batch: int = 2, tokens: int = 5) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    mllm = DUMMY.mllm
+    generator = torch.Generator().manual_seed(1)
+    shape = (batch, mllm.num_kv_heads, tokens, mllm.head_dim)
+    return [tuple(torch.randn(shape, generator=generator) for _ in range(2)) for _ in range(mllm.num_layers)]
+
+
+def test_state_by_hand() -> None:
+    depth = torch.full((1, 8, 8), math.exp(LOG_DEPTH_MEAN))
+    depth[0, 0, 0], depth[0, 0, 1] = math.inf, math.exp(LOG_DEPTH_MEAN + LOG_DEPTH_STD)
+    state = depth_state(depth, 1, 1)
+    assert state.shape == (1, 2, 8, 8)
+    assert state[0, :, 0, :3].tolist() == [pytest.approx([SKY, 1.0, 0.0], abs=1e-5), [-1.0, 1.0, 1.0]]
+
+
+def test_state_of_another_size_mixes_no_surfaces() -> None:
+    depth = torch.ones(1, 16, 16)
+    depth[:, :, 9:] = 10.0
+    small, large = depth_state(depth, 1, 1)[0, 0], depth_state(depth, 2, 2)[0, 0]
+    assert set(small.unique().tolist()) == set(large.unique().tolist())
+
+
+def test_an_unsure_prediction_expects_the_mean() -> None:
+    """Even odds of sky and of a surface at the mean depth: half of SKY, and validity 0."""
+    state = predicted_state(prediction(torch.full((1, 8, 8), LOG_DEPTH_MEAN), torch.zeros(1, 8, 8)))
+    assert torch.allclose(state[0, 0], torch.full((8, 8), SKY / 2))
+    assert torch.equal(state[0, 1], torch.zeros(8, 8))
+
+
+def test_the_weight_makes_a_velocity_error() -> None:
+    assert flow_weight(torch.tensor([0.0, 0.5, 0.99])).tolist() == pytest.approx([1.0, 4.0, 25.0])
+
+
+def test_sampling_reaches_what_is_predicted() -> None:
+    """A predictor that always knows the scene: every step aims at it, and the last prediction is returned."""
+    log_depth, validity = torch.full((1, 8, 8), 1.0), torch.full((1, 8, 8), 9.0)
+    seen = []
+
+    def predict(noisy: NoisyDepth) -> DepthPrediction:
+        seen.append((noisy.time.item(), noisy.state))
+        return prediction(log_depth, validity)
+
+    noise = torch.randn(1, 2, 8, 8)
+    result = sample_depth(predict, noise, TIMES)
+    assert torch.equal(result.log_depth, log_depth)
+    assert [time for time, _ in seen] == TIMES[:-1].tolist()
+    target = predicted_state(result)
+    for time, state in seen:
+        assert torch.allclose(state, time * target + (1 - time) * noise, atol=1e-5)
+
+
+def test_sampling_draws_one_of_two_scenes_and_not_their_mean() -> None:
+    """Two equally likely flat scenes: the exact posterior mean is a tanh; samples end at the one or the other."""
+    near, far = 0.0, 2.0
+
+    def predict(noisy: NoisyDepth) -> DepthPrediction:
+        t = noisy.time.view(-1, 1, 1)
+        state = noisy.state[:, 0]
+        a, b = (near, far)
+        log_odds = (t * (b - a) * (state - t * (a + b) / 2) / (1 - t) ** 2).sum(dim=(1, 2), keepdim=True)
+        mean = a + (b - a) * torch.sigmoid(log_odds)
+        shape = state.shape
+        return prediction((mean * LOG_DEPTH_STD + LOG_DEPTH_MEAN).expand(shape), torch.full(shape, 20.0))
+
+    noise = torch.randn(64, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    drawn = predicted_state(sample_depth(predict, noise, torch.linspace(0, 1, 41)))[:, 0, 0, 0]
+    to_near, to_far = (drawn - near).abs() < 0.05, (drawn - far).abs() < 0.05
+    assert (to_near | to_far).float().mean() > 0.95
+    assert 16 <= to_near.sum() <= 48
+
+
+def test_an_untrained_flow_input_changes_nothing() -> None:
+    torch.manual_seed(0)
+    predictor = DepthPredictor(DUMMY).eval()
+    noise = torch.randn(predictor.noise_shape(2, 32, 48))
+    mean = predictor(keys_values(), 32, 48)
+    told = predictor(keys_values(), 32, 48, noisy=NoisyDepth(noise, torch.tensor([0.2, 0.9])))
+    assert torch.equal(mean.log_depth, told.log_depth)
+
+
+def test_what_is_not_known_is_not_told() -> None:
+    torch.manual_seed(0)
+    predictor = DepthPredictor(DUMMY).eval()
+    torch.nn.init.normal_(predictor.depth_flow.patch.weight)
+    torch.nn.init.normal_(predictor.depth_flow.time_out.weight)
+    noise = torch.randn(predictor.noise_shape(2, 32, 32))
+    noisy = NoisyDepth(noise, torch.tensor([0.2, 0.9]), torch.tensor([True, False]))
+    with torch.no_grad():
+        mean, mixed = predictor(keys_values(), 32, 32), predictor(keys_values(), 32, 32, noisy=noisy)
+    assert torch.equal(mean.log_depth[1], mixed.log_depth[1])
+    assert not torch.allclose(mean.log_depth[0], mixed.log_depth[0])
+
+
+def test_samples_follow_their_noise_and_have_the_image_size() -> None:
+    torch.manual_seed(0)
+    predictor = DepthPredictor(DUMMY).eval()
+    torch.nn.init.normal_(predictor.depth_flow.patch.weight, std=0.1)
+    noise = torch.randn(predictor.noise_shape(2, 43, 27))
+    assert noise.shape == (2, 2, 40, 24)
+    first = predictor.sample(keys_values(), 43, 27, noise, TIMES)
+    again = predictor.sample(keys_values(), 43, 27, noise, TIMES)
+    other = predictor.sample(keys_values(), 43, 27, noise.flip(0), TIMES)
+    assert first.log_depth.shape == (2, 43, 27)
+    assert torch.equal(first.log_depth, again.log_depth)
+    assert not torch.equal(first.log_depth, other.log_depth)
