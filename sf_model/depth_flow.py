@@ -64,7 +64,7 @@ def predicted_state(prediction: DepthPrediction) -> torch.Tensor:
 
 
 class DepthFlowInput(nn.Module):
-    """Noisy state and time -> what is added to the queries and to all own tokens; at first zero: the mean, as before."""
+    """Noisy state and time -> what the queries and all own tokens gain; zero at first: the mean, as before."""
 
     def __init__(
         self,
