@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import comfy.clip_vision
 import comfy.model_management
@@ -13,9 +14,11 @@ from comfy_api.v0_0_2 import io
 
 from ..sf_model.backbones import get_backbone
 from ..sf_model.config import SpatialFusionConfig
+from ..sf_model.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS, DepthSampling, draw_noise
 from ..sf_model.metric_depth import MetricDepth
 from ..sf_model.picture import depth_picture
 from .geometry import to_geometry
+from .notices import warn
 from .preview import depth_preview_ui
 from .prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
 from .sockets import CATEGORY, MoGeGeometry, SpatialFusion
@@ -27,6 +30,8 @@ FLOAT_BYTES = 4
 # 1024x1024 pixels at the Mini's stride of 8, 4096x4096 at the large models' 32; the head then takes 4 GB at most. No
 # model is trained on nearly as many, and a depth predicted at a smaller size serves a larger image as well.
 MAX_QUERIES = 16384
+SAMPLED, MEAN = "sampled", "mean"
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
 
 class SpatialFusionPredictDepth(io.ComfyNode):
@@ -65,7 +70,47 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                         "Without it, connect Set Reference Latent behind the conditioning."
                     ),
                 ),
+                io.Combo.Input(
+                    "mode",
+                    options=[SAMPLED, MEAN],
+                    default=SAMPLED,
+                    optional=True,
+                    tooltip=(
+                        "sampled: one definite scene that fits the prompt, a new one with every seed. mean: the "
+                        "average of all such scenes, always the same, blurred where the prompt leaves something open."
+                    ),
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=MAX_SEED,
+                    control_after_generate=True,
+                    optional=True,
+                    tooltip="Which of the scenes that fit the prompt. Not used by mean.",
+                ),
+                io.Int.Input(
+                    "steps",
+                    default=DEFAULT_STEPS,
+                    min=1,
+                    max=100,
+                    optional=True,
+                    tooltip="How often the spatial transformer runs for a sampled scene. Not used by mean.",
+                ),
+                io.Float.Input(
+                    "guidance",
+                    default=DEFAULT_GUIDANCE,
+                    min=1.0,
+                    max=10.0,
+                    step=0.1,
+                    optional=True,
+                    tooltip=(
+                        "How closely a sampled scene keeps to the prompt: higher is closer and less varied; 1 takes "
+                        "half the time. Not used by mean."
+                    ),
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 MoGeGeometry.Output(
                     display_name="geometry",
@@ -90,6 +135,10 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         height: int,
         source: torch.Tensor | None = None,
         vae: comfy.sd.VAE | None = None,
+        mode: str = SAMPLED,
+        seed: int = 0,
+        steps: int = DEFAULT_STEPS,
+        guidance: float = DEFAULT_GUIDANCE,
     ) -> io.NodeOutput:
         _check_size(spatialfusion, width, height)
         clip, decoder_path = spatialfusion.clip, spatialfusion.decoder_path
@@ -100,9 +149,15 @@ class SpatialFusionPredictDepth(io.ComfyNode):
             view = get_backbone(spatialfusion.config.backbone).source_view
             features = _source_features(spatialfusion, source, needed=view is None)
             encoded = encode_prompt_with_source(clip, decoder_path, prompt, source, vae, view)
-        depth = _predict(spatialfusion, encoded, width, height, features)
+        sampling, notice = None, None
+        if mode == SAMPLED and spatialfusion.config.depth_flow is None:
+            notice = f"checkpoint {spatialfusion.config.name!r} was trained without a depth flow: this is the mean"
+        elif mode == SAMPLED:
+            shape = spatialfusion.predictor.model.noise_shape(1, height, width)
+            sampling = DepthSampling(draw_noise(shape, seed), steps, guidance)
+        depth = _predict(spatialfusion, encoded, width, height, features, sampling)
         preview = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
-        shown = depth_preview_ui(depth, cls, preview)
+        shown = depth_preview_ui(depth, cls, preview) | (warn(cls, notice) or {})
         return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, ui=shown)
 
 
@@ -146,30 +201,41 @@ def _source_side(clip_vision: comfy.clip_vision.ClipVisionModel) -> int:
 
 
 def _predict(
-    model: SpatialFusionModel, encoded: EncodedPrompt, width: int, height: int, features: torch.Tensor | None
+    model: SpatialFusionModel,
+    encoded: EncodedPrompt,
+    width: int,
+    height: int,
+    features: torch.Tensor | None,
+    sampling: DepthSampling | None,
 ) -> MetricDepth:
+    """Without `sampling` the mean."""
     source_tokens = 0 if features is None else features.shape[1]
     comfy.model_management.load_models_gpu(
         [model.predictor], memory_required=_activation_bytes(model.config, width, height, source_tokens)
     )
     device = model.predictor.load_device
-    progress = comfy.utils.ProgressBar(model.config.spatial_transformer.num_layers)
+    passes = 1 if sampling is None else sampling.passes
+    progress = comfy.utils.ProgressBar(passes * model.config.spatial_transformer.num_layers)
 
     def on_layer() -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()
         progress.update(1)
 
-    prediction = model.predictor.model(
-        [(keys.to(device), values.to(device)) for keys, values in encoded.keys_values],
-        height,
-        width,
-        prompt_mask=None if encoded.mask is None else encoded.mask.to(device),
-        source_features=None if features is None else features.to(device),
-        source_grid=None if features is None else (_source_side(model.clip_vision),) * 2,
+    keys_values = [(keys.to(device), values.to(device)) for keys, values in encoded.keys_values]
+    options = {
+        "prompt_mask": None if encoded.mask is None else encoded.mask.to(device),
+        "source_features": None if features is None else features.to(device),
+        "source_grid": None if features is None else (_source_side(model.clip_vision),) * 2,
         # Half precision would cost 1% of the depth, and this runs once an image.
-        dtype=torch.float32,
-        on_layer=on_layer,
-    )
+        "dtype": torch.float32,
+        "on_layer": on_layer,
+    }
+    predictor = model.predictor.model
+    if sampling is None:
+        prediction = predictor(keys_values, height, width, **options)
+    else:
+        sampling = replace(sampling, noise=sampling.noise.to(device))
+        prediction = predictor.sample(keys_values, height, width, sampling, **options)
     comfy.model_management.throw_exception_if_processing_interrupted()
     return prediction.to_metric_depth()
 

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 
 from .config import DepthFlowConfig
 from .depth_head import UPSCALE
+from .flow_times import shifted_times
 from .metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ SKY = 3.2
 TIME_SCALE = 1000.0
 MAX_PERIOD = 10000.0
 MIN_NOISE_LEVEL = 0.2
+DEFAULT_STEPS = 8
+DEFAULT_GUIDANCE = 1.5
+DEPTH_SHIFT = 4.0
 
 
 @dataclass(frozen=True)
@@ -107,17 +111,37 @@ def flow_weight(time: torch.Tensor) -> torch.Tensor:
     return 1 / (1 - time).clamp_min(MIN_NOISE_LEVEL).square()
 
 
-@torch.no_grad()
-def sample_depth(
-    predict: Callable[[NoisyDepth], DepthPrediction], noise: torch.Tensor, times: torch.Tensor
-) -> DepthPrediction:
-    """The last prediction of Euler steps through `times` (steps + 1,), from 0 to 1, beginning at noise (B, 2, h, w).
+@dataclass(frozen=True)
+class DepthSampling:
+    """How a scene is drawn: noise of `DepthPredictor.noise_shape`, and Euler steps. `guidance` over 1 moves every step
+    away from what would be predicted without the prompt, at twice the cost."""
 
-    predict: a noisy state's prediction at the state's own size.
-    """
-    state = noise
-    for now, after in zip(times[:-1], times[1:]):
-        prediction = predict(NoisyDepth(state, now.expand(state.shape[0]).to(state.device)))
-        velocity = (predicted_state(prediction) - state) / (1 - now)
-        state = state + (after - now) * velocity
-    return prediction
+    noise: torch.Tensor
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
+    shift: float = DEPTH_SHIFT
+
+    @property
+    def passes(self) -> int:
+        """Of the network: the last step's, which is the result, is not guided."""
+        return self.steps if self.guidance == 1 else 2 * self.steps - 1
+
+
+def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Drawn on the CPU: a seed means the same scene on every device."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+
+
+@torch.no_grad()
+def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
+    """The last prediction of Euler steps from noise to a scene. predict(noisy, with_prompt) at the state's own size."""
+    state = sampling.noise
+    times = shifted_times(sampling.steps, sampling.shift)[:-1].tolist()
+    for now, after in zip(times, times[1:]):
+        noisy = NoisyDepth(state, torch.full((state.shape[0],), now, device=state.device))
+        data = predicted_state(predict(noisy, True))
+        if sampling.guidance != 1:
+            without = predicted_state(predict(noisy, False))
+            data = without + sampling.guidance * (data - without)
+        state = state + (after - now) / (1 - now) * (data - state)
+    return predict(NoisyDepth(state, torch.full((state.shape[0],), times[-1], device=state.device)), True)

@@ -12,7 +12,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .config import SpatialFusionConfig
-from .depth_flow import STATE_CHANNELS, DepthFlowInput, NoisyDepth, sample_depth
+from .depth_flow import STATE_CHANNELS, DepthFlowInput, DepthSampling, NoisyDepth, sample_depth
 from .depth_head import CONFIDENCE, LOG_DEPTH, UPSCALE, VALIDITY, DepthHead
 from .metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 from .source_encoder import SourceEncoder
@@ -107,26 +107,27 @@ class DepthPredictor(nn.Module):
         keys_values: KeysValues,
         height: int,
         width: int,
-        noise: torch.Tensor,
-        times: torch.Tensor,
+        sampling: DepthSampling,
         prompt_mask: torch.Tensor | None = None,
         source_features: torch.Tensor | None = None,
         source_grid: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
         on_layer: Callable[[], None] | None = None,
     ) -> DepthPrediction:
-        """One of the scenes that fit the prompt, by `depth_flow.sample_depth`: noise of `noise_shape` through `times`.
+        """One of the scenes that fit the prompt, as `depth_flow.sample_depth` draws it.
 
-        The other arguments, and errors, as in `forward`.
+        The other arguments, and errors, as in `forward`; `on_layer` is called in every one of `sampling.passes`.
         """
         rows, columns = self.grid(height, width)
+        keys = keys_values[0][0]
+        # No token of the prompt is seen; the source image still is.
+        nothing = torch.zeros(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
 
-        def predict(noisy: NoisyDepth) -> DepthPrediction:
-            return self._predict(
-                keys_values, rows, columns, prompt_mask, source_features, source_grid, dtype, on_layer, noisy
-            )
+        def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
+            mask = prompt_mask if with_prompt else nothing
+            return self._predict(keys_values, rows, columns, mask, source_features, source_grid, dtype, on_layer, noisy)
 
-        return sample_depth(predict, noise, times).resized(height, width)
+        return sample_depth(predict, sampling).resized(height, width)
 
     def _predict(
         self,

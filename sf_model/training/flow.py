@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from ..flow_times import shifted_times
+
 
 def sample_times(batch: int, mean: float, std: float, generator: torch.Generator) -> torch.Tensor:
     """(B,) logit-normal times; a negative mean spends more of them near the noise, where the layout is decided."""
@@ -16,12 +18,6 @@ def interpolate(data: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> 
     """x_t for data and noise (B, ...) at times (B,)."""
     time = time.view(-1, *[1] * (data.ndim - 1))
     return time * data + (1 - time) * noise
-
-
-def shifted_times(steps: int, shift: float) -> torch.Tensor:
-    """(steps + 1,) times from 0 to 1, spent as the host's flow sampling with `shift` spends its sigmas = 1 - t."""
-    sigma = torch.linspace(1, 0, steps + 1)
-    return 1 - shift * sigma / (1 + (shift - 1) * sigma)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import torch.nn as nn
 
 from ..backbones.mini import velocity_from_data
 from ..depth_adapter import DepthAdapter
-from ..depth_flow import NoisyDepth
+from ..depth_flow import DepthSampling, NoisyDepth
 from ..depth_predictor import DepthPrediction, DepthPredictor
 from ..metric_depth import MetricDepth
 from ..spatial_transformer import KeysValues
@@ -50,10 +50,8 @@ class SpatialFusionSystem(nn.Module):
     ) -> DepthPrediction:
         return self.predictor(prompt.keys_values, height, width, prompt.mask, noisy=noisy)
 
-    def sample_depth(
-        self, prompt: EncodedPrompt, height: int, width: int, noise: torch.Tensor, times: torch.Tensor
-    ) -> DepthPrediction:
-        return self.predictor.sample(prompt.keys_values, height, width, noise, times, prompt.mask)
+    def sample_depth(self, prompt: EncodedPrompt, height: int, width: int, sampling: DepthSampling) -> DepthPrediction:
+        return self.predictor.sample(prompt.keys_values, height, width, sampling, prompt.mask)
 
     def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
         """F (B, N, hidden) for images of height x width pixels, as the transformer adds it to its patches."""

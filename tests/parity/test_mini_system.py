@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT, TOKENIZER_DIR
+from sf_model.depth_flow import DepthSampling, draw_noise
+from sf_model.flow_times import shifted_times
 from sf_model.training.export import load_exported
-from sf_model.training.flow import shifted_times
 from sf_model.training.sheets import expand_prompt, sample_images
 from sf_model.training.system import SpatialFusionSystem
 from sf_model.training.tokenizer import encode_prompts, load_tokenizer
@@ -39,10 +40,15 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
         assert relative_error(key, expected_key) < 1e-5
         assert relative_error(value, expected_value) < 1e-5
 
-    depth = nodes.predict_depth._predict(loaded, encoded, width=64, height=64, features=None)
-    expected_depth = system.predict_depth(prompt, 64, 64).to_metric_depth()
-    assert torch.equal(depth.valid, expected_depth.valid)
-    assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
+    sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
+    for how, expected in (
+        (None, system.predict_depth(prompt, 64, 64)),
+        (sampling, system.sample_depth(prompt, 64, 64, sampling)),
+    ):
+        depth = nodes.predict_depth._predict(loaded, encoded, width=64, height=64, features=None, sampling=how)
+        expected_depth = expected.to_metric_depth()
+        assert torch.equal(depth.valid, expected_depth.valid)
+        assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
 
     control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     patched = nodes.apply_depth.inject(model, loaded.adapter, control)

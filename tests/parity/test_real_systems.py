@@ -25,11 +25,11 @@ from sf_model.backbones import get_backbone
 from sf_model.checkpoint import load_checkpoint
 from sf_model.depth_adapter import DepthAdapter
 from sf_model.depth_predictor import DepthPredictor
+from sf_model.flow_times import shifted_times
 from sf_model.metric_depth import MetricDepth
 from sf_model.training.bases.base import Base, BaseFiles, Prompt
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
-from sf_model.training.flow import shifted_times
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
 from tests.parity.conftest import HOST, REPOSITORY
 from tests.parity.measures import relative_error

@@ -34,9 +34,9 @@ def test_round_trip(file: Path, modules: tuple[DepthPredictor, DepthAdapter]) ->
         assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
 
 
-def test_tensors_live_under_the_four_prefixes(file: Path) -> None:
+def test_tensors_live_under_their_prefixes(file: Path) -> None:
     prefixes = {name.split(".")[0] for name in load_checkpoint(file).state_dict}
-    assert prefixes == {"spatial_transformer", "depth_head", "depth_adapter", "source_encoder"}
+    assert prefixes == {"spatial_transformer", "depth_head", "depth_adapter", "source_encoder", "depth_flow"}
 
 
 def rewrite(file: Path, metadata: dict[str, str] | None = None, drop: str = "", reshape: str = "") -> None:

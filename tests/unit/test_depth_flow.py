@@ -7,12 +7,19 @@ import math
 import pytest
 import torch
 
-from sf_model.config import DUMMY
-from sf_model.depth_flow import SKY, NoisyDepth, depth_state, flow_weight, predicted_state, sample_depth
+from sf_model.config import DUMMY, SpatialFusionConfig
+from sf_model.depth_flow import (
+    SKY,
+    DepthSampling,
+    NoisyDepth,
+    depth_state,
+    draw_noise,
+    flow_weight,
+    predicted_state,
+    sample_depth,
+)
 from sf_model.depth_predictor import DepthPrediction, DepthPredictor
 from sf_model.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
-
-TIMES = torch.linspace(0, 1, 5)
 
 
 def prediction(log_depth: torch.Tensor, validity_logit: torch.Tensor) -> DepthPrediction:
@@ -58,37 +65,55 @@ def test_sampling_reaches_what_is_predicted() -> None:
     log_depth, validity = torch.full((1, 8, 8), 1.0), torch.full((1, 8, 8), 9.0)
     seen = []
 
-    def predict(noisy: NoisyDepth) -> DepthPrediction:
+    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
+        assert with_prompt
         seen.append((noisy.time.item(), noisy.state))
         return prediction(log_depth, validity)
 
     noise = torch.randn(1, 2, 8, 8)
-    result = sample_depth(predict, noise, TIMES)
+    result = sample_depth(predict, DepthSampling(noise, steps=4, guidance=1, shift=1))
     assert torch.equal(result.log_depth, log_depth)
-    assert [time for time, _ in seen] == TIMES[:-1].tolist()
+    assert [time for time, _ in seen] == [0.0, 0.25, 0.5, 0.75]
     target = predicted_state(result)
     for time, state in seen:
         assert torch.allclose(state, time * target + (1 - time) * noise, atol=1e-5)
 
 
 def test_sampling_draws_one_of_two_scenes_and_not_their_mean() -> None:
-    """Two equally likely flat scenes: the exact posterior mean is a tanh; samples end at the one or the other."""
+    """Two equally likely flat scenes, with the exact posterior mean of each state: samples are the one or the other."""
     near, far = 0.0, 2.0
 
-    def predict(noisy: NoisyDepth) -> DepthPrediction:
+    def predict(noisy: NoisyDepth, _with_prompt: bool) -> DepthPrediction:
         t = noisy.time.view(-1, 1, 1)
         state = noisy.state[:, 0]
-        a, b = (near, far)
-        log_odds = (t * (b - a) * (state - t * (a + b) / 2) / (1 - t) ** 2).sum(dim=(1, 2), keepdim=True)
-        mean = a + (b - a) * torch.sigmoid(log_odds)
-        shape = state.shape
-        return prediction((mean * LOG_DEPTH_STD + LOG_DEPTH_MEAN).expand(shape), torch.full(shape, 20.0))
+        log_odds = (t * (far - near) * (state - t * (near + far) / 2) / (1 - t) ** 2).sum(dim=(1, 2), keepdim=True)
+        mean = near + (far - near) * torch.sigmoid(log_odds)
+        return prediction((mean * LOG_DEPTH_STD + LOG_DEPTH_MEAN).expand(state.shape), torch.full(state.shape, 20.0))
 
-    noise = torch.randn(64, 2, 8, 8, generator=torch.Generator().manual_seed(0))
-    drawn = predicted_state(sample_depth(predict, noise, torch.linspace(0, 1, 41)))[:, 0, 0, 0]
+    sampling = DepthSampling(draw_noise((64, 2, 8, 8), seed=0), steps=40, guidance=1, shift=4)
+    drawn = predicted_state(sample_depth(predict, sampling))[:, 0, 0, 0]
     to_near, to_far = (drawn - near).abs() < 0.05, (drawn - far).abs() < 0.05
     assert (to_near | to_far).float().mean() > 0.95
     assert 16 <= to_near.sum() <= 48
+
+
+def test_guidance_goes_beyond_the_prompt_by_hand() -> None:
+    """Two steps at times 0 and 1/2: with the prompt 1, without 0, guidance 3 aims at 3 until half of the way."""
+    seen: list[tuple[float, bool]] = []
+    states = []
+
+    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
+        seen.append((noisy.time.item(), with_prompt))
+        states.append(noisy.state[0, 0, 0, 0].item())
+        value = LOG_DEPTH_MEAN + LOG_DEPTH_STD * with_prompt
+        return prediction(torch.full((1, 8, 8), value), torch.full((1, 8, 8), 50.0))
+
+    sampling = DepthSampling(torch.zeros(1, 2, 8, 8), steps=2, guidance=3, shift=1)
+    sample_depth(predict, sampling)
+    assert seen == [(0.0, True), (0.0, False), (0.5, True)]
+    assert states[-1] == pytest.approx(1.5)
+    assert sampling.passes == len(seen)
+    assert DepthSampling(sampling.noise, steps=2, guidance=1).passes == 2
 
 
 def test_an_untrained_flow_input_changes_nothing() -> None:
@@ -113,15 +138,31 @@ def test_what_is_not_known_is_not_told() -> None:
     assert not torch.allclose(mean.log_depth[0], mixed.log_depth[0])
 
 
-def test_samples_follow_their_noise_and_have_the_image_size() -> None:
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_samples_follow_their_seed_and_have_the_image_size(guidance: float) -> None:
     torch.manual_seed(0)
     predictor = DepthPredictor(DUMMY).eval()
     torch.nn.init.normal_(predictor.depth_flow.patch.weight, std=0.1)
-    noise = torch.randn(predictor.noise_shape(2, 43, 27))
-    assert noise.shape == (2, 2, 40, 24)
-    first = predictor.sample(keys_values(), 43, 27, noise, TIMES)
-    again = predictor.sample(keys_values(), 43, 27, noise, TIMES)
-    other = predictor.sample(keys_values(), 43, 27, noise.flip(0), TIMES)
+    layers = []
+
+    def sample(seed: int) -> DepthPrediction:
+        layers.clear()
+        sampling = DepthSampling(draw_noise(predictor.noise_shape(2, 43, 27), seed), steps=3, guidance=guidance)
+        result = predictor.sample(keys_values(), 43, 27, sampling, on_layer=lambda: layers.append(0))
+        assert len(layers) == sampling.passes * DUMMY.spatial_transformer.num_layers
+        return result
+
+    first = sample(5)
     assert first.log_depth.shape == (2, 43, 27)
-    assert torch.equal(first.log_depth, again.log_depth)
-    assert not torch.equal(first.log_depth, other.log_depth)
+    assert torch.equal(first.log_depth, sample(5).log_depth)
+    assert not torch.equal(first.log_depth, sample(6).log_depth)
+
+
+def test_a_checkpoint_from_before_the_flow_has_only_the_mean() -> None:
+    old = DUMMY.to_dict()
+    del old["depth_flow"]
+    predictor = DepthPredictor(SpatialFusionConfig.from_dict(old)).eval()
+    assert not any(name.startswith("depth_flow") for name in predictor.state_dict())
+    sampling = DepthSampling(draw_noise(predictor.noise_shape(2, 32, 32), 0))
+    with pytest.raises(ValueError, match="'dummy' was trained without a depth flow; predict the mean"):
+        predictor.sample(keys_values(), 32, 32, sampling)

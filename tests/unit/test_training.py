@@ -14,11 +14,12 @@ import torch
 from sf_model.backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from sf_model.checkpoint import load_checkpoint
 from sf_model.depth_predictor import DepthPrediction
+from sf_model.flow_times import shifted_times
 from sf_model.metric_depth import LOG_DEPTH_STD
 from sf_model.training import __main__ as command_line
 from sf_model.training import run_record
 from sf_model.training.ema import ParameterAverage
-from sf_model.training.flow import euler_sample, interpolate, sample_times, shifted_times
+from sf_model.training.flow import euler_sample, interpolate, sample_times
 from sf_model.training.loop import LoopConfig, Trainer
 from sf_model.training.losses import (
     CONFIDENCE_WEIGHT,
@@ -334,8 +335,30 @@ def test_batches_are_a_function_of_seed_and_index(tokenizer_dir: Path) -> None:
     assert not torch.equal(first[3]["rgb"], first[4]["rgb"])
 
 
+def test_the_readme_s_training_commands(tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two steps of each, at dummy size, as they are written there."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").replace("\\\n", "")
+    commands = re.findall(r"^python -m sf_model\.training (.+)$", readme, re.MULTILINE)
+    assert [command.split()[0] for command in commands[:2] + commands[-1:]] == ["tokenizer", "mllm", "export"]
+    runs = tmp_path / "runs"
+    shutil.copytree(tokenizer_dir, runs / "dummy" / TOKENIZER_DIR)
+    for command in commands[1:]:
+        words = command.split("#")[0].replace("runs/mini", f"{runs}/dummy").replace("my_mini", str(tmp_path / "out"))
+        arguments = [*words.split(), "--size", "dummy", "--runs", str(runs)]
+        if "--steps" in arguments:
+            arguments += ["--steps", "2", "--batch-size", "4", "--workers", "0", "--sheet-every", "2"]
+        monkeypatch.setattr("sys.argv", ["training", *arguments])
+        command_line.main()
+    assert list(load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE).training["stages"]) == [
+        "mllm",
+        "joint",
+        "stage1",
+        "stage2",
+    ]
+
+
 def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The README's commands at dummy size: what they write loads strictly, and holds the averaged weights."""
+    """base, stage1 and stage2 at dummy size: what they write loads strictly, and holds the averaged weights."""
     common = ["--size", "dummy", "--runs", str(tmp_path / "runs")]
     short = ["--steps", "2", "--batch-size", "4", "--workers", "0", "--log-every", "1", "--supersample", "1"]
 
