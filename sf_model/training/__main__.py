@@ -227,26 +227,32 @@ def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> N
     """Weights of a new run: the exported system that --init names, else the stage before, else random ones."""
     if arguments.init is not None:
         exported = load_exported(arguments.init)
-        if exported.sizes != system.sizes:
+        flow = system.sizes.spatialfusion.depth_flow
+        offered = replace(exported.sizes, spatialfusion=replace(exported.sizes.spatialfusion, depth_flow=flow))
+        if offered != system.sizes:
             raise SystemExit(f"{arguments.init} holds another size than --size {arguments.size}; name its own")
         if not same_vocabulary(arguments.init / TOKENIZER_DIR, _tokenizer_dir(arguments)):
             raise SystemExit(
                 f"{arguments.init} was trained with another vocabulary than {_tokenizer_dir(arguments)}; copy its "
                 f"{TOKENIZER_DIR} folder there"
             )
-        system.load_state_dict(exported.state_dict())
+        _load(system, exported.state_dict())
     elif arguments.command in PREVIOUS and not FOUNDATIONS[arguments.command] <= dict(arguments.part).keys():
         averaged_system(_required_state(arguments, PREVIOUS[arguments.command]), system)
     for name, directory in arguments.part:
-        module = system.get_submodule(name)
-        # A predictor from before the depth flow: its input of noisy depth starts from nothing, and changes nothing.
-        added = {key: value for key, value in module.state_dict().items() if key.startswith("depth_flow.")}
         try:
-            module.load_state_dict({**added, **part_state_dict(name, directory)})
+            _load(system.get_submodule(name), part_state_dict(name, directory))
         except (ValueError, RuntimeError) as error:
             raise SystemExit(f"--part {name}={directory}: {error}") from error
     if getattr(arguments, "expert_from_mllm", False):
         system.predictor.spatial_transformer.initialize_from_mllm(system.decoder.model.state_dict())
+
+
+def _load(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Strictly, but for a predictor that was trained for the mean alone: its depth flow starts from nothing, and
+    changes nothing."""
+    own = {key: value for key, value in module.state_dict().items() if "depth_flow." in key}
+    module.load_state_dict({**own, **state})
 
 
 def _required_state(arguments: argparse.Namespace, stage: str) -> Path:

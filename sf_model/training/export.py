@@ -13,6 +13,7 @@ import torch
 
 from ..backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from ..checkpoint import load_checkpoint, save_checkpoint
+from ..config import SpatialFusionConfig
 from .mini_sizes import SIZES, SystemSizes
 from .run_state import latest_state, load_average, load_system
 from .system import SpatialFusionSystem
@@ -47,10 +48,11 @@ def export_system(
         stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
         metadata = {"config": json.dumps(asdict(config)), "base_revision": revision}
         safetensors.torch.save_file(stored, output_dir / filename, metadata)
+    config, predictor = without_untrained_flow(sizes.spatialfusion, system.predictor.state_dict())
     save_checkpoint(
         output_dir / SPATIALFUSION_FILE,
-        sizes.spatialfusion,
-        system.predictor.state_dict(),
+        config,
+        predictor,
         system.adapter.state_dict(),
         base_revision=revision,
         training=training,
@@ -58,6 +60,17 @@ def export_system(
     )
     if tokenizer_dir.resolve() != (output_dir / TOKENIZER_DIR).resolve():
         shutil.copytree(tokenizer_dir, output_dir / TOKENIZER_DIR, dirs_exist_ok=True)
+
+
+def without_untrained_flow(
+    config: SpatialFusionConfig, predictor: dict[str, torch.Tensor]
+) -> tuple[SpatialFusionConfig, dict[str, torch.Tensor]]:
+    """A predictor that was trained for the mean alone has no depth flow to offer: its input is still all zeros."""
+    patch = predictor.get("depth_flow.patch.weight")
+    if patch is None or patch.count_nonzero():
+        return config, predictor
+    kept = {name: value for name, value in predictor.items() if not name.startswith("depth_flow.")}
+    return replace(config, depth_flow=None), kept
 
 
 def load_exported(directory: Path) -> SpatialFusionSystem:

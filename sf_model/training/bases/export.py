@@ -10,6 +10,7 @@ import torch
 
 from ...backbones.revision import MLLM_WEIGHT, SAMPLES, fingerprint
 from ...checkpoint import save_checkpoint
+from ..export import without_untrained_flow
 from ..run_state import load_average
 from .base import PATCH_EMBEDDERS, Base
 from .lora import host_lora, save_lora
@@ -42,10 +43,11 @@ def export_stage(
     paths = [output / "spatialfusion" / f"{name}.safetensors"]
     for folder in ("spatialfusion", "loras", "diffusion_models"):
         (output / folder).mkdir(parents=True, exist_ok=True)
+    config, predictor = without_untrained_flow(stage.config, stage.predictor.state_dict())
     save_checkpoint(
         paths[0],
-        stage.config,
-        stage.predictor.state_dict(),
+        config,
+        predictor,
         stage.adapter.state_dict(),
         base_revision=revision,
         training=training,

@@ -69,7 +69,9 @@ class DataSettings:
 @dataclass(frozen=True)
 class RunSettings(LoopConfig):
     """One stage: its loop, and what stands here. `batch_size` counts the samples of a step on all processes together;
-    `micro_batch` is what one process holds at once. `lora_rank`: null trains the whole diffusion model (stage 2)."""
+    `micro_batch` is what one process holds at once. `depth_flow`: the share of the samples whose depth is predicted
+    from a noisy one, for seeded depth; 0 trains the mean alone. `lora_rank`: null trains the whole diffusion model
+    (stage 2)."""
 
     batch_size: int
     micro_batch: int
@@ -78,6 +80,9 @@ class RunSettings(LoopConfig):
     caption_dropout: float
     depth_dropout: float
     depth_weight: float
+    depth_flow: float
+    depth_time_mean: float
+    depth_time_std: float
     lora_rank: int | None
     lora_alpha: float
     gradient_checkpointing: bool

@@ -6,7 +6,7 @@ not depend on how its samples are spread over micro-batches and processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from ...config import SpatialFusionConfig
 from ...depth_adapter import DepthAdapter
+from ...depth_flow import NoisyDepth, depth_state, flow_weight
 from ...depth_predictor import DepthPrediction, DepthPredictor
 from ...metric_depth import MetricDepth
 from ...spatial_transformer import uniform_layer_map
@@ -28,6 +29,8 @@ from .lora import add_lora
 from .settings import RunSettings
 
 Losses = dict[str, torch.Tensor]
+# Bits that tell a sample's depth noise from its latent's.
+DEPTH_SEED = 0x5DEE
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,30 @@ def draw(seeds: torch.Tensor, latent: torch.Tensor, run: RunSettings) -> Draws:
     return Draws(torch.stack(noise).to(latent), time.to(device), dropped[:, 0].to(device), dropped[:, 1].to(device))
 
 
+@dataclass(frozen=True)
+class DepthDraws:
+    """Of every sample: noise (B, ...) and time (B,) of its depth; whether the predictor is told of it, and whether it
+    is shown no prompt with it, both (B,) bool."""
+
+    noise: torch.Tensor
+    time: torch.Tensor
+    known: torch.Tensor
+    no_prompt: torch.Tensor
+
+
+def draw_depth(seeds: torch.Tensor, shape: tuple[int, ...], run: RunSettings) -> DepthDraws:
+    """As `draw`, and independent of it; noise of `shape` (B, ...)."""
+    noise, numbers, normal = [], [], []
+    for seed in seeds.tolist():
+        generator = torch.Generator().manual_seed(seed ^ DEPTH_SEED)
+        noise.append(torch.randn(shape[1:], generator=generator))
+        normal.append(torch.randn((), generator=generator))
+        numbers.append(torch.rand(2, generator=generator))
+    known, no_prompt = (torch.stack(numbers) < torch.tensor([run.depth_flow, run.caption_dropout])).T
+    time = torch.sigmoid(run.depth_time_std * torch.stack(normal) + run.depth_time_mean)
+    return DepthDraws(torch.stack(noise), time, known, known & no_prompt)
+
+
 class BaseStage(nn.Module):
     """What both stages share. `base` lies beside the parts that a checkpoint holds: `predictor` and `adapter`."""
 
@@ -70,6 +97,8 @@ class BaseStage(nn.Module):
         self.base = base
         self.read_layers = sorted(set(uniform_layer_map(config.spatial_transformer.num_layers, config.mllm.num_layers)))
         self.base.requires_grad_(False)
+        if run.depth_flow == 0 and self.predictor.depth_flow is not None:
+            self.predictor.depth_flow.requires_grad_(False)
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
@@ -123,7 +152,23 @@ class BaseStage(nn.Module):
             return None
         return batch["source_latent"] if "source_latent" in batch else self.base.encode_image(_unit(batch["source"]))
 
-    def predict(self, batch: Batch, prompt: Prompt) -> DepthPrediction:
+    def predict_for_loss(self, batch: Batch, prompt: Prompt) -> tuple[DepthPrediction, Losses]:
+        """The prediction, of a share of the samples from their noisy depth, and the means of its losses."""
+        depth_m, run = batch["depth_m"], self.run
+        if run.depth_flow == 0:
+            prediction = self.predict(batch, prompt)
+            return prediction, mean_depth_losses(prediction, batch)
+        device = depth_m.device
+        state = depth_state(depth_m, *self.predictor.grid(*depth_m.shape[-2:]))
+        drawn = draw_depth(batch["noise_seed"], tuple(state.shape), run)
+        time, known = drawn.time.to(device), drawn.known.to(device)
+        noisy = NoisyDepth(interpolate(state, drawn.noise.to(device), time), time, known)
+        prompt = replace(prompt, mask=prompt.mask & ~drawn.no_prompt.to(device)[:, None])
+        prediction = self.predict(batch, prompt, noisy)
+        weight = torch.where(known, flow_weight(time), torch.ones_like(time))
+        return prediction, mean_depth_losses(prediction, batch, weight)
+
+    def predict(self, batch: Batch, prompt: Prompt, noisy: NoisyDepth | None = None) -> DepthPrediction:
         """Depth of the image that is to be, with the source's features where there is one to see."""
         features, grid = None, None
         if "source" in batch and self.base.vision is not None:
@@ -138,6 +183,7 @@ class BaseStage(nn.Module):
             features,
             grid,
             dtype=torch.float32,  # as in the host
+            noisy=noisy,
         )
 
     def _seen_source(self, batch: Batch) -> torch.Tensor | None:
@@ -148,8 +194,9 @@ def _unit(rgb: torch.Tensor) -> torch.Tensor:
     return rgb.float() / 255
 
 
-def mean_depth_losses(prediction: DepthPrediction, batch: Batch) -> Losses:
+def mean_depth_losses(prediction: DepthPrediction, batch: Batch, weight: torch.Tensor | None = None) -> Losses:
     """`depth_losses` of every sample alone, then their mean: every image counts the same, however much of it is sky."""
+    weight = torch.ones_like(batch["fov_y_deg"]) if weight is None else weight
     parts: list[Losses] = []
     for index in range(len(batch["depth_m"])):
         row = slice(index, index + 1)
@@ -159,7 +206,7 @@ def mean_depth_losses(prediction: DepthPrediction, batch: Batch) -> Losses:
             prediction.confidence_logit[row],
             prediction.fov_y_deg[row],
         )
-        parts.append(depth_losses(alone, batch["depth_m"][row], batch["fov_y_deg"][row]))
+        parts.append(depth_losses(alone, batch["depth_m"][row], batch["fov_y_deg"][row], weight[row]))
     return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}
 
 
@@ -175,7 +222,7 @@ class DepthStage(BaseStage):
     def forward(self, batch: Batch, _generator: torch.Generator | None = None) -> Losses:
         with torch.no_grad():
             prompt = self.prompt(batch)
-        losses = mean_depth_losses(self.predict(batch, prompt), batch)
+        _, losses = self.predict_for_loss(batch, prompt)
         return {"loss": losses["depth"], **losses}
 
 
@@ -202,13 +249,12 @@ class FusionStage(BaseStage):
             shown = prompt
             if bool(drawn.no_caption.any()):
                 shown = prompt.with_hidden_of(self.empty_prompt(batch), drawn.no_caption)
-        prediction = self.predict(batch, prompt)
+        prediction, losses = self.predict_for_loss(batch, prompt)
         features = self.features(prediction.to_metric_depth(), *latent.shape[-2:])
         features = features * (~drawn.no_depth)[:, None, None, None]
         x = interpolate(latent, drawn.noise, drawn.time) + features
         velocity = self.base.velocity(x, drawn.time, shown, reference)
         flow = F.mse_loss(velocity, latent - drawn.noise)
-        losses = mean_depth_losses(prediction, batch)
         return {"loss": flow + self.run.depth_weight * losses["depth"], "flow": flow, **losses}
 
 
