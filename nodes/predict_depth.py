@@ -206,7 +206,7 @@ def _predict(
     width: int,
     height: int,
     features: torch.Tensor | None,
-    sampling: DepthSampling | None,
+    sampling: DepthSampling | None = None,
 ) -> MetricDepth:
     """Without `sampling` the mean."""
     source_tokens = 0 if features is None else features.shape[1]

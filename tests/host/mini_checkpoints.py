@@ -14,6 +14,7 @@ from sf_model.depth_adapter import DepthAdapter
 from sf_model.depth_predictor import DepthPredictor
 
 TOKEN, LATENT, EDITING = "token.safetensors", "latent.safetensors", "editing.safetensors"
+MEAN_ONLY = "mean_only.safetensors"
 OTHER_LAYERS, OTHER_HEADS = "other_layers.safetensors", "other_heads.safetensors"
 OTHER_CHANNELS, OTHER_WIDTH = "other_channels.safetensors", "other_width.safetensors"
 TRUNCATED, NOT_SAFETENSORS, FOREIGN = "truncated.safetensors", "text.safetensors", "foreign.safetensors"
@@ -34,6 +35,7 @@ _CONFIGS: dict[str, SpatialFusionConfig] = {
         _SMALL,
         spatial_transformer=replace(_SMALL.spatial_transformer, source_feature_dim=SOURCE_FEATURE_DIM),
     ),
+    MEAN_ONLY: replace(_SMALL, depth_flow=None),
     OTHER_LAYERS: replace(_SMALL, mllm=replace(MINI.mllm, num_layers=9)),
     OTHER_HEADS: replace(_SMALL, mllm=replace(MINI.mllm, num_attention_heads=8, num_kv_heads=4)),
     OTHER_CHANNELS: replace(_SMALL, depth_adapter=replace(_LATENT_ADAPTER, out_channels=16)),
@@ -56,5 +58,7 @@ def _write(path: Path, config: SpatialFusionConfig, seed: int) -> None:
     predictor, adapter = DepthPredictor(config), DepthAdapter(config.depth_adapter)
     with torch.no_grad():
         adapter.out.weight.normal_(std=0.2)
+        if predictor.depth_flow is not None:
+            predictor.depth_flow.patch.weight.normal_(std=0.1)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([0.0, 4.0, 0.0]))  # a surface everywhere
     save_checkpoint(path, config, predictor.state_dict(), adapter.state_dict(), "none", {}, torch.float32)

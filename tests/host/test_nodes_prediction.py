@@ -13,7 +13,17 @@ from PIL import Image
 from sf_model.metric_depth import MetricDepth
 from sf_model.picture import SKY, depth_picture
 from tests.host import mini_checkpoints
-from tests.host.mini_graphs import CLIP, CONDITIONING, GEOMETRY, PROMPT, digest, host_mesh, node, predict_graph
+from tests.host.mini_graphs import (
+    BUILT_IN,
+    CLIP,
+    CONDITIONING,
+    GEOMETRY,
+    PROMPT,
+    digest,
+    host_mesh,
+    node,
+    predict_graph,
+)
 from tests.host.server import ComfyServer, Graph
 
 NODE_TITLES = {
@@ -64,6 +74,34 @@ def test_conditioning_is_bit_identical_to_clip_text_encode(server: ComfyServer, 
     }
     outputs = server.run(graph)
     assert outputs["ours"]["digest"] == outputs["host's"]["digest"]
+
+
+def test_a_seed_is_a_scene_and_the_mean_is_none_of_them(server: ComfyServer) -> None:
+    def confidence(checkpoint: str = BUILT_IN, **options: Any) -> np.ndarray:
+        graph = predict_graph("a red car", checkpoint=checkpoint)
+        graph["predict"]["inputs"] |= options
+        return saved_depth(server, graph)[0]["confidence"]
+
+    default, same, other = confidence(), confidence(mode="sampled", seed=0), confidence(seed=1)
+    assert np.array_equal(default, same)
+    assert np.abs(default - other).max() > 0.01
+    few, unguided = confidence(steps=2), confidence(guidance=1.0)
+    assert np.abs(default - few).max() > 1e-4
+    assert np.abs(default - unguided).max() > 1e-4
+    mean, again = confidence(mode="mean"), confidence(mode="mean", seed=9, steps=3, guidance=4.0)
+    assert np.array_equal(mean, again)
+    assert np.abs(mean - default).max() > 0.01
+
+
+def test_a_checkpoint_without_a_flow_says_that_it_gives_the_mean(server: ComfyServer) -> None:
+    graph = predict_graph("a red car", checkpoint=mini_checkpoints.MEAN_ONLY)
+    outputs = server.run(graph)
+    (message,) = outputs["predict"]["text"]
+    assert message == "checkpoint 'test' was trained without a depth flow: this is the mean"
+    sampled = saved_depth(server, dict(graph))[0]
+    graph["predict"]["inputs"]["mode"] = "mean"
+    assert np.array_equal(sampled["confidence"], saved_depth(server, graph)[0]["confidence"])
+    assert "text" not in server.run(graph).get("predict", {})
 
 
 def test_prompt_weights_do_not_change_the_depth_but_words_do(server: ComfyServer) -> None:

@@ -49,6 +49,7 @@ def tiny_config(
             num_blocks=1,
             out_channels=out_channels,
         ),
+        depth_flow=MINI.depth_flow,
     )
 
 
@@ -66,6 +67,8 @@ def write_tiny_checkpoint(
         adapter.out.weight.normal_(std=0.3)
         # The depth answers to the prompt: the fresh head's last layer would hardly.
         predictor.depth_head.out_conv2.weight.normal_(std=0.5)
+        if predictor.depth_flow is not None:
+            predictor.depth_flow.patch.weight.normal_(std=0.1)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([1.0, 4.0, 0.0]))
     states = predictor.state_dict(), adapter.state_dict()
     folder.mkdir(parents=True, exist_ok=True)

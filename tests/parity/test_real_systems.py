@@ -24,6 +24,7 @@ from diffusers import AutoencoderKL
 from sf_model.backbones import get_backbone
 from sf_model.checkpoint import load_checkpoint
 from sf_model.depth_adapter import DepthAdapter
+from sf_model.depth_flow import DepthSampling, draw_noise
 from sf_model.depth_predictor import DepthPredictor
 from sf_model.flow_times import shifted_times
 from sf_model.metric_depth import MetricDepth
@@ -222,12 +223,18 @@ def test_prompt_depth_and_image_agree(
     predictor, adapter = DepthPredictor(contents.config).eval(), DepthAdapter(contents.config.depth_adapter).eval()
     predictor.load_state_dict(contents.predictor_state())
     adapter.load_state_dict(contents.adapter_state())
-    depth = nodes.predict_depth._predict(loaded, encoded, WIDTH, HEIGHT, features)
-    expected_depth = predictor(
-        prompt.keys_values, HEIGHT, WIDTH, prompt.mask, expected_features, grid
-    ).to_metric_depth()
-    assert torch.equal(depth.valid, expected_depth.valid)
-    assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-3
+    seen_by_both = prompt.mask, expected_features, grid
+    sampling = DepthSampling(draw_noise(predictor.noise_shape(1, HEIGHT, WIDTH), seed=3), steps=3, guidance=2)
+    for how, expected in (
+        (None, predictor(prompt.keys_values, HEIGHT, WIDTH, *seen_by_both)),
+        (sampling, predictor.sample(prompt.keys_values, HEIGHT, WIDTH, sampling, *seen_by_both)),
+    ):
+        depth, expected_depth = (
+            nodes.predict_depth._predict(loaded, encoded, WIDTH, HEIGHT, features, how),
+            expected.to_metric_depth(),
+        )
+        assert torch.equal(depth.valid, expected_depth.valid)
+        assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-3
 
     control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     patched = nodes.apply_depth.inject(model, loaded.adapter, control)

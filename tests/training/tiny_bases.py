@@ -16,6 +16,7 @@ from transformers import Dinov2Config, Dinov2Model, Qwen2_5_VLConfig, Qwen2_5_VL
 from sf_model.backbones.mini import MINI_DIR, TOKENIZER_DIR
 from sf_model.config import (
     DepthAdapterConfig,
+    DepthFlowConfig,
     DepthHeadConfig,
     MLLMConfig,
     SpatialFusionConfig,
@@ -56,6 +57,7 @@ def spatial_config(backbone: str, source: bool) -> SpatialFusionConfig:
         ),
         depth_head=DepthHeadConfig((8, 8, 12, 12), 8),
         depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=16, num_blocks=1, out_channels=16),
+        depth_flow=DepthFlowConfig(time_channels=32),
     )
 
 
