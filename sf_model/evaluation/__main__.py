@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     depth = commands.add_parser("depth", help="AbsRel and delta1 beside the constant and mean-map baselines")
     depth.add_argument("--images", type=int, default=100, help="held-out captions of each kind")
     depth.add_argument("--json", type=Path, help="also write the table here")
-    sheet = commands.add_parser("sheet", help="true image | true depth | predicted depth | generated image")
+    sheet = commands.add_parser("sheet", help="true image | true depth | mean depth | sampled depth | generated image")
     sheet.add_argument("--kind", choices=world.KINDS, default="free", help="kind of the captions")
     sheet.add_argument("--output", type=Path, default=Path("output/sheet.png"))
     for command in (depth, sheet):

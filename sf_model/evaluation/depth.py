@@ -13,6 +13,8 @@ from pathlib import Path
 import torch
 
 from .. import depth_metrics, world
+from ..depth_flow import DepthSampling, draw_noise
+from ..depth_predictor import DepthPrediction
 from ..metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
 from ..training.system import SpatialFusionSystem
 from ..training.world_data import SPATIAL_MIXTURE, WorldBatches, WorldDataConfig
@@ -79,7 +81,10 @@ def data_config(kind_weights: dict[str, float], split: str, image_size: int, see
 def evaluate_depth(
     system: SpatialFusionSystem, tokenizer_dir: Path, images_per_kind: int, seed: int
 ) -> dict[str, dict[str, DepthScore]]:
-    """{caption kind: {"prediction" | "constant" | "mean map": score}} on the held-out split, and "all" kinds."""
+    """{caption kind: {"prediction" | "sampled" | "constant" | "mean map": score}} on the held-out split, and "all" kinds.
+
+    prediction: the mean that the prompt allows; sampled: one scene of each, where there is a depth flow.
+    """
     size = system.sizes.image_size
     training = WorldBatches(data_config(dict(SPATIAL_MIXTURE), "train", size, seed, BATCH), tokenizer_dir)
     baselines = fit_baselines(training[index]["depth_m"] for index in range(BASELINE_BATCHES))
@@ -98,13 +103,21 @@ def _score_batch(
     true = batch["depth_m"]
     prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
     prediction = system.predict_depth(prompt, *true.shape[-2:])
-    depth = prediction.log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
-    sky_right = ((prediction.validity_logit > 0) == torch.isfinite(true)).float().mean().item()
+    predictions = {"prediction": prediction}
+    if system.predictor.depth_flow is not None:
+        noise = draw_noise(system.predictor.noise_shape(len(true), *true.shape[-2:]), seed=0)
+        predictions["sampled"] = system.sample_depth(prompt, *true.shape[-2:], DepthSampling(noise))
     return {
-        "prediction": _score(depth, true, sky_right),
+        **{name: _score_prediction(value, true) for name, value in predictions.items()},
         "constant": _score(torch.full_like(true, baselines.constant_m), true, float("nan")),
         "mean map": _score(baselines.mean_map_m.expand_as(true), true, float("nan")),
     }
+
+
+def _score_prediction(prediction: DepthPrediction, true: torch.Tensor) -> DepthScore:
+    depth = prediction.log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    sky_right = ((prediction.validity_logit > 0) == torch.isfinite(true)).float().mean().item()
+    return _score(depth, true, sky_right)
 
 
 def _score(depth: torch.Tensor, true: torch.Tensor, sky_accuracy: float) -> DepthScore:

@@ -15,10 +15,12 @@ from .depth import data_config
 def write_sheet(system: SpatialFusionSystem, tokenizer_dir: Path, kind: str, seed: int, path: Path) -> list[str]:
     """Draw the first SHEET_ROWS captions of a kind and return them, top to bottom.
 
-    Columns: true image | true depth | predicted depth | generated image.
+    Columns: true image | true depth | mean depth | sampled depth | image generated from it; checkpoints without a depth
+    flow sample none, and draw from the mean.
     """
     data = data_config({kind: 1.0}, "held_out", system.sizes.image_size, seed, SHEET_ROWS)
     batches = WorldBatches(data, tokenizer_dir)
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
-    save_sheet(FusionStage(system, StageConfig(), empty_ids), batches[0], path)
+    config = StageConfig(depth_flow=0.0 if system.predictor.depth_flow is None else 1.0)
+    save_sheet(FusionStage(system, config, empty_ids), batches[0], path)
     return [item.caption for item in batches.captioned(0)]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from .. import depth_metrics
 from ..backbones.mini import SAMPLING_SHIFT, velocity_from_data
+from ..depth_flow import DepthSampling, draw_noise
 from ..metric_depth import MetricDepth
 from ..picture import depth_picture
 from .flow import euler_sample, interpolate
@@ -56,8 +57,9 @@ def expand_prompt(prompt: EncodedPrompt, batch: int) -> EncodedPrompt:
 def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
     """Draw the validation batch to `path` and return its figures.
 
-    Columns: true image | true depth | predicted depth (from stage 1 on) | generated image (base and stage 2). The flow
-    loss is measured with the scaffold, with a shuffled one and without: the adapter is used where they differ.
+    Columns: true image | true depth | mean of the depths (from stage 1 on) | one sampled depth (with a depth flow) |
+    image generated from the last depth (base and stage 2). The flow loss is measured with the mean as the scaffold, with
+    a shuffled one and without: the adapter is used where they differ.
     """
     system = stage.system
     was_training = stage.training
@@ -70,14 +72,19 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
     prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
     empty = system.encode(stage.empty_prompt_ids, torch.ones_like(stage.empty_prompt_ids, dtype=torch.bool))
     columns, metrics = [rgb, depth_picture(truth) * 2 - 1], {}
-    prediction = None
+    prediction = scaffold = None
     if stage.name != "base":
         raw = system.predict_depth(prompt, *rgb.shape[-2:])
-        prediction = raw.to_metric_depth()
+        prediction = scaffold = raw.to_metric_depth()
         columns.append(depth_picture(prediction) * 2 - 1)
         depth_m = raw.log_depth.exp()
         metrics["abs_rel"] = depth_metrics.abs_rel(depth_m, batch["depth_m"]).mean().item()
         metrics["delta1"] = depth_metrics.delta1(depth_m, batch["depth_m"]).mean().item()
+        if stage.config.depth_flow > 0:
+            shape = system.predictor.noise_shape(len(rgb), *rgb.shape[-2:])
+            sampling = DepthSampling(draw_noise(shape, seed=0).to(rgb))
+            scaffold = system.sample_depth(prompt, *rgb.shape[-2:], sampling).to_metric_depth()
+            columns.append(depth_picture(scaffold) * 2 - 1)
     if stage.name != "stage1":
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(rgb.shape, generator=generator).to(rgb)
@@ -86,8 +93,8 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
         some = EncodedPrompt(
             prompt.hidden[rows], prompt.mask[rows], [(k[rows], v[rows]) for k, v in prompt.keys_values]
         )
-        scaffold = None if prediction is None else prediction[rows]
-        columns.append(sample_images(system, some, expand_prompt(empty, SHEET_ROWS), scaffold, noise[rows]))
+        shown = None if scaffold is None else scaffold[rows]
+        columns.append(sample_images(system, some, expand_prompt(empty, SHEET_ROWS), shown, noise[rows]))
     write_png([column[:SHEET_ROWS] for column in columns], path)
     stage.train(was_training)
     return metrics

@@ -16,13 +16,13 @@ QWEN_IMAGE_BASE = 7_615_616_512 + 20_430_401_088
 Z_IMAGE_BASE = 4_022_468_096 + 6_154_908_736
 
 PARAMETERS = {
-    "dummy": 42_248,
-    "mini": 3_662_724,
-    "omnigen2": 209_681_172,
-    "omnigen2_full": 812_384_020,
-    "qwen_image": 448_138_516,
-    "qwen_image_edit": 448_138_516,
-    "z_image": 267_329_812,
+    "dummy": 52_112,
+    "mini": 3_827_332,
+    "omnigen2": 211_126_036,
+    "omnigen2_full": 817_370_900,
+    "qwen_image": 451_092_244,
+    "qwen_image_edit": 451_092_244,
+    "z_image": 268_774_676,
 }
 
 
