@@ -81,7 +81,7 @@ def data_config(kind_weights: dict[str, float], split: str, image_size: int, see
 def evaluate_depth(
     system: SpatialFusionSystem, tokenizer_dir: Path, images_per_kind: int, seed: int
 ) -> dict[str, dict[str, DepthScore]]:
-    """{caption kind: {"prediction" | "sampled" | "constant" | "mean map": score}} on the held-out split, and "all" kinds.
+    """{caption kind: {"prediction" | "sampled" | "constant" | "mean map": score}}, held-out split, and "all" kinds.
 
     prediction: the mean that the prompt allows; sampled: one scene of each, where there is a depth flow.
     """

@@ -58,8 +58,8 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
     """Draw the validation batch to `path` and return its figures.
 
     Columns: true image | true depth | mean of the depths (from stage 1 on) | one sampled depth (with a depth flow) |
-    image generated from the last depth (base and stage 2). The flow loss is measured with the mean as the scaffold, with
-    a shuffled one and without: the adapter is used where they differ.
+    image generated from the last depth (base and stage 2). The flow loss is measured with the mean as the scaffold,
+    with a shuffled one and without: the adapter is used where they differ.
     """
     system = stage.system
     was_training = stage.training

@@ -54,6 +54,7 @@ def test_the_command_measures_an_exported_system(
     sizes = SIZES["dummy"]
     train_tokenizer(tmp_path / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
     system = SpatialFusionSystem(sizes, seed=0)
+    torch.nn.init.normal_(system.predictor.depth_flow.patch.weight)  # an untrained flow would not be exported
     export_system(system, tmp_path / "tokenizer", tmp_path, "base-0", {}, dtype=torch.float32)
     loaded = load_exported(tmp_path).state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in system.state_dict().items())
@@ -65,9 +66,11 @@ def test_the_command_measures_an_exported_system(
     command_line.main()
     written = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
     assert list(written["table"]) == [*world.KINDS, "all"]
-    score = written["table"]["free"]["prediction"]
-    assert 0 < score["abs_rel"] < math.inf
-    assert 0 <= score["delta1"] <= 1
+    assert list(written["table"]["free"]) == ["prediction", "sampled", "constant", "mean map"]
+    for method in ("prediction", "sampled"):
+        score = written["table"]["free"][method]
+        assert 0 < score["abs_rel"] < math.inf
+        assert 0 <= score["delta1"] <= 1
     assert f"| free | {score['abs_rel']:.3f} | {score['delta1']:.3f} |" in capsys.readouterr().out
 
     sheet = tmp_path / "sheet.png"
