@@ -351,12 +351,9 @@ def test_the_readme_s_training_commands(tmp_path: Path, tokenizer_dir: Path, mon
             arguments += ["--steps", "2", "--batch-size", "4", "--workers", "0", "--sheet-every", "2"]
         monkeypatch.setattr("sys.argv", ["training", *arguments])
         command_line.main()
-    assert list(load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE).training["stages"]) == [
-        "mllm",
-        "joint",
-        "stage1",
-        "stage2",
-    ]
+    checkpoint = load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE)
+    assert list(checkpoint.training["stages"]) == ["mllm", "joint", "stage1", "stage2"]
+    assert checkpoint.config == DUMMY.spatialfusion
 
 
 def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
