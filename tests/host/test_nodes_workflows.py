@@ -10,6 +10,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -192,6 +193,24 @@ def test_named_models_are_what_the_loaders_load(name: str) -> None:
     assert {loader["id"] for loader, _ in named} == {
         node["id"] for node in workflow(name)["nodes"] if node["type"] in loaders
     }
+
+
+def test_front_end_offers_the_files_that_a_template_lacks(browser: Browser, repository: Path, tmp_path: Path) -> None:
+    """In a server without any model every file with a known address has its button, under the folder it belongs to."""
+    server = ComfyServer(repository, hosts.NEWEST.version, tmp_path)
+    server.start()
+    try:
+        for name in (name for name in template_names() if list(models_of(name))):
+            with browser.open(server) as page:
+                page.load_graph(workflow(name))
+                page.tab.get_by_text("View details").click()
+                page.tab.get_by_text("Missing Models").wait_for(state="visible")
+                lines = page.tab.evaluate("document.body.innerText").splitlines()
+            shown = [line for line in lines if line]
+            offered = {shown[at - 2]: shown[at - 1] for at, line in enumerate(shown) if line == "Download"}
+            assert offered == {model["name"]: model["directory"] for _, model in models_of(name)}, name
+    finally:
+        server.stop()
 
 
 @EACH_TEMPLATE
