@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
+from ..depth_flow import DepthSampling, draw_noise
 from ..metric_depth import MetricDepth
 from ..training.export import load_exported
 from ..training.loop import NOISE_SEED_STRIDE
@@ -75,6 +76,16 @@ class SystemSampler:
     def predict_depth(self, texts: Sequence[str]) -> MetricDepth:
         """(B, S, S) metric depth of the images that the texts describe."""
         prediction = self.system.predict_depth(self._encode(texts), self.image_size, self.image_size)
+        return prediction.to_metric_depth()
+
+    @torch.no_grad()
+    def sample_depth(self, texts: Sequence[str], numbers: Sequence[int], seed: int) -> MetricDepth:
+        """(B, S, S) of one scene that fits each text, always the same for a prompt's number; needs a depth flow."""
+        shape = self.system.predictor.noise_shape(1, self.image_size, self.image_size)
+        noise = torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers])
+        prediction = self.system.sample_depth(
+            self._encode(texts), self.image_size, self.image_size, DepthSampling(noise)
+        )
         return prediction.to_metric_depth()
 
     def draw(self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor) -> torch.Tensor:

@@ -23,13 +23,16 @@ from sf_model.evaluation.minispace.rows import (
 )
 from sf_model.evaluation.minispace.table import against, seed_mean, summarise
 from sf_model.evaluation.obedience import obedience, si_rmse
+from sf_model.evaluation.recognition import recognised
 from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for
 from sf_model.evaluation.scene_reader.network import TINY_READER, SceneReader
+from sf_model.evaluation.scene_reader.reading import FoundObject
 from sf_model.evaluation.scene_reader.training import save_reader
 from sf_model.training.export import export_system
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.system import SpatialFusionSystem
 from sf_model.training.tokenizer import train_tokenizer
+from sf_model.world.scene import SceneObject
 
 
 def test_intervals_of_means() -> None:
@@ -85,6 +88,18 @@ def test_true_renders_and_depths_are_the_prompts_own() -> None:
     rendering = world.render([prompt.scene for prompt in prompts], 32, 32)
     assert torch.equal(true_renders(prompts, 32), rendering.rgb)
     assert torch.equal(true_depth(prompts, 32).depth, rendering.depth_m)
+
+
+def test_recognised_by_hand() -> None:
+    """Two red cars are named and one is seen, with a blue chair: half of the objects, half of the categories, half of
+    the colours; what is seen serves once."""
+    cars = [SceneObject("car", "red", (0.0, 5.0), 0.0, (4.0, 2.0, 1.5))] * 2
+    place, size = (0.0, 1.0, 5.0), (1.0, 1.0, 1.0)
+    car, chair = FoundObject("car", "red", place, size, 0.0), FoundObject("chair", "blue", place, size, 0.0)
+    assert recognised([car, chair], cars) == {"object": 0.5, "category": 0.5, "colour": 0.5}
+    assert recognised([], cars) == {"object": 0.0, "category": 0.0, "colour": 0.0}
+    mixed = FoundObject("car", "blue", place, size, 0.0)
+    assert recognised([mixed], cars[:1]) == {"object": 0.0, "category": 1.0, "colour": 0.0}
 
 
 def test_obedience_by_hand() -> None:
@@ -205,6 +220,11 @@ def test_the_other_commands(
     run_command(monkeypatch, "obedience", "--weights", str(exported), "--images", "3", *common)
     obeyed = json.loads((tmp_path / "obedience.json").read_text(encoding="utf-8"))["table"]
     assert all(math.isfinite(cell["mean"]) for row in obeyed.values() for cell in row.values())
+
+    run_command(monkeypatch, "recognition", "--weights", str(exported), "--images", "3", *common)
+    seen = json.loads((tmp_path / "recognition.json").read_text(encoding="utf-8"))["table"]
+    assert list(seen) == ["plain", "free"]
+    assert all(0 <= cell["mean"] <= 100 for rows in seen.values() for row in rows.values() for cell in row.values())
 
     path = tmp_path / "confidence.json"
     run_command(monkeypatch, "confidence", "--weights", str(exported), "--images", "4", "--json", str(path))

@@ -1,0 +1,151 @@
+"""python -m sf_model.evaluation recognition: are the objects that a caption names to be recognised in its image?
+
+The scene reader, which was trained on renders alone, names the objects that it sees. An object of the caption counts as
+recognised if the reader names its category and its colour together; every object that is seen serves once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .. import world
+from ..metric_depth import MetricDepth
+from ..world.scene import SceneObject
+from .arguments import add_drawing_arguments, provenance, sampler_of
+from .bootstrap import Estimate, mean_with_interval
+from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, weights_directory, weights_sha256
+from .scene_reader.decode import decode, read
+from .scene_reader.network import SceneReader
+from .scene_reader.reading import FoundObject
+from .scene_reader.training import load_reader
+
+BATCH = 32
+KINDS = ("plain", "free")
+MEASURES: dict[str, Callable[[FoundObject | SceneObject], object]] = {
+    "object": lambda thing: (thing.category, thing.color),
+    "category": lambda thing: thing.category,
+    "colour": lambda thing: thing.color,
+}
+
+Images = Callable[[Sequence[world.CaptionedScene], range], torch.Tensor]
+
+
+def recognised(found: Iterable[FoundObject], named: Sequence[SceneObject]) -> dict[str, float]:
+    """The share of the named objects that are found, by category and colour ("object") and by each alone."""
+    shares = {}
+    found = tuple(found)
+    for measure, key in MEASURES.items():
+        left = [key(thing) for thing in found]
+        hits = 0
+        for thing in named:
+            if key(thing) in left:
+                left.remove(key(thing))
+                hits += 1
+        shares[measure] = hits / len(named)
+    return shares
+
+
+def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
+    size = sampler.image_size
+
+    def draw(scenes: Sequence[world.CaptionedScene], numbers: range, depth: MetricDepth) -> torch.Tensor:
+        return sampler.draw([item.caption for item in scenes], depth, noise_for(numbers, seed, size))
+
+    def render(scenes: Sequence[world.CaptionedScene]) -> world.Rendering:
+        return world.render([item.scene for item in scenes], size, size)
+
+    def true_depth(scenes: Sequence[world.CaptionedScene], numbers: range) -> torch.Tensor:
+        depth_m = render(scenes).depth_m
+        fov = torch.tensor([item.scene.camera.fov_y_deg for item in scenes])
+        return draw(scenes, numbers, MetricDepth(depth_m, torch.ones_like(depth_m), fov))
+
+    def sampled(scenes: Sequence[world.CaptionedScene], numbers: range) -> torch.Tensor:
+        return draw(scenes, numbers, sampler.sample_depth([item.caption for item in scenes], numbers, seed))
+
+    def mean(scenes: Sequence[world.CaptionedScene], numbers: range) -> torch.Tensor:
+        return draw(scenes, numbers, sampler.predict_depth([item.caption for item in scenes]))
+
+    rows: dict[str, Images] = {"ceiling (renders)": lambda scenes, _: render(scenes).rgb, "true depth": true_depth}
+    if sampler.system.predictor.depth_flow is not None:
+        rows["sampled depth"] = sampled
+    return rows | {
+        "mean depth": mean,
+        "no depth": lambda scenes, numbers: draw(scenes, numbers, no_depth(len(scenes), size)),
+        "floor (renders of other captions)": lambda scenes, _: render(scenes).rgb.roll(1, 0),
+    }
+
+
+@torch.no_grad()
+def measure_recognition(
+    sampler: SystemSampler, reader: SceneReader, images: int, max_objects: int, seed: int
+) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """{caption kind: {row: {measure: percent with interval}}}, held-out captions of at most `max_objects` objects."""
+    table: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for kind in KINDS:
+        scenes = _scenes(kind, images, max_objects, seed)
+        table[kind] = {}
+        for name, draw in _rows(sampler, seed).items():
+            shares: dict[str, list[float]] = {measure: [] for measure in MEASURES}
+            for start in range(0, images, BATCH):
+                some = scenes[start : start + BATCH]
+                readings = decode(read(reader, draw(some, range(start, start + len(some)))))
+                for item, reading in zip(some, readings):
+                    for measure, share in recognised(reading.objects, item.scene.objects).items():
+                        shares[measure].append(100 * share)
+            table[kind][name] = {measure: mean_with_interval([values]) for measure, values in shares.items()}
+    return table
+
+
+def _scenes(kind: str, images: int, max_objects: int, seed: int) -> list[world.CaptionedScene]:
+    rng = random.Random(f"recognition-{kind}-{seed}")
+    scenes: list[world.CaptionedScene] = []
+    while len(scenes) < images:
+        item = world.sample(rng, kind, "held_out")
+        if len(item.scene.objects) <= max_objects:
+            scenes.append(item)
+    return scenes
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("recognition", help="objects of the caption that a scene reader finds in the image")
+    command.add_argument("--weights", default=BUILTIN, help='"builtin" or an exported folder')
+    command.add_argument("--images", type=int, default=128, help="captions of each kind")
+    command.add_argument("--max-objects", type=int, default=2)
+    add_drawing_arguments(command, Path("output/recognition"))
+    command.set_defaults(run_command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    directory = weights_directory(arguments.weights)
+    try:
+        reader, sampler = load_reader(arguments.reader), sampler_of(arguments, directory)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    table = measure_recognition(sampler, reader, arguments.images, arguments.max_objects, arguments.seed)
+    made_with = {
+        **provenance(arguments),
+        "images_per_kind": arguments.images,
+        "max_objects": arguments.max_objects,
+        "weights_sha256": weights_sha256(directory),
+    }
+    values = {
+        kind: {name: {measure: asdict(value) for measure, value in row.items()} for name, row in rows.items()}
+        for kind, rows in table.items()
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"run": made_with, "table": values}, indent=1)
+    (arguments.output / "recognition.json").write_text(text, encoding="utf-8")
+    lines = ["| captions | images from | " + " | ".join(MEASURES) + " |", "|---|---|" + "---|" * len(MEASURES)]
+    for kind, rows in table.items():
+        for name, row in rows.items():
+            lines.append(f"| {' | '.join([kind, name, *map(str, row.values())])} |")
+    (arguments.output / "recognition.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    print(json.dumps(made_with))
+    print("\n".join(lines))
