@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "workflows"
 STEPS = 2
 # Images of real models are this many times smaller in tests, and so are the pixel coordinates that belong to them.
+MINI_SIDE_PX = 64
 SHRINK = 8
 PIXEL_NODES = {
     "EmptySD3LatentImage",
@@ -107,7 +108,8 @@ def quick_changes(graph: Graph, real_base: bool) -> dict[str, dict[str, Any]]:
         inputs = entry["inputs"]
         quick = {key: value for key, value in {"steps": STEPS, "resolution_level": 0}.items() if key in inputs}
         if real_base and entry["class_type"] in PIXEL_NODES:
-            quick |= {key: inputs[key] // SHRINK for key in PIXEL_INPUTS if isinstance(inputs.get(key), int)}
+            sizes = {key: inputs[key] for key in PIXEL_INPUTS if isinstance(inputs.get(key), int)}
+            quick |= {key: size // SHRINK for key, size in sizes.items() if size > MINI_SIDE_PX}
         if real_base and "megapixels" in inputs:
             quick["megapixels"] = inputs["megapixels"] / SHRINK**2
         if quick:

@@ -21,6 +21,7 @@ from tests.host.browser import Browser, HostPage
 from tests.host.export_workflows import api_form
 from tests.host.server import ComfyServer, Graph, PromptError
 from tests.host.template_runs import (
+    MINI_SIDE_PX,
     SHRINK,
     api_workflow,
     has_real_base,
@@ -41,7 +42,6 @@ from tools.host_process import DIRECT
 
 EACH_TEMPLATE = pytest.mark.parametrize("name", template_names())
 WITH_MOGE = pytest.mark.parametrize("name", [name for name in template_names() if needs_moge(name)])
-MINI_SIDE_PX = 64
 VIEWERS_3D = {"SaveGLB", "Preview3D"}
 MIXED, DRAFT = "mixed_controlnet_lora_qwen_image", "draft_measure_correct_qwen_image"
 # The nodes that show the depth before and after the object was moved.
