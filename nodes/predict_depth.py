@@ -95,7 +95,10 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     min=1,
                     max=100,
                     optional=True,
-                    tooltip="How often the spatial transformer runs for a sampled scene. Not used by mean.",
+                    tooltip=(
+                        "Steps from noise to a sampled scene; with guidance over 1 the spatial transformer runs almost "
+                        "twice in each. Not used by mean."
+                    ),
                 ),
                 io.Float.Input(
                     "guidance",
@@ -106,7 +109,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "How closely a sampled scene keeps to the prompt: higher is closer and less varied; 1 takes "
-                        "half the time. Not used by mean."
+                        "about half the time. Not used by mean."
                     ),
                 ),
             ],
@@ -151,7 +154,10 @@ class SpatialFusionPredictDepth(io.ComfyNode):
             encoded = encode_prompt_with_source(clip, decoder_path, prompt, source, vae, view)
         sampling, notice = None, None
         if mode == SAMPLED and spatialfusion.config.depth_flow is None:
-            notice = f"checkpoint {spatialfusion.config.name!r} was trained without a depth flow: this is the mean"
+            notice = (
+                f"checkpoint {spatialfusion.config.name!r} was trained without a depth flow: this is the mean; set "
+                "mode to mean, or choose a checkpoint with one"
+            )
         elif mode == SAMPLED:
             shape = spatialfusion.predictor.model.noise_shape(1, height, width)
             sampling = DepthSampling(draw_noise(shape, seed), steps, guidance)

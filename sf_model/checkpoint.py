@@ -1,4 +1,4 @@
-"""The checkpoint: one safetensors file with the spatial transformer, depth head, adapter and source encoder.
+"""The checkpoint: one safetensors file with spatial transformer, depth head, adapter, source encoder and flow input.
 
 Metadata: `spatialfusion_format`, `config` (JSON of SpatialFusionConfig), `base_revision` (what it was trained on),
 `training` (JSON summary) and, optionally, `base_fingerprint` (JSON: "mllm" and "transformer", each a sample of that

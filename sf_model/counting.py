@@ -42,10 +42,11 @@ def meta_modules(config: SpatialFusionConfig, side_px: int, prompt_tokens: int) 
 
 
 @lru_cache
-def spatial_flops(config: SpatialFusionConfig, side_px: int, prompt_tokens: int) -> int:
-    """Of one pass of all three, counted operation by operation."""
+def spatial_flops(config: SpatialFusionConfig, side_px: int, prompt_tokens: int, predictions: int = 1) -> int:
+    """Of so many passes of the spatial transformer with its head and one of the adapter, operation by operation."""
     modules = meta_modules(config, side_px, prompt_tokens)
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         modules.predict()
+        prediction = counter.get_total_flops()
         modules.adapt()
-    return counter.get_total_flops()
+    return counter.get_total_flops() + (predictions - 1) * prediction

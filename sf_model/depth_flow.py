@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from .depth_predictor import DepthPrediction
 
 STATE_CHANNELS = 2
-# Normalised log depth of the sky and of all that is farther away: 220 m.
+# Normalised log depth of the sky and of all that is farther away: 230 m.
 SKY = 3.2
 # Times are in [0, 1]; the sinusoids want steps of about 1000.
 TIME_SCALE = 1000.0
 MAX_PERIOD = 10000.0
 MIN_NOISE_LEVEL = 0.2
-DEFAULT_STEPS = 8
+# Bits that tell the depth's noise from the image's: users give both the same seed.
+DEPTH_SEED = 0x5DEE
+# The passes that these make add less than 0.5% to OmniGen2's own at 1024x1024 (`counting.spatial_flops`).
+DEFAULT_STEPS = 6
 DEFAULT_GUIDANCE = 3.0
 DEPTH_SHIFT = 4.0
 
@@ -127,9 +130,14 @@ class DepthSampling:
         return self.steps if self.guidance == 1 else 2 * self.steps - 1
 
 
+def _bounded(state: torch.Tensor) -> torch.Tensor:
+    """Guidance overshoots; no scene lies beyond the sky, or is surer than sure of a surface."""
+    return torch.stack([state[:, 0].clamp(max=SKY), state[:, 1].clamp(-1, 1)], dim=1)
+
+
 def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Drawn on the CPU: a seed means the same scene on every device."""
-    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed))
+    """Drawn on the CPU: a seed means the same scene on every device, and is not the image's noise of that seed."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed ^ DEPTH_SEED))
 
 
 @torch.no_grad()
@@ -142,6 +150,6 @@ def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], samplin
         data = predicted_state(predict(noisy, True))
         if sampling.guidance != 1:
             without = predicted_state(predict(noisy, False))
-            data = without + sampling.guidance * (data - without)
+            data = _bounded(without + sampling.guidance * (data - without))
         state = state + (after - now) / (1 - now) * (data - state)
     return predict(NoisyDepth(state, torch.full((state.shape[0],), times[-1], device=state.device)), True)

@@ -120,7 +120,7 @@ class DepthPredictor(nn.Module):
         """
         rows, columns = self.grid(height, width)
         keys = keys_values[0][0]
-        # No token of the prompt is seen; the source image still is.
+        # No token of the prompt is seen, nor of a source image that the MLLM read with it; source_features still are.
         nothing = torch.zeros(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
 
         def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:

@@ -250,8 +250,8 @@ class Bench:
     def full_size(self) -> dict[str, Any]:
         """Parameters and operations at the real sizes, counted on meta tensors: nothing is measured.
 
-        added_flops_share: of SpatialFusion, once an image, to all passes of the transformer at the full size's steps
-        with guidance, each 2 a parameter and token and 4 a layer, width and token squared.
+        added_flops_share: of SpatialFusion, once an image as the nodes do by default, to all passes of the transformer
+        at the full size's steps with guidance, each 2 a parameter and token and 4 a layer, width and token squared.
         """
         config = sys.modules[f"{PACK}.sf_model.config"].CONFIGS[self.architecture.name]
         size = self.bases.SIZES["full"]
@@ -262,7 +262,9 @@ class Bench:
         tokens = (size.side_px // 16) ** 2 + PROMPT_TOKENS
         one_pass = 2 * parameters * tokens + 4 * self.architecture.layers * self.architecture.width * tokens**2
         added = self.bases.parameters(modules.predictor) + self.bases.parameters(modules.adapter)
-        added_flops = counting.spatial_flops(config, size.side_px, PROMPT_TOKENS)
+        sampling = importlib.import_module(f"{PACK}.sf_model.depth_flow").DepthSampling
+        passes = sampling(noise=None).passes
+        added_flops = counting.spatial_flops(config, size.side_px, PROMPT_TOKENS, passes)
         base = parameters + self.bases.parameters(self.bases.meta_text_encoder(self.architecture, {}))
         return {
             "added_parameters": added,

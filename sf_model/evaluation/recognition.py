@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 
 from .. import world
+from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..metric_depth import MetricDepth
 from ..world.scene import SceneObject
 from .arguments import add_drawing_arguments, provenance, sampler_of
@@ -27,6 +28,7 @@ from .scene_reader.reading import FoundObject
 from .scene_reader.training import load_reader
 
 BATCH = 32
+FLOOR = "floor (renders of other captions)"
 KINDS = ("plain", "free")
 MEASURES: dict[str, Callable[[FoundObject | SceneObject], object]] = {
     "object": lambda thing: (thing.category, thing.color),
@@ -78,7 +80,7 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
     return rows | {
         "mean depth": mean,
         "no depth": lambda scenes, numbers: draw(scenes, numbers, no_depth(len(scenes), size)),
-        "floor (renders of other captions)": lambda scenes, _: render(scenes).rgb.roll(1, 0),
+        FLOOR: lambda scenes, _: render(scenes).rgb,
     }
 
 
@@ -90,13 +92,16 @@ def measure_recognition(
     table: dict[str, dict[str, dict[str, Estimate]]] = {}
     for kind in KINDS:
         scenes = _scenes(kind, images, max_objects, seed)
+        shifted = scenes[1:] + scenes[:1]
         table[kind] = {}
         for name, draw in _rows(sampler, seed).items():
             shares: dict[str, list[float]] = {measure: [] for measure in MEASURES}
             for start in range(0, images, BATCH):
                 some = scenes[start : start + BATCH]
                 readings = decode(read(reader, draw(some, range(start, start + len(some)))))
-                for item, reading in zip(some, readings):
+                # The floor's images are right, but asked for what the next caption names.
+                asked = shifted[start : start + BATCH] if name == FLOOR else some
+                for item, reading in zip(asked, readings):
                     for measure, share in recognised(reading.objects, item.scene.objects).items():
                         shares[measure].append(100 * share)
             table[kind][name] = {measure: mean_with_interval([values]) for measure, values in shares.items()}
@@ -124,6 +129,8 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     directory = weights_directory(arguments.weights)
+    if arguments.images < 2 or arguments.max_objects < 1:
+        raise SystemExit("--images must be at least 2, and --max-objects at least 1")
     try:
         reader, sampler = load_reader(arguments.reader), sampler_of(arguments, directory)
     except ValueError as error:
@@ -133,6 +140,8 @@ def run(arguments: argparse.Namespace) -> None:
         **provenance(arguments),
         "images_per_kind": arguments.images,
         "max_objects": arguments.max_objects,
+        "depth_steps": DEFAULT_STEPS,
+        "depth_guidance": DEFAULT_GUIDANCE,
         "weights_sha256": weights_sha256(directory),
     }
     values = {

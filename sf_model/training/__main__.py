@@ -194,6 +194,7 @@ def _train(arguments: argparse.Namespace) -> None:
     state = latest_state(run_dir)
     if state is None:
         _start_from(arguments, system)
+    _check_depth_flow(arguments, system)
     if arguments.gradient_checkpointing:
         system.transformer.enable_gradient_checkpointing()
     start = {"init": str(arguments.init), "parts": {name: str(directory) for name, directory in arguments.part}}
@@ -221,6 +222,19 @@ def _train(arguments: argparse.Namespace) -> None:
     batches = LanguageBatches if arguments.command == "mllm" else WorldBatches
     validation = batches(validation_data, tokenizer_dir)[0]
     Trainer(stage, batches(data, tokenizer_dir), validation, loop, run_dir).train()
+
+
+def _check_depth_flow(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:
+    """A predictor that goes on learning without its depth flow would keep one that no longer fits it."""
+    share, flow = getattr(arguments, "depth_flow", 0.0), system.predictor.depth_flow
+    if not 0 <= share <= 1:
+        raise SystemExit(f"--depth-flow {share} is a share of the samples: from 0 to 1")
+    learns = hasattr(arguments, "depth_flow") and not getattr(arguments, "freeze_predictor", False)
+    if learns and share == 0 and flow is not None and flow.patch.weight.count_nonzero():
+        raise SystemExit(
+            "the predictor that this run starts from has a trained depth flow: give --depth-flow, as it was trained, "
+            "or --freeze-predictor"
+        )
 
 
 def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:

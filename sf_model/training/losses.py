@@ -14,7 +14,8 @@ VALIDITY_WEIGHT = 0.2
 CONFIDENCE_WEIGHT = 0.05
 FOV_WEIGHT = 0.1
 # Small things are few pixels of little contrast: the plain L2 is ruled by the ground and the horizon. Differences of
-# the error over these distances, in pixels, weigh edges and small things more; the conditional mean stays the optimum.
+# the error over these distances, in pixels, weigh edges and small things more. Wherever it is certain what has a
+# surface, the conditional mean stays the optimum.
 DIFFERENCE_STRIDES = (1, 2, 4, 8)
 DIFFERENCE_WEIGHT = 1.0
 

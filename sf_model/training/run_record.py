@@ -47,8 +47,7 @@ def summary(run_dir: Path) -> dict[str, Any]:
         "batch_size": settings["data"]["batch_size"],
         "learning_rate": settings["loop"]["learning_rate"],
         "ema_decay": settings["loop"]["ema_decay"],
-        "time_mean": settings["stage"]["time_mean"],
-        "time_std": settings["stage"]["time_std"],
+        **settings["stage"],
         "start": settings["start"],
     }
 

@@ -71,8 +71,11 @@ def save_state(
 
 
 def load_system(state_dir: Path, system: nn.Module) -> int:
-    """Load the weights of a state, strictly; returns its step."""
-    safetensors.torch.load_model(system, state_dir / "system.safetensors")
+    """Load the weights of a state, strictly; returns its step. States from before the depth flow leave it as it is."""
+    missing, unexpected = safetensors.torch.load_model(system, state_dir / "system.safetensors", strict=False)
+    differing = sorted([name for name in missing if "depth_flow." not in name] + list(unexpected))
+    if differing:
+        raise ValueError(f"{state_dir} holds another system than this run trains: {differing[:3]}")
     return saved_step(state_dir)
 
 

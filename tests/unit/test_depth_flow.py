@@ -116,6 +116,28 @@ def test_guidance_goes_beyond_the_prompt_by_hand() -> None:
     assert DepthSampling(sampling.noise, steps=2, guidance=1).passes == 2
 
 
+def test_a_seed_does_not_mean_the_image_s_noise() -> None:
+    """The Mini's latent is pixels: one seed for both would start image and depth from the same numbers."""
+    image = torch.randn((1, 3, 64, 64), generator=torch.manual_seed(7))
+    depth = draw_noise((1, 2, 64, 64), seed=7)
+    assert abs((image[:, :2] * depth).mean().item()) < 0.05
+    assert torch.equal(depth, draw_noise((1, 2, 64, 64), seed=7))
+    assert draw_noise((1, 2, 8, 8), seed=0xFFFFFFFFFFFFFFFF).shape == (1, 2, 8, 8)
+
+
+def test_guidance_stays_within_what_a_scene_can_be() -> None:
+    states = []
+
+    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
+        states.append(noisy.state)
+        log_depth = torch.full((1, 8, 8), LOG_DEPTH_MEAN + 2 * LOG_DEPTH_STD * with_prompt)
+        return prediction(log_depth, torch.full((1, 8, 8), 9.0 if with_prompt else 3.0))
+
+    sample_depth(predict, DepthSampling(torch.zeros(1, 2, 8, 8), steps=2, guidance=10, shift=1))
+    # Half of the way from 0 to the bounds.
+    assert states[-1][0, :, 0, 0].tolist() == pytest.approx([SKY / 2, 0.5])
+
+
 def test_an_untrained_flow_input_changes_nothing() -> None:
     torch.manual_seed(0)
     predictor = DepthPredictor(DUMMY).eval()

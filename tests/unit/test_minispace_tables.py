@@ -136,7 +136,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_tokenizer(directory / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
     system = SpatialFusionSystem(sizes, seed=0)
     generator = torch.Generator().manual_seed(0)
-    for parameter in (*system.transformer.parameters(), *system.adapter.parameters()):
+    flow = system.predictor.depth_flow.parameters()
+    for parameter in (*system.transformer.parameters(), *system.adapter.parameters(), *flow):
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1, generator=generator)
     export_system(system, directory / "tokenizer", directory, "base-0", {}, dtype=torch.float32)
@@ -224,6 +225,7 @@ def test_the_other_commands(
     run_command(monkeypatch, "recognition", "--weights", str(exported), "--images", "3", *common)
     seen = json.loads((tmp_path / "recognition.json").read_text(encoding="utf-8"))["table"]
     assert list(seen) == ["plain", "free"]
+    assert list(seen["plain"])[1:5] == ["true depth", "sampled depth", "mean depth", "no depth"]
     assert all(0 <= cell["mean"] <= 100 for rows in seen.values() for row in rows.values() for cell in row.values())
 
     path = tmp_path / "confidence.json"

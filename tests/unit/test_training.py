@@ -111,12 +111,34 @@ def test_confidence_learns_the_error(error: float, best: float) -> None:
 
 
 def test_confidence_never_softens_the_depth() -> None:
-    log_depth = torch.ones(1, 2, 2, requires_grad=True)
+    log_depth = torch.tensor([[[1.0, 2.0], [3.0, 5.0]]], requires_grad=True)
     prediction = DepthPrediction(log_depth, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), torch.ones(1))
     losses = depth_losses(prediction, torch.ones(1, 2, 2), torch.ones(1))
     (both,) = torch.autograd.grad(losses["depth"], log_depth, retain_graph=True)
     (alone,) = torch.autograd.grad(losses["log_depth"] + DIFFERENCE_WEIGHT * losses["differences"], log_depth)
     assert torch.equal(both, alone)
+
+
+def test_the_total_counts_differences_and_an_image_s_weight() -> None:
+    """The second image is a copy with four times the weight; the first three parts count it so, the others do not."""
+    log_depth = torch.tensor([[[1.0, 2.0], [3.0, 5.0]]])
+    depth = torch.ones(1, 2, 2)
+
+    def losses(times: int, weight: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        many = (log_depth.expand(times, 2, 2), torch.zeros(times, 2, 2), torch.zeros(times, 2, 2))
+        fov = torch.full((times,), 60.0)
+        return depth_losses(DepthPrediction(*many, 1.1 * fov), depth.expand(times, 2, 2), fov, weight)
+
+    alone, weighted = losses(1, None), losses(2, torch.tensor([1.0, 4.0]))
+    # Differences at distance 1: across 1 and 2, down 2 and 3; over 4 pixels.
+    assert alone["differences"].item() == pytest.approx((1 + 4 + 4 + 9) / 4 / LOG_DEPTH_STD**2, rel=1e-5)
+    for part in ("log_depth", "differences", "validity"):
+        assert weighted[part].item() == pytest.approx(2.5 * alone[part].item(), rel=1e-5)
+    for part in ("confidence", "fov"):
+        assert weighted[part].item() == pytest.approx(alone[part].item(), rel=1e-5)
+    total = alone["log_depth"] + DIFFERENCE_WEIGHT * alone["differences"] + VALIDITY_WEIGHT * alone["validity"]
+    total = total + CONFIDENCE_WEIGHT * alone["confidence"] + FOV_WEIGHT * alone["fov"]
+    assert alone["depth"].item() == pytest.approx(total.item(), rel=1e-6)
 
 
 def test_difference_loss_by_hand() -> None:

@@ -127,6 +127,8 @@ def load_settings(path: Path) -> TrainingSettings:
 def _check_run(run: RunSettings, name: str) -> None:
     if run.batch_size % run.micro_batch:
         raise ValueError(f"{name}.micro_batch {run.micro_batch} does not divide batch_size {run.batch_size}")
+    if not 0 <= run.depth_flow <= 1:
+        raise ValueError(f"{name}.depth_flow {run.depth_flow} is a share of the samples: from 0 to 1")
     for field in ("steps", "batch_size", "micro_batch", "log_every", "save_every", "sheet_every"):
         if getattr(run, field) < 1:
             raise ValueError(f"{name}.{field} must be at least 1")

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from ...config import SpatialFusionConfig
 from ...depth_adapter import DepthAdapter
-from ...depth_flow import NoisyDepth, depth_state, flow_weight
+from ...depth_flow import DEPTH_SEED, NoisyDepth, depth_state, flow_weight
 from ...depth_predictor import DepthPrediction, DepthPredictor
 from ...metric_depth import MetricDepth
 from ...spatial_transformer import uniform_layer_map
@@ -29,8 +29,6 @@ from .lora import add_lora
 from .settings import RunSettings
 
 Losses = dict[str, torch.Tensor]
-# Bits that tell a sample's depth noise from its latent's.
-DEPTH_SEED = 0x5DEE
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,11 @@ class BaseStage(nn.Module):
     def __init__(self, base: Base, config: SpatialFusionConfig, run: RunSettings) -> None:
         super().__init__()
         base.check(config)
+        if run.depth_flow > 0 and config.depth_flow is None:
+            raise ValueError(
+                f'configuration {config.name!r} has no depth_flow: add one ({{"time_channels": 256}}), or set '
+                f"{self.name}.depth_flow to 0"
+            )
         self.config, self.run = config, run
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(run.seed)
