@@ -21,7 +21,7 @@ from .geometry import to_geometry
 from .notices import warn
 from .preview import depth_preview_ui
 from .prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
-from .sockets import CATEGORY, MoGeGeometry, SpatialFusion
+from .sockets import CATEGORY, MoGeGeometry, SpatialFusion, seed_input
 from .spatialfusion_model import SpatialFusionModel
 
 MIN_SIZE_PX = 16
@@ -31,7 +31,6 @@ FLOAT_BYTES = 4
 # model is trained on nearly as many, and a depth predicted at a smaller size serves a larger image as well.
 MAX_QUERIES = 16384
 SAMPLED, MEAN = "sampled", "mean"
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
 
 class SpatialFusionPredictDepth(io.ComfyNode):
@@ -80,15 +79,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                         "average of all such scenes, always the same, blurred where the prompt leaves something open."
                     ),
                 ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    optional=True,
-                    tooltip="Which of the scenes that fit the prompt. Not used by mean.",
-                ),
+                seed_input("Which of the scenes that fit the prompt. Not used by mean.", optional=True),
                 io.Int.Input(
                     "steps",
                     default=DEFAULT_STEPS,

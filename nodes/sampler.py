@@ -13,9 +13,7 @@ import latent_preview
 from comfy_api.v0_0_2 import io
 
 from .guider import DepthGuider
-from .sockets import CATEGORY
-
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
+from .sockets import CATEGORY, seed_input
 
 
 class SpatialFusionSampler(io.ComfyNode):
@@ -32,14 +30,7 @@ class SpatialFusionSampler(io.ComfyNode):
             search_aliases=["spatialfusion", "ksampler", "sampler", "sample", "generate", "depth guidance", "cfg"],
             inputs=[
                 io.Model.Input("model", tooltip="From Depth Adapter Apply."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=MAX_SEED,
-                    control_after_generate=True,
-                    tooltip="The random seed of the noise.",
-                ),
+                seed_input("The random seed of the noise."),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The number of denoising steps."),
                 io.Float.Input(
                     "cfg",

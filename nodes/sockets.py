@@ -18,6 +18,9 @@ GEOMETRY_LIMITS = (
     "taken as metres."
 )
 
+# What every seed widget of the host takes.
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+
 SpatialFusion = io.Custom("SPATIALFUSION")
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
@@ -30,3 +33,10 @@ def geometry_input(
 ) -> io.MultiType.Input:
     """An input for either of the host's geometry types."""
     return io.MultiType.Input(name, types=[MoGeGeometry, DA3Geometry], tooltip=tooltip)
+
+
+def seed_input(tooltip: str, *, optional: bool = False) -> io.Int.Input:
+    """A seed with the host's widget that draws another after every run."""
+    return io.Int.Input(
+        "seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, optional=optional, tooltip=tooltip
+    )

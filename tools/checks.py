@@ -13,10 +13,15 @@ from .environment import Environment, say
 from .errors import DevError
 from .host_process import OFFLINE
 
+# Each of them may run the servers of both hosts and a browser, which is about 4 GiB.
+MAX_WORKERS = 4
+
 
 def check(root: Path, pytest_arguments: list[str]) -> int:
     """Run every check, pytest last so that its summary ends the output. 0 only if all of them passed.
 
+    pytest runs in a process a core, each with servers of its own, unless the arguments say otherwise (`-n 0`). A file's
+    tests stay together, and the files go in their order: those with servers take longest and come first.
     Without a browser the tests that need one fail, each with what is missing, and the others still run.
     """
     environment = Environment(root)
@@ -39,5 +44,7 @@ def check(root: Path, pytest_arguments: list[str]) -> int:
     if failed:
         print(f"dev.py: {' and '.join(failed)} failed (see above), so this run will fail", file=sys.stderr, flush=True)
     say("== pytest")
-    status = subprocess.run([python, "-m", "pytest", *pytest_arguments], cwd=root, env=env).returncode
+    workers = min(os.cpu_count() or 1, MAX_WORKERS)
+    spread = [f"--numprocesses={workers}", "--dist=loadfile", "--no-loadscope-reorder"]
+    status = subprocess.run([python, "-m", "pytest", *spread, *pytest_arguments], cwd=root, env=env).returncode
     return status or (1 if failed else 0)

@@ -42,17 +42,12 @@ class Draws:
 
 
 def draw(seeds: torch.Tensor, latent: torch.Tensor, run: RunSettings) -> Draws:
-    """From each sample's own seed, on the CPU, so that every device and every split of a batch draws the same."""
-    noise, numbers, normal = [], [], []
-    for seed in seeds.tolist():
-        generator = torch.Generator().manual_seed(seed)
-        noise.append(torch.randn(latent.shape[1:], generator=generator))
-        normal.append(torch.randn((), generator=generator))
-        numbers.append(torch.rand(2, generator=generator))
-    dropped = torch.stack(numbers) < torch.tensor([run.caption_dropout, run.depth_dropout])
-    time = torch.sigmoid(run.time_std * torch.stack(normal) + run.time_mean)
+    """What the image's diffusion draws for a batch."""
+    noise, normal, numbers = _draw(seeds.tolist(), latent.shape[1:])
+    no_caption, no_depth = (numbers < torch.tensor([run.caption_dropout, run.depth_dropout])).T
+    time = torch.sigmoid(run.time_std * normal + run.time_mean)
     device = latent.device
-    return Draws(torch.stack(noise).to(latent), time.to(device), dropped[:, 0].to(device), dropped[:, 1].to(device))
+    return Draws(noise.to(latent), time.to(device), no_caption.to(device), no_depth.to(device))
 
 
 @dataclass(frozen=True)
@@ -67,16 +62,25 @@ class DepthDraws:
 
 
 def draw_depth(seeds: torch.Tensor, shape: tuple[int, ...], run: RunSettings) -> DepthDraws:
-    """As `draw`, and independent of it; noise of `shape` (B, ...)."""
-    noise, numbers, normal = [], [], []
-    for seed in seeds.tolist():
-        generator = torch.Generator().manual_seed(seed ^ DEPTH_SEED)
-        noise.append(torch.randn(shape[1:], generator=generator))
+    """What the depth's flow draws for a batch, independent of `draw`; noise of `shape` (B, ...)."""
+    noise, normal, numbers = _draw([seed ^ DEPTH_SEED for seed in seeds.tolist()], shape[1:])
+    known, no_prompt = (numbers < torch.tensor([run.depth_flow, run.caption_dropout])).T
+    time = torch.sigmoid(run.depth_time_std * normal + run.depth_time_mean)
+    return DepthDraws(noise, time, known, known & no_prompt)
+
+
+def _draw(seeds: list[int], shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noise (B, *shape), normal (B,) and uniform (B, 2) numbers, each sample's from its own seed.
+
+    On the CPU, so that every device and every split of a batch draws the same.
+    """
+    noise, normal, numbers = [], [], []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        noise.append(torch.randn(shape, generator=generator))
         normal.append(torch.randn((), generator=generator))
         numbers.append(torch.rand(2, generator=generator))
-    known, no_prompt = (torch.stack(numbers) < torch.tensor([run.depth_flow, run.caption_dropout])).T
-    time = torch.sigmoid(run.depth_time_std * torch.stack(normal) + run.depth_time_mean)
-    return DepthDraws(torch.stack(noise), time, known, known & no_prompt)
+    return torch.stack(noise), torch.stack(normal), torch.stack(numbers)
 
 
 class BaseStage(nn.Module):
