@@ -23,7 +23,7 @@ NODE = "SpatialFusionInspectDepth"
 
 
 def open_node(page: HostPage) -> None:
-    """Open a graph of the viewer's node alone, and select it."""
+    """Open a graph of the viewer's node alone."""
     page.tab.evaluate("async graph => { await window.app.loadApiJson(graph, 'help') }", {"1": node(NODE)})
     page.tab.wait_for_selector(".sf-viewer", state="attached")
     page.tab.evaluate(
@@ -32,14 +32,28 @@ def open_node(page: HostPage) -> None:
             graph.nodes[0].pos = [300, 300];
             canvas.ds.scale = 1;
             canvas.ds.offset = [0, 0];
-            canvas.selectNode(graph.nodes[0]);
             canvas.setDirty(true, true);
         }"""
     )
 
 
+def select_node(page: HostPage) -> None:
+    """Select the node until its toolbox is there: what the front end still loads after its start may deselect it."""
+    page.tab.wait_for_function(
+        """() => {
+            const { canvas, graph } = window.app;
+            if (document.querySelector('[data-testid="info-button"]')) return true;
+            canvas.deselectAll();
+            canvas.selectNode(graph.nodes[0]);
+            return false;
+        }""",
+        polling=500,
+    )
+
+
 def test_the_help_panel_shows_the_page_with_its_picture(page: HostPage) -> None:
     open_node(page)
+    select_node(page)
     page.tab.get_by_test_id("info-button").click()
     page.tab.wait_for_selector(".node-help-content h1")
     picture = page.tab.locator(".node-help-content img")
