@@ -64,7 +64,7 @@ def _mean_map(maps: torch.Tensor) -> torch.Tensor:
 
 def data_config(kind_weights: dict[str, float], split: str, image_size: int, seed: int, batch: int) -> WorldDataConfig:
     return WorldDataConfig(
-        image_size=image_size,
+        image_sizes=(image_size,),
         batch_size=batch,
         stream="evaluation",
         seed=seed,

@@ -54,6 +54,8 @@ MAX_OBJECTS = 4
 # Images for each document without one, where the language model learns beside the others.
 LANGUAGE_SHARE = {"base": 2, "joint": 4}
 LENGTH_BUCKETS = 4
+# Patches and queries of every size are 8 pixels wide.
+MIN_IMAGE_SIZE = 8
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -93,6 +95,11 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
             "--expert-from-mllm", action="store_true", help="start the spatial transformer from the MLLM's own layers"
         )
     command.add_argument("--batch-size", type=int, default=32)
+    command.add_argument(
+        "--image-sizes",
+        type=_image_sizes,
+        help="pixels a side, for each batch in turn, comma-separated; validation has the first",
+    )
     command.add_argument("--learning-rate", type=float, default=PEAK_LEARNING_RATE[stage])
     command.add_argument("--warmup-steps", type=int, default=100)
     command.add_argument("--ema-decay", type=float, default=0.998)
@@ -127,6 +134,17 @@ def _part(text: str) -> tuple[str, Path]:
     return name, Path(directory)
 
 
+def _image_sizes(text: str) -> tuple[int, ...]:
+    """Sides in pixels, e.g. "128,128,64"; patches are not cut."""
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or any(size < MIN_IMAGE_SIZE or size % MIN_IMAGE_SIZE for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of multiples of {MIN_IMAGE_SIZE}, such as 128,128,64")
+    return sizes
+
+
 def _tokenizer_dir(arguments: argparse.Namespace) -> Path:
     return arguments.runs / arguments.size / TOKENIZER_DIR
 
@@ -146,7 +164,7 @@ def _captions(arguments: argparse.Namespace) -> Mapping[str, float]:
 def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
     stage = arguments.command
     return WorldDataConfig(
-        image_size=SIZES[arguments.size].image_size,
+        image_sizes=arguments.image_sizes or (SIZES[arguments.size].image_size,),
         batch_size=arguments.batch_size,
         stream=stage,
         seed=arguments.seed,
@@ -216,6 +234,7 @@ def _train(arguments: argparse.Namespace) -> None:
         length_buckets=1,
         mixture=tuple(MIXTURES[arguments.command].items()),
         max_objects=MAX_OBJECTS,
+        image_sizes=data.image_sizes[:1],
     )
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     stage = STAGES[arguments.command](system, stage_config, empty_ids)

@@ -39,14 +39,15 @@ GROUNDED_SHARE = 0.7
 
 @dataclass(frozen=True)
 class WorldDataConfig:
-    """`stream` names an independent series of scenes (one a stage); `mixture` weighs the captions' kinds.
+    """`stream` names an independent series of scenes (one a stage); `mixture` weighs the captions' kinds. Images are
+    square; batch n has `image_sizes[n % len(image_sizes)]` pixels a side.
 
     `language_batch`: so many documents without an image in a batch. `length_buckets` consecutive batches are drawn
     together and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair
     sample. Scenes of more than `max_objects` are drawn again.
     """
 
-    image_size: int
+    image_sizes: tuple[int, ...]
     batch_size: int
     stream: str
     seed: int
@@ -105,9 +106,8 @@ class WorldBatches(NumberedBatches):
     def __getitem__(self, index: int) -> Batch:
         config = self.config
         scenes = self.captioned(index)
-        rendering = world.render(
-            [item.scene for item in scenes], config.image_size, config.image_size, supersample=config.supersample
-        )
+        size = config.image_sizes[index % len(config.image_sizes)]
+        rendering = world.render([item.scene for item in scenes], size, size, supersample=config.supersample)
         input_ids, prompt_mask = encode_prompts(self.tokenizer, [item.caption for item in scenes])
         batch = {
             "rgb": rendering.rgb * 2 - 1,

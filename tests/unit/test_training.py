@@ -1,5 +1,6 @@
 """Training: losses by hand, freeze sets, exact resume, and the commands from tokenizer to export."""
 
+import argparse
 import json
 import math
 import re
@@ -56,7 +57,7 @@ def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def data_config(mixture: dict[str, float], language_batch: int = 0) -> WorldDataConfig:
     return WorldDataConfig(
-        image_size=DUMMY.image_size,
+        image_sizes=(DUMMY.image_size,),
         batch_size=4,
         stream="test",
         seed=0,
@@ -357,6 +358,18 @@ def test_batches_are_a_function_of_seed_and_index(tokenizer_dir: Path) -> None:
     again[0]
     assert all(torch.equal(value, again[3][key]) for key, value in first[3].items())
     assert not torch.equal(first[3]["rgb"], first[4]["rgb"])
+
+
+def test_batches_take_their_image_sizes_by_turns(tokenizer_dir: Path) -> None:
+    data = WorldBatches(replace(data_config(dict(SPATIAL_MIXTURE)), image_sizes=(24, 24, 16)), tokenizer_dir)
+    assert [data[index]["rgb"].shape[-2:] for index in range(4)] == [(24, 24), (24, 24), (16, 16), (24, 24)]
+    assert data[2]["depth_m"].shape[-2:] == (16, 16)
+
+
+@pytest.mark.parametrize("text", ["", "64,", "100", "0", "-64", "big"])
+def test_image_sizes_that_cut_patches_are_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="multiples of 8"):
+        command_line._image_sizes(text)
 
 
 def test_the_readme_s_training_commands(tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
