@@ -31,13 +31,14 @@ from sf_model.metric_depth import MetricDepth
 from sf_model.training.bases.base import Base, BaseFiles, Prompt
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
+from sf_model.training.bases.sampling import sample_latent
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
 from tests.parity.conftest import HOST, REPOSITORY
 from tests.parity.measures import relative_error
 
 PROMPT = "a red chair 2 m away, to the left of a house"
 HEIGHT, WIDTH = 96, 64
-STEPS, SHIFT, GUIDANCE = 4, 3.0, 3.0
+STEPS, GUIDANCE = 4, 3.0
 IMAGE_TOLERANCE = 1e-3
 TOKENIZER = Path(comfy.text_encoders.omnigen2.__file__).parent / "qwen25_tokenizer"
 TINY_BASES = REPOSITORY / "tests" / "host" / "probe_nodes" / "tiny_bases.py"
@@ -154,15 +155,9 @@ def sf_model_image(
     reference: torch.Tensor | None,
     noise: torch.Tensor,
 ) -> torch.Tensor:
-    """Euler with guidance on the latent with depth; the negative knows the depth, not the reference."""
+    """The negative knows the depth, not the reference."""
     features = adapter.infer(depth, *noise.shape[-2:], torch.float32)
-    times, latent = shifted_times(STEPS, SHIFT), noise
-    for now, after in zip(times[:-1], times[1:]):
-        with_depth, time = latent + features, now.expand(1)
-        positive = base.velocity(with_depth, time, prompt, reference)
-        negative = base.velocity(with_depth, time, empty, None)
-        latent = latent + (after - now) * (negative + GUIDANCE * (positive - negative))
-    return latent
+    return sample_latent(base, prompt, empty, features, noise, STEPS, GUIDANCE, reference)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -248,7 +243,7 @@ def test_prompt_depth_and_image_agree(
         noise,
         GUIDANCE,
         comfy.samplers.sampler_object("euler"),
-        1 - shifted_times(STEPS, SHIFT),
+        1 - shifted_times(STEPS, base.sampling_shift),
         positive,
         clip.encode_from_tokens_scheduled(clip.tokenize("")),
         latent,

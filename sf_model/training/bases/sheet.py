@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from ... import depth_metrics
 from ...metric_depth import MetricDepth
 from ...picture import depth_picture
-from ..flow import euler_sample, interpolate
+from ..flow import interpolate
 from ..sheets import SHEET_GUIDANCE, SHEET_STEPS
 from ..world_data import Batch, true_depth
 from .base import Prompt
+from .sampling import sample_latent
 from .stages import BaseStage, FusionStage, draw
 
 # A picture of a megapixel is sampled in SHEET_STEPS x 2 passes: all held-out samples are measured, so many are drawn.
@@ -109,10 +110,4 @@ def _sample(
 ) -> torch.Tensor:
     every = torch.ones(len(noise), dtype=torch.bool, device=noise.device)
     empty = prompt.with_hidden_of(stage.empty_prompt(batch), every)
-
-    def velocity(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        unconditional = stage.base.velocity(x + features, time, empty, reference)
-        conditional = stage.base.velocity(x + features, time, prompt, reference)
-        return unconditional + SHEET_GUIDANCE * (conditional - unconditional)
-
-    return euler_sample(velocity, noise, SHEET_STEPS, stage.base.sampling_shift)
+    return sample_latent(stage.base, prompt, empty, features, noise, SHEET_STEPS, SHEET_GUIDANCE, reference, reference)

@@ -9,11 +9,14 @@ import gc
 import hashlib
 import itertools
 import time
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management
 import comfy.model_sampling
 import comfy.patcher_extension
+import folder_paths
+import safetensors.torch
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 
@@ -64,6 +67,22 @@ class ProbeDigest(io.ComfyNode):
     @classmethod
     def execute(cls, value: Any) -> io.NodeOutput:
         return _output(digest=_digest(value))
+
+
+class ProbeSave(io.ComfyNode):
+    """Writes a tensor to a file of the output folder as it is, where the host's savers would round it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        inputs = [io.AnyType.Input("value"), io.String.Input("file")]
+        return io.Schema("ProbeSave", category=CATEGORY, inputs=inputs, is_output_node=True)
+
+    @classmethod
+    def execute(cls, value: Any, file: str) -> io.NodeOutput:
+        tensor = value["samples"] if isinstance(value, dict) else value
+        path = Path(folder_paths.get_output_directory()) / file
+        safetensors.torch.save_file({"value": tensor.detach().cpu().contiguous()}, path)
+        return _output(shape=list(tensor.shape))
 
 
 class ProbeDistance(io.ComfyNode):
@@ -371,6 +390,7 @@ class ProbeExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             ProbeDigest,
+            ProbeSave,
             ProbeDistance,
             ProbeCombine,
             ProbeCount,

@@ -87,7 +87,7 @@ def lora_weights(base: str) -> dict[str, torch.Tensor]:
 
 def clip_vision(kind: str, hidden_size: int, layers: int) -> comfy.clip_vision.ClipVisionModel:
     """One of TINY_VISION, its weights not yet set."""
-    sizes = {"hidden_size": hidden_size, "num_hidden_layers": layers, "num_attention_heads": 2, "model_type": kind}
+    sizes = {"hidden_size": hidden_size, "num_hidden_layers": layers, "num_attention_heads": 1, "model_type": kind}
     config = Path(folder_paths.get_temp_directory()) / f"{kind}_{hidden_size}_{layers}.json"
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(json.dumps(TINY_VISION[kind] | sizes), encoding="utf-8")
