@@ -111,24 +111,29 @@ def _started(context: Any, *arguments: Any) -> tuple[Any, Connection]:
     return process, receive
 
 
-def run_until(calls: list[list[str]], seen: Callable[[], bool]) -> None:
-    """Run the commands in one process, and end it with SIGKILL as soon as `seen` says so."""
-    with _forkserver() as context:
-        process, receive = _started(context, 0, 1, 0, {}, calls)
-    while process.is_alive() and not seen():
-        time.sleep(0.005)
-    assert process.is_alive(), receive.recv()
-    process.kill()
-    process.join()
-
-
-def run_together(processes: int, calls: list[list[str]], **environment: str) -> None:
-    """Run the commands one after another, every one in all processes; AssertionError with what went wrong."""
+def _start_group(processes: int, calls: list[list[str]], environment: dict[str, str]) -> list[tuple[Any, Connection]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with _forkserver() as context:
-        started = [_started(context, rank, processes, port, environment, calls) for rank in range(processes)]
+        return [_started(context, rank, processes, port, environment, calls) for rank in range(processes)]
+
+
+def run_until(seen: Callable[[], bool], processes: int, calls: list[list[str]], **environment: str) -> None:
+    """As `run_together`, but end all processes with SIGKILL as soon as `seen` says so."""
+    started = _start_group(processes, calls, environment)
+    while all(process.is_alive() for process, _ in started) and not seen():
+        time.sleep(0.005)
+    ended = [receive.recv() for process, receive in started if not process.is_alive()]
+    for process, _ in started:
+        process.kill()
+        process.join()
+    assert not ended, "\n".join(ended) or "it ended before it could be killed"
+
+
+def run_together(processes: int, calls: list[list[str]], **environment: str) -> None:
+    """Run the commands one after another, every one in all processes; AssertionError with what went wrong."""
+    started = _start_group(processes, calls, environment)
     failures = [receive.recv() for _, receive in started]
     for process, _ in started:
         process.join()

@@ -17,13 +17,9 @@ import torch
 from PIL import Image
 from transformers import (
     BeitConfig,
-    DepthAnythingConfig,
-    DepthAnythingForDepthEstimation,
     DepthProConfig,
     DepthProForDepthEstimation,
     DepthProImageProcessor,
-    Dinov2Config,
-    DPTImageProcessor,
     ZoeDepthConfig,
     ZoeDepthForDepthEstimation,
     ZoeDepthImageProcessor,
@@ -38,7 +34,7 @@ from sf_model.training.images.prepare import prepare_sample
 from sf_model.training.images.samples import Sample, SampleProblem
 from sf_model.training.images.sources import open_source
 from sf_model.training.label import TransformersTeacher, exif_fov_y_deg, is_metric, label_all, label_samples
-from tests.training import tiny_data
+from tests.training import tiny_bases, tiny_data
 
 
 def samples(kind: str, path: str, depth: Path | None, start: int = 0) -> list[Sample | SampleProblem]:
@@ -239,28 +235,6 @@ def test_only_metric_models_teach() -> None:
     assert not is_metric({"model_type": "dpt"})
 
 
-def depth_anything() -> tuple[Any, Any]:
-    backbone = Dinov2Config(
-        hidden_size=16,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        image_size=28,
-        patch_size=14,
-        out_features=["stage1", "stage2", "stage3", "stage4"],
-        reshape_hidden_states=False,
-    )
-    config = DepthAnythingConfig(
-        backbone_config=backbone,
-        reassemble_hidden_size=16,
-        neck_hidden_sizes=[8, 8, 8, 8],
-        fusion_hidden_size=8,
-        head_hidden_size=8,
-        depth_estimation_type="metric",
-        max_depth=20,
-    )
-    return DepthAnythingForDepthEstimation(config), DPTImageProcessor(size={"height": 28, "width": 28}, do_resize=True)
-
-
 def depth_pro() -> tuple[Any, Any]:
     encoder = {"model_type": "dinov2", "num_hidden_layers": 2, "hidden_size": 16, "num_attention_heads": 1}
     config = DepthProConfig(
@@ -308,7 +282,7 @@ def zoe_depth() -> tuple[Any, Any]:
     )
 
 
-@pytest.mark.parametrize("build", [depth_anything, depth_pro, zoe_depth], ids=lambda build: build.__name__)
+@pytest.mark.parametrize("build", [tiny_bases.depth_anything, depth_pro, zoe_depth], ids=lambda build: build.__name__)
 def test_the_label_command_with_real_architectures(build: Any, tmp_path: Path) -> None:
     """Tiny and random: the depth that transformers' own pipeline gives, of the images' sizes, with a camera."""
     torch.manual_seed(0)

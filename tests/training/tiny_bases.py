@@ -6,12 +6,23 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
 from diffusers import AutoencoderKL, AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from torch import nn
-from transformers import Dinov2Config, Dinov2Model, Qwen2_5_VLConfig, Qwen2_5_VLModel, Qwen2Config, Qwen2Model
+from transformers import (
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+    Dinov2Model,
+    DPTImageProcessor,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLModel,
+    Qwen2Config,
+    Qwen2Model,
+)
 
 from sf_model.backbones.mini import MINI_DIR, TOKENIZER_DIR
 from sf_model.config import (
@@ -180,3 +191,26 @@ def write_weights(base: str, folder: Path, vocabulary: int = VOCABULARY) -> dict
         paths[name] = folder / f"{name}.safetensors"
         _save(module, file_name, paths[name])
     return paths
+
+
+def depth_anything() -> tuple[Any, Any]:
+    """A teacher and its image processor, which measures metres."""
+    backbone = Dinov2Config(
+        hidden_size=16,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        image_size=28,
+        patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+        reshape_hidden_states=False,
+    )
+    config = DepthAnythingConfig(
+        backbone_config=backbone,
+        reassemble_hidden_size=16,
+        neck_hidden_sizes=[8, 8, 8, 8],
+        fusion_hidden_size=8,
+        head_hidden_size=8,
+        depth_estimation_type="metric",
+        max_depth=20,
+    )
+    return DepthAnythingForDepthEstimation(config), DPTImageProcessor(size={"height": 28, "width": 28}, do_resize=True)

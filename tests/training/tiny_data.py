@@ -50,13 +50,14 @@ def save_depth(path: Path, depth_m: np.ndarray, fov_y_deg: float = 50.0) -> None
     np.savez(path, depth_m=depth_m.astype(np.float32), fov_y_deg=np.float32(fov_y_deg))
 
 
-def write_images(folder: Path, edits: bool = False) -> None:
-    """<folder>/images with captions (and, for every second one, a source image) and <folder>/depth."""
+def write_images(folder: Path, edits: bool = False, times: int = 1) -> None:
+    """<folder>/images with captions (and, for every second one, a source image) and <folder>/depth: SIZES so many
+    times."""
     rng = np.random.default_rng(0)
     images = folder / "images"
     images.mkdir(parents=True)
     rows = []
-    for index, (width, height) in enumerate(SIZES):
+    for index, (width, height) in enumerate(SIZES * times):
         name = f"{index:02d}"
         smooth = rng.random((4, 4, 3)) * 255
         Image.fromarray(smooth.astype(np.uint8)).resize((width, height), Image.Resampling.BICUBIC).save(
