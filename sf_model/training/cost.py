@@ -49,12 +49,14 @@ WEIGHT_BYTES = 4
 @dataclass(frozen=True)
 class BaseCost:
     """Sizes of one base. `mllm_parameters`: of its decoder, without the output layer, which is not loaded.
-    `mllm_embedding`: those of them that embed words. `other_parameters`: vision tower of the MLLM, autoencoder."""
+    `mllm_embedding`: those of them that embed words, `mllm_width` numbers each. `other_parameters`: vision tower of the
+    MLLM, autoencoder."""
 
     name: str
     config: SpatialFusionConfig
     mllm_parameters: int
     mllm_embedding: int
+    mllm_width: int
     other_parameters: int
     transformer_parameters: int
     transformer_layers: int
@@ -87,6 +89,7 @@ def bases() -> list[BaseCost]:
             OMNIGEN2,
             3_085_938_688,
             151_936 * 2048,
+            2048,
             # Flux's autoencoder.
             83_819_683,
             _count(omnigen2),
@@ -99,6 +102,7 @@ def bases() -> list[BaseCost]:
             QWEN_IMAGE,
             7_070_619_136,
             152_064 * 3584,
+            3584,
             _count(tower) + _count(video_autoencoder),
             _count(qwen),
             60,

@@ -2,7 +2,8 @@
 
 The teacher is any `transformers` depth-estimation model whose depth is metric (Depth Pro, ZoeDepth, Depth Anything's
 Metric models), from a local folder. Depth that ComfyUI's MoGe nodes measured needs no labelling: Save Metric Depth
-writes the very files that this command does. Images that have a depth file are passed over: a killed run goes on.
+writes the very files that this command does. Images that have a depth file are passed over: a killed run goes on. With
+`accelerate launch` it runs on all GPUs.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils import gather_object
 from PIL import Image
 from tqdm import tqdm
 
 from ..depth_files import npz_bytes
 from ..metric_depth import MetricDepth
-from .bases.settings import LabelSettings, TrainingSettings
+from .bases.settings import TrainingSettings
 from .images.samples import SampleProblem
 from .images.sources import depth_path, open_source
 from .images.store import write_text
+from .process_state import process_state
 
 FAILED_FILE = "failed.jsonl"
 METRIC_MODELS = ("depth_pro", "zoedepth")
@@ -122,19 +125,29 @@ def save_label(path: Path, depth: MetricDepth) -> None:
     partial.replace(path)
 
 
-def label_all(samples: Any, teacher: Teacher, folder: Path, default_fov_y_deg: float | None) -> dict[str, Any]:
-    """Label what has no depth file yet; counts, and the failures in `failed.jsonl`, every one named."""
+def label_all(
+    samples: Any,
+    teacher: Teacher,
+    folder: Path,
+    default_fov_y_deg: float | None,
+    rank: int = 0,
+    world: int = 1,
+) -> tuple[Counter[str], list[dict[str, str]]]:
+    """Label what has no depth file yet, every `world`-th sample from `rank` on; counts, and every failure by name."""
     counts: Counter[str] = Counter()
     failed: list[dict[str, str]] = []
     seen: set[str] = set()
-    for number, sample in enumerate(tqdm(samples, desc="labels", mininterval=5)):
+    for number, sample in enumerate(tqdm(samples, desc="labels", disable=rank != 0, mininterval=5)):
         key = sample.key or f"sample {number}"
+        is_repeated = key in seen
+        seen.add(key)
+        if number % world != rank:
+            continue
         try:
             if isinstance(sample, SampleProblem):
                 raise sample
-            if key in seen:
+            if is_repeated:
                 raise SampleProblem("same_name", "another image has this name, and so its depth file; rename one")
-            seen.add(key)
             if depth_path(folder, key):
                 counts["there already"] += 1
                 continue
@@ -144,28 +157,31 @@ def label_all(samples: Any, teacher: Teacher, folder: Path, default_fov_y_deg: f
         except SampleProblem as problem:
             counts[f"failed: {problem.kind}"] += 1
             failed.append({"key": key, "kind": problem.kind, "message": str(problem)})
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / FAILED_FILE, "".join(json.dumps(entry) + "\n" for entry in failed))
-    return dict(counts)
+    return counts, failed
 
 
 def label_samples(settings: TrainingSettings) -> None:
-    """The `label` command: the config's data, to its data.depth folder."""
+    """The `label` command: the config's data, to its data.depth folder; every process does its share."""
     data, label = settings.data, settings.label
     if data.depth is None:
         raise ValueError("data.depth is null: name the folder that the depth files go to")
     if label.teacher is None:
         raise ValueError("label.teacher is null: name the folder of a metric depth model, such as Depth Pro's")
-    counts = label_all(
+    state = process_state()
+    folder = Path(data.depth)
+    found = label_all(
         open_source(data.kind, data.path, data.depth).samples(0),
-        _teacher(label),
-        Path(data.depth),
+        TransformersTeacher(Path(label.teacher), label.sky_above_m, label.assume_metric, state.device),
+        folder,
         label.fov_y_deg,
+        state.process_index,
+        state.num_processes,
     )
+    shares = gather_object([found])
+    if not state.is_main_process:
+        return
+    counts = sum((share for share, _ in shares), Counter())
+    failed = sorted((entry for _, entries in shares for entry in entries), key=lambda entry: entry["key"])
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / FAILED_FILE, "".join(json.dumps(entry) + "\n" for entry in failed))
     print(f"{data.depth}: {', '.join(f'{count} {what}' for what, count in sorted(counts.items())) or 'no images'}")
-
-
-def _teacher(label: LabelSettings) -> TransformersTeacher:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    assert label.teacher is not None
-    return TransformersTeacher(Path(label.teacher), label.sky_above_m, label.assume_metric, device)

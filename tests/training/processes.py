@@ -71,6 +71,7 @@ def _work(
     rank: int, world: int, port: int, environment: dict[str, str], calls: list[list[str]], out: Connection
 ) -> None:
     import torch
+    from accelerate import PartialState
 
     from sf_model.training.bases import commands
 
@@ -84,6 +85,7 @@ def _work(
             _use_fsdp_on_cpus()
         for arguments in calls:
             commands.main(arguments)
+            assert PartialState().num_processes == world
         out.send("")
     except BaseException:
         out.send(traceback.format_exc())

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import torch.nn as nn
 from diffusers import QwenImageTransformer2DModel
 
 from sf_model.counting import spatial_flops
 from sf_model.depth_predictor import DepthPredictor
+from sf_model.training.bases import commands
+from sf_model.training.bases.loading import spatial_config
 from sf_model.training.bases.settings import RunSettings, load_settings
 from sf_model.training.bases.stages import BASE_STAGES
 from sf_model.training.cost import (
@@ -29,6 +32,8 @@ from sf_model.training.cost import (
 )
 from sf_model.training.ema import ParameterAverage
 from sf_model.training.omnigen2 import OmniGen2Config, OmniGen2Transformer
+from sf_model.training.preparation_cost import DEPTH_DOWNSCALE, counted_flops, depth_pro, preparations, stored_bytes
+from sf_model.training.preparation_cost import table as preparation_table
 from tests.training import tiny_bases, tiny_data
 
 # Words of a prompt, and patches of an image of 256 pixels' side.
@@ -76,6 +81,7 @@ def test_a_tiny_training_holds_the_bytes_that_are_computed(stage: str, lora_rank
             config,
             counts["text_encoder"],
             tiny_bases.VOCABULARY * tiny_bases.HIDDEN,
+            tiny_bases.HIDDEN,
             counts["vae"],
             sum(p.numel() for p in base.transformer.parameters()),
             2,
@@ -172,3 +178,49 @@ def test_the_predictor_keeps_what_is_counted_without_memory() -> None:
 
 def test_the_page_shows_what_the_program_prints(repository: Path) -> None:
     assert table() in (repository / "docs/training.md").read_text(encoding="utf-8")
+
+
+def test_preparation_by_hand() -> None:
+    label, latents, with_prompts, *_ = preparations()
+    # Depth Pro: 25 + 9 + 1 patches, the image and the camera's view of it, each 577 tokens of a ViT-L (303 M).
+    encoders = 37 * 2 * 303e6 * 577
+    assert sum(value.numel() for value in depth_pro_on_meta()) == pytest.approx(952e6, rel=0.001)
+    assert encoders < label.flops < 2 * encoders
+    # Its first convolution alone: 3 x 3 x 3 values for each of 128 channels and 1024 x 1024 pixels.
+    assert counted_flops(lambda: nn.Conv2d(3, 128, 3, padding=1), lambda conv: conv(torch.zeros(1, 3, 1024, 1024))) == (
+        2 * 27 * 128 * 1024**2
+    )
+    assert with_prompts.flops - latents.flops == pytest.approx(2 * (3.086e9 - 0.311e9) * 230, rel=0.001)
+    assert label.gpu_hours() == pytest.approx(1e6 * label.flops / (989e12 * 0.15) / 3600)
+    # 16 x 128 x 128 numbers of the latent and 256 x 256 metres, two bytes each.
+    assert latents.stored_bytes == 2 * (16 * 128**2 + 256**2)
+
+
+def depth_pro_on_meta() -> list[torch.Tensor]:
+    with torch.device("meta"):
+        return list(depth_pro().parameters())
+
+
+def test_a_prepared_sample_has_the_bytes_that_are_computed(tmp_path: Path) -> None:
+    tiny_data.write_images(tmp_path)
+    weights = tiny_bases.write_weights("omnigen2", tmp_path / "weights")
+    config = tiny_data.write_config(
+        tmp_path,
+        "omnigen2",
+        weights,
+        edits=False,
+        data__cache="latents+prompts",
+        data__depth_downscale=DEPTH_DOWNSCALE,
+        weights__dtype="bf16",
+    )
+    commands.main(["cache", "--config", str(config)])
+    spatial = spatial_config(load_settings(config))
+    tensors = safetensors.torch.load_file(sorted((tmp_path / "prepared").glob("*.safetensors"))[0])
+    sample = {name: value for name, value in tensors.items() if name.startswith("0.")}
+    tokens, hidden = sample["0.hidden"].shape
+    computed = stored_bytes(spatial, 64, hidden, tokens, len(sample["0.empty_hidden"]), prompts=True)
+    assert sum(value.numel() * value.element_size() for value in sample.values()) == computed
+
+
+def test_the_page_shows_the_preparation_too(repository: Path) -> None:
+    assert preparation_table() in (repository / "docs/training.md").read_text(encoding="utf-8")

@@ -46,6 +46,8 @@ def contents(folder: Path) -> dict[str, dict[str, Any]]:
         elif path.suffix == ".safetensors":
             tensors = safetensors.torch.load_file(path)
             found[path.name] = {name: value.tolist() for name, value in tensors.items()}
+        elif path.name == "failed.jsonl":
+            found[path.name] = {"failed": path.read_text(encoding="utf-8")}
         else:
             found[path.name] = {}
     return found
@@ -129,9 +131,12 @@ def test_a_run_killed_with_sigkill_resumes_exactly(stage: str, killed_at: int, t
     assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, STEPS + 1))
 
 
-def test_labels_and_caches_killed_with_sigkill_are_made_whole(tmp_path: Path) -> None:
-    """In the middle of a file, or between two: what another start makes is what one undisturbed makes."""
+def test_labels_and_caches_killed_with_sigkill_are_made_whole_by_two_processes(tmp_path: Path) -> None:
+    """In the middle of a file, or between two: what another start makes, in two processes, is what one process makes
+    undisturbed. Two images cannot be labelled."""
     tiny_data.write_images(tmp_path, times=6)
+    for name in ("20", "37"):
+        (tmp_path / f"images/{name}.png").write_bytes(b"no image")
     weights = tiny_bases.write_weights("omnigen2", tmp_path / "weights")
     teacher = tmp_path / "teacher"
     for part in tiny_bases.depth_anything():
@@ -148,7 +153,7 @@ def test_labels_and_caches_killed_with_sigkill_are_made_whole(tmp_path: Path) ->
             if name == "killed":
                 run_until(lambda folder=folder: folder.is_dir() and len(list(folder.iterdir())) > 3, 1, [call])
                 assert len(list(folder.iterdir())) < len(made["whole", command])
-            run_together(1, [call])
+            run_together(2 if name == "killed" else 1, [call])
             made[name, command] = contents(folder)
     for command in ("label", "cache"):
         assert made["killed", command] == made["whole", command]

@@ -129,10 +129,10 @@ def test_labels_go_on_and_count_what_failed(tmp_path: Path) -> None:
     depth = tmp_path / "depth"
     source = open_source("folder", str(tmp_path), str(depth))
     expected = {"failed: bad_depth": 1, "failed: unreadable_image": 1}
-    assert label_all(source.samples(0), Ruler(), depth, 40.0) == {"labelled": 2, **expected}
-    failed = [json.loads(line) for line in (depth / "failed.jsonl").read_text().splitlines()]
+    counts, failed = label_all(source.samples(0), Ruler(), depth, 40.0)
+    assert counts == {"labelled": 2, **expected}
     assert [(entry["key"], entry["kind"]) for entry in failed] == [("b", "bad_depth"), ("d", "unreadable_image")]
-    assert label_all(source.samples(0), Ruler(), depth, 40.0) == {"there already": 2, **expected}
+    assert label_all(source.samples(0), Ruler(), depth, 40.0)[0] == {"there already": 2, **expected}
     found = samples("folder", str(tmp_path), depth)[0]
     assert isinstance(found, Sample)
     label = found.metric_depth()
@@ -149,9 +149,8 @@ def test_lying_pictures_are_seen_upright_and_so_is_their_depth(tmp_path: Path) -
     exif.get_ifd(0x8769)[0xA405] = 35
     stored.transpose(Image.Transpose.ROTATE_180).save(tmp_path / "a.jpg", exif=exif)
     (tmp_path / "a.txt").write_text("a wall", encoding="utf-8")
-    assert label_all(open_source("folder", str(tmp_path), None).samples(0), Ruler(), tmp_path / "depth", None) == {
-        "labelled": 1
-    }
+    counts, _ = label_all(open_source("folder", str(tmp_path), None).samples(0), Ruler(), tmp_path / "depth", None)
+    assert counts == {"labelled": 1}
     (sample,) = samples("folder", str(tmp_path), tmp_path / "depth")
     assert isinstance(sample, Sample)
     rgb, depth = sample.rgb(), sample.metric_depth()
@@ -169,7 +168,7 @@ def test_lying_pictures_are_seen_upright_and_so_is_their_depth(tmp_path: Path) -
 def test_images_of_one_name_do_not_share_a_depth_unnoticed(tmp_path: Path) -> None:
     for name in ("dog.jpg", "dog.png"):
         Image.new("RGB", (12, 8)).save(tmp_path / name)
-    counts = label_all(open_source("folder", str(tmp_path), None).samples(0), Ruler(), tmp_path / "depth", 40.0)
+    counts, _ = label_all(open_source("folder", str(tmp_path), None).samples(0), Ruler(), tmp_path / "depth", 40.0)
     assert counts == {"labelled": 1, "failed: same_name": 1}
 
 
@@ -214,7 +213,7 @@ def test_what_save_metric_depth_writes_is_depth_to_train_on(name: str, encode: A
     found = sample.metric_depth()
     assert torch.allclose(found.depth, depth.depth, atol=6e-4)
     assert found.fov_y_deg.item() == pytest.approx(41.0, abs=1e-4)
-    counts = label_all(open_source("folder", str(tmp_path), str(folder)).samples(0), Ruler(), folder, 40.0)
+    counts, _ = label_all(open_source("folder", str(tmp_path), str(folder)).samples(0), Ruler(), folder, 40.0)
     assert counts["there already"] == 1
 
 

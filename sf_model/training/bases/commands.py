@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
 
 from .. import run_record
 from ..loop_config import LoopConfig
+from ..process_state import process_state
 from ..revision import current_commit
 from ..run_record import RunError
 from ..run_state import latest_state, load_average, saved_step
@@ -71,7 +71,7 @@ def _cache(settings: Any) -> None:
     from .loading import load_base, spatial_config
 
     data, config = settings.data, spatial_config(settings)
-    state = PartialState()
+    state = process_state()
     base = None if data.cache == "nothing" else load_base(settings).to(state.device)
     store = Store(Path(data.prepared))
     source = open_source(data.kind, data.path, data.depth)

@@ -6,7 +6,7 @@ import io
 from dataclasses import dataclass
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ...depth_files import NanDepthError, load_depth
 from ...metric_depth import MetricDepth
@@ -67,5 +67,7 @@ def _decoded(data: bytes, key: str) -> torch.Tensor:
             return pixels.view(upright.height, upright.width, 3).permute(2, 0, 1)
     except SampleProblem:
         raise
+    except UnidentifiedImageError as error:  # whose text names an object in memory
+        raise SampleProblem("unreadable_image", f"{key}: of no known image format") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise SampleProblem("unreadable_image", f"{key}: {error}") from error
