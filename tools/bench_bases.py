@@ -109,11 +109,11 @@ TINY_TEXT = {"num_hidden_layers": 3, "hidden_size": 64, "intermediate_size": 64}
 SIZES = {
     "full": Size(1024, 20, {"omnigen2": {}, "qwen_image": {}}, {"omnigen2": {}, "qwen_image": {}}, None, 96),
     "reduced": Size(
-        512,
+        128,
         4,
-        {"omnigen2": {"num_layers": 4, "num_refiner_layers": 1}, "qwen_image": {"num_layers": 2}},
-        {"omnigen2": {"num_hidden_layers": 4}, "qwen_image": {"num_hidden_layers": 4}},
-        (None, 4),
+        {"omnigen2": {"num_layers": 2, "num_refiner_layers": 1}, "qwen_image": {"num_layers": 1}},
+        {"omnigen2": {"num_hidden_layers": 2}, "qwen_image": {"num_hidden_layers": 2}},
+        (None, 2),
         96,
     ),
     "tiny": Size(
