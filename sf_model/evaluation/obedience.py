@@ -81,7 +81,7 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
         return sampler.draw([item.caption for item in captions], depth, noise_for(numbers, seed, size))
 
     def predicted(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:
-        depth = sampler.predict_depth([item.caption for item in captions])
+        depth = sampler.scaffold([item.caption for item in captions], numbers, seed)
         return draw(captions, numbers, depth), depth
 
     def oracle(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:

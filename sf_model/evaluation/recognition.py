@@ -75,7 +75,7 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
         return draw(scenes, numbers, sampler.predict_depth([item.caption for item in scenes]))
 
     rows: dict[str, Images] = {"ceiling (renders)": lambda scenes, _: render(scenes).rgb, "true depth": true_depth}
-    if sampler.system.predictor.depth_flow is not None:
+    if sampler.samples_depth:
         rows["sampled depth"] = sampled
     return rows | {
         "mean depth": mean,

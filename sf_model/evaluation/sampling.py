@@ -88,6 +88,15 @@ class SystemSampler:
         )
         return prediction.to_metric_depth()
 
+    @property
+    def samples_depth(self) -> bool:
+        """Whether its scenes can be drawn from noise, as the nodes do by default."""
+        return self.system.predictor.depth_flow is not None
+
+    def scaffold(self, texts: Sequence[str], numbers: Sequence[int], seed: int) -> MetricDepth:
+        """The depth that the nodes give by default: a sampled scene, or the mean where only that was trained."""
+        return self.sample_depth(texts, numbers, seed) if self.samples_depth else self.predict_depth(texts)
+
     def draw(self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, S, S) in [0, 1]."""
         prompt, empty = self._encode(texts), expand_prompt(self._empty, len(texts))

@@ -18,6 +18,7 @@ from sf_model.evaluation.minispace.rows import (
     PromptResult,
     run_row,
     shuffled_partners,
+    system_drawer,
     true_depth,
     true_renders,
 )
@@ -153,6 +154,20 @@ def test_the_scaffolds_reach_the_image(exported: Path) -> None:
     oracle = sampler.draw(texts, true_depth(prompts, 32), noise)
     assert (blank - oracle).abs().max() > 1e-3
     torch.testing.assert_close(blank[1:], sampler.draw(texts[1:], no_depth(2, 32), noise[1:]), atol=1e-4, rtol=0)
+
+
+def test_the_default_scaffold_is_the_prompt_s_own_sampled_scene(exported: Path) -> None:
+    sampler = SystemSampler(exported, steps=1, bfloat16=False)
+    text = "a red car"
+    first, again, other = (sampler.scaffold([text], [number], 0).log_depth() for number in (4, 4, 5))
+    assert torch.equal(first, again) and not torch.allclose(first, other)
+    mean = sampler.predict_depth([text]).log_depth()
+    assert not torch.allclose(first, mean)
+    (prompt,) = minispace_prompts(seed=0, per_template=1)[:1]
+    rows = {name: system_drawer(sampler, name, {}, 0)([prompt]) for name in (FUSION, "mean depth")}
+    noise = noise_for([prompt.number], 0, 32)
+    assert torch.equal(rows["mean depth"], sampler.draw([prompt.text], sampler.predict_depth([prompt.text]), noise))
+    assert not torch.equal(rows[FUSION], rows["mean depth"])
 
 
 def test_a_row_keeps_the_prompts_order() -> None:

@@ -1,8 +1,9 @@
 """The rows of the table: images of the benchmark's prompts from a system under some scaffold, or from none.
 
 floor: a blank image. ceiling: the renders of the prompts' own scenes. The other rows draw every prompt from the same
-noise: with the system's own predicted depth, with the true depth (oracle), with the depth that it predicts for another
-sub-domain's prompt (shuffled), or with none (blank).
+noise: with the system's own depth as the nodes give it by default (a sampled scene, or the mean where only that was
+trained), with the mean of all scenes that fit, with the true depth (oracle), with the depth for another sub-domain's
+prompt (shuffled), or with none (blank).
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from .prompts import Prompt
 from .scoring import identity_shares, score
 
 FUSION = "SpatialFusion"
-SCAFFOLD_ROWS = ("blank depth", "shuffled depth", FUSION, "oracle depth")
+MEAN = "mean depth"
+SCAFFOLD_ROWS = ("blank depth", "shuffled depth", MEAN, FUSION, "oracle depth")
 FLOOR, CEILING = "floor", "ceiling"
 BUILTIN_ROWS = (FLOOR, *SCAFFOLD_ROWS, CEILING)
 BLANK_GREY = 0.5
@@ -78,13 +80,15 @@ def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Pro
     """Draws prompts with one of SCAFFOLD_ROWS."""
 
     def scaffold_of(prompts: Sequence[Prompt]) -> MetricDepth:
+        numbers = [prompt.number for prompt in prompts]
         if scaffold == "blank depth":
             return no_depth(len(prompts), sampler.image_size)
         if scaffold == "oracle depth":
             return true_depth(prompts, sampler.image_size)
         if scaffold == "shuffled depth":
-            return sampler.predict_depth([partners[prompt.number].text for prompt in prompts])
-        return sampler.predict_depth([prompt.text for prompt in prompts])
+            return sampler.scaffold([partners[number].text for number in numbers], numbers, seed)
+        texts = [prompt.text for prompt in prompts]
+        return sampler.predict_depth(texts) if scaffold == MEAN else sampler.scaffold(texts, numbers, seed)
 
     def draw(prompts: Sequence[Prompt]) -> torch.Tensor:
         noise = noise_for([prompt.number for prompt in prompts], seed, sampler.image_size)
