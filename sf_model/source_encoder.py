@@ -1,4 +1,8 @@
-"""Source image features (DINOv2's patch tokens) -> tokens that the spatial transformer attends to when editing."""
+"""Source image features -> tokens that the spatial transformer attends to when editing.
+
+The features are DINOv2's patch tokens; a small base has the image's own patches instead, and its spatial transformer is
+their encoder.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 
 
 class SourceEncoder(nn.Module):
@@ -31,3 +36,21 @@ class SourceEncoder(nn.Module):
                 f"{self.feature_dim}; load the vision encoder that it was trained with"
             )
         return self.project(self.norm(features))
+
+
+def source_patches(image: torch.Tensor, patch_px: int) -> tuple[torch.Tensor, tuple[int, int]]:
+    """(B, N, 3 patch_px^2) in [-1, 1]: the patches of images (B, 3, H, W) in [0, 1], and their grid (rows, columns).
+
+    Sides that are no multiple of patch_px are resized to the nearest, by area averaging.
+    """
+    grid = tuple(max(1, round(side / patch_px)) for side in image.shape[-2:])
+    size = (grid[0] * patch_px, grid[1] * patch_px)
+    if image.shape[-2:] != size:
+        image = F.interpolate(image, size=size, mode="area")
+    patches = F.pixel_unshuffle(image * 2 - 1, patch_px)
+    return patches.flatten(2).transpose(1, 2), (grid[0], grid[1])
+
+
+def source_patch_dim(patch_px: int) -> int:
+    """Channels of `source_patches`."""
+    return 3 * patch_px**2

@@ -44,6 +44,7 @@ MINI = Backbone(
     patch_size=8,
     latent_channels=3,
     source_view=None,
+    source_patch_px=8,
 )
 
 

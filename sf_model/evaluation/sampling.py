@@ -50,6 +50,11 @@ def no_depth(batch: int, image_size: int) -> MetricDepth:
     return MetricDepth(ones, torch.zeros_like(ones), torch.full((batch,), 55.0))
 
 
+def _depth_sampling(shape: tuple[int, ...], numbers: Sequence[int], seed: int) -> DepthSampling:
+    """The nodes' default steps and guidance, from the noise of every prompt's number."""
+    return DepthSampling(torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers]))
+
+
 class SystemSampler:
     """An exported system that draws and predicts for plain texts. ValueError for a foreign directory.
 
@@ -82,10 +87,8 @@ class SystemSampler:
     def sample_depth(self, texts: Sequence[str], numbers: Sequence[int], seed: int) -> MetricDepth:
         """(B, S, S) of one scene that fits each text, always the same for a prompt's number; needs a depth flow."""
         shape = self.system.predictor.noise_shape(1, self.image_size, self.image_size)
-        noise = torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers])
-        prediction = self.system.sample_depth(
-            self._encode(texts), self.image_size, self.image_size, DepthSampling(noise)
-        )
+        sampling = _depth_sampling(shape, numbers, seed)
+        prediction = self.system.sample_depth(self._encode(texts), self.image_size, self.image_size, sampling)
         return prediction.to_metric_depth()
 
     @property
@@ -96,6 +99,38 @@ class SystemSampler:
     def scaffold(self, texts: Sequence[str], numbers: Sequence[int], seed: int) -> MetricDepth:
         """The depth that the nodes give by default: a sampled scene, or the mean where only that was trained."""
         return self.sample_depth(texts, numbers, seed) if self.samples_depth else self.predict_depth(texts)
+
+    @property
+    def takes_source(self) -> bool:
+        """Whether it was trained to edit images."""
+        sizes = self.system.sizes
+        return sizes == sizes.with_source()
+
+    @torch.no_grad()
+    def draw_edit(
+        self, sources: torch.Tensor, instructions: Sequence[str], numbers: Sequence[int], seed: int
+    ) -> torch.Tensor:
+        """The sources (B, 3, S, S) in [0, 1] edited, each from the noise of its prompt's number."""
+        size, system = sources.shape[-1], self.system
+        prompt, empty = self._encode(instructions), expand_prompt(self._empty, len(instructions))
+        if self.samples_depth:
+            shape = system.predictor.noise_shape(1, size, size)
+            prediction = system.sample_depth(prompt, size, size, _depth_sampling(shape, numbers, seed), sources)
+        else:
+            prediction = system.predict_depth(prompt, size, size, source=sources)
+        noise = noise_for(numbers, seed, size)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
+            images = sample_images(
+                system,
+                prompt,
+                empty,
+                prediction.to_metric_depth(),
+                noise,
+                self.guidance,
+                self.steps,
+                source=sources,
+            )
+        return ((images + 1) / 2).clamp(0, 1)
 
     def draw(self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, S, S) in [0, 1]."""

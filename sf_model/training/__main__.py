@@ -20,7 +20,7 @@ from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
 from . import run_record
 from .export import averaged_system, export_system, load_exported, part_state_dict
 from .loop import LoopConfig, Trainer
-from .mini_sizes import SIZES
+from .mini_sizes import SIZES, SOURCE_DIM
 from .revision import current_commit
 from .run_state import latest_state, saved_step
 from .stages import STAGES, StageConfig
@@ -48,6 +48,8 @@ MIXTURES: Mapping[str, Mapping[str, float]] = {
     "stage2": SPATIAL_MIXTURE,
 }
 PARTS = ("decoder", "transformer", "predictor", "adapter")
+# Of a predictor, in the names of their parameters.
+OPTIONAL_PARTS = ("depth_flow.", "source_encoder.")
 VALIDATION_STREAM = "validation"
 VALIDATION_BATCH = 64
 MAX_OBJECTS = 4
@@ -88,6 +90,8 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     if stage in ("joint", "stage2"):
         command.add_argument("--freeze-predictor", action="store_true", help="train the adapter and the DiT alone")
         command.add_argument("--true-depth", type=float, default=0.0, help="share of scaffolds that are the true depth")
+    if stage in ("stage1", "stage2"):
+        command.add_argument("--edits", type=_share, default=0.0, help="share of batches that edit a source image")
     if stage == "base":
         command.add_argument("--freeze-mllm", action="store_true", help="train the diffusion transformer alone")
     if stage == "stage1":
@@ -112,7 +116,7 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     defaults = StageConfig()
     if stage in ("joint", "stage1", "stage2"):
         command.add_argument(
-            "--depth-flow", type=float, default=0.0, help="share of depths that are predicted from a noisy one"
+            "--depth-flow", type=_share, default=0.0, help="share of depths that are predicted from a noisy one"
         )
     command.add_argument(
         "--time-mean", type=float, default=defaults.time_mean, help="mean of the logit-normal times; 0 is symmetric"
@@ -132,6 +136,13 @@ def _part(text: str) -> tuple[str, Path]:
     if not separator or name not in PARTS:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIRECTORY with NAME one of {', '.join(PARTS)}")
     return name, Path(directory)
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is no share: from 0 to 1")
+    return value
 
 
 def _image_sizes(text: str) -> tuple[int, ...]:
@@ -174,6 +185,7 @@ def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
         language_batch=arguments.batch_size // LANGUAGE_SHARE.get(stage, arguments.batch_size + 1),
         supersample=arguments.supersample,
         length_buckets=LENGTH_BUCKETS,
+        edits=getattr(arguments, "edits", 0.0),
     )
 
 
@@ -207,7 +219,10 @@ def _train(arguments: argparse.Namespace) -> None:
         freeze_predictor=getattr(arguments, "freeze_predictor", False),
         true_depth=getattr(arguments, "true_depth", 0.0),
         depth_flow=getattr(arguments, "depth_flow", 0.0),
+        edits=data.edits,
     )
+    if data.edits:
+        sizes = sizes.with_source()
     system = SpatialFusionSystem(sizes, arguments.seed)
     state = latest_state(run_dir)
     if state is None:
@@ -235,6 +250,7 @@ def _train(arguments: argparse.Namespace) -> None:
         mixture=tuple(MIXTURES[arguments.command].items()),
         max_objects=MAX_OBJECTS,
         image_sizes=data.image_sizes[:1],
+        edits=0.0,
     )
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     stage = STAGES[arguments.command](system, stage_config, empty_ids)
@@ -246,8 +262,6 @@ def _train(arguments: argparse.Namespace) -> None:
 def _check_depth_flow(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:
     """A predictor that goes on learning without its depth flow would keep one that no longer fits it."""
     share, flow = getattr(arguments, "depth_flow", 0.0), system.predictor.depth_flow
-    if not 0 <= share <= 1:
-        raise SystemExit(f"--depth-flow {share} is a share of the samples: from 0 to 1")
     learns = hasattr(arguments, "depth_flow") and not getattr(arguments, "freeze_predictor", False)
     if learns and share == 0 and flow is not None and flow.patch.weight.count_nonzero():
         raise SystemExit(
@@ -260,9 +274,7 @@ def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> N
     """Weights of a new run: the exported system that --init names, else the stage before, else random ones."""
     if arguments.init is not None:
         exported = load_exported(arguments.init)
-        flow = system.sizes.spatialfusion.depth_flow
-        offered = replace(exported.sizes, spatialfusion=replace(exported.sizes.spatialfusion, depth_flow=flow))
-        if offered != system.sizes:
+        if exported.sizes.with_optional_parts_of(system.sizes) != system.sizes:
             raise SystemExit(f"{arguments.init} holds another size than --size {arguments.size}; name its own")
         if not same_vocabulary(arguments.init / TOKENIZER_DIR, _tokenizer_dir(arguments)):
             raise SystemExit(
@@ -271,7 +283,9 @@ def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> N
             )
         _load(system, exported.state_dict())
     elif arguments.command in PREVIOUS and not FOUNDATIONS[arguments.command] <= dict(arguments.part).keys():
-        averaged_system(_required_state(arguments, PREVIOUS[arguments.command]), system)
+        state = _required_state(arguments, PREVIOUS[arguments.command])
+        for name, _ in system.named_children():
+            _load(system.get_submodule(name), part_state_dict(name, state.parent))
     for name, directory in arguments.part:
         try:
             _load(system.get_submodule(name), part_state_dict(name, directory))
@@ -282,10 +296,16 @@ def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> N
 
 
 def _load(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
-    """Strictly, but for a predictor that was trained for the mean alone: its depth flow starts from nothing, and
-    changes nothing."""
-    own = {key: value for key, value in module.state_dict().items() if "depth_flow." in key}
-    module.load_state_dict({**own, **state})
+    """Strictly, but for what a predictor was not trained with: its depth flow and its encoder of source images start
+    from nothing."""
+    own = module.state_dict()
+    optional = {key: value for key, value in own.items() if any(part in key for part in OPTIONAL_PARTS)}
+    fitting = {key: value for key, value in state.items() if key not in optional or value.shape == own[key].shape}
+    for key, value in state.items():
+        reads_patches = key.endswith("source_encoder.project.weight") and value.shape[1] == SOURCE_DIM
+        if reads_patches and key not in own.keys() & fitting.keys():
+            raise ValueError("its predictor was trained to edit: give --edits, as it was trained")
+    module.load_state_dict({**optional, **fitting})
 
 
 def _required_state(arguments: argparse.Namespace, stage: str) -> Path:
@@ -299,8 +319,13 @@ def _required_state(arguments: argparse.Namespace, stage: str) -> Path:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    system = SpatialFusionSystem(SIZES[arguments.size], seed=0)
-    averaged_system(_required_state(arguments, "stage2"), system)
+    state = _required_state(arguments, "stage2")
+    sizes = SIZES[arguments.size]
+    project = part_state_dict("predictor", state.parent).get("source_encoder.project.weight")
+    if project is not None and project.shape[1] == SOURCE_DIM:
+        sizes = sizes.with_source()
+    system = SpatialFusionSystem(sizes, seed=0)
+    averaged_system(state, system)
     stages = {
         stage: run_record.summary(_run_dir(arguments, stage))
         for stage in STAGES

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ..backbones.mini import MINI as MINI_BASE
 from ..config import DUMMY, MINI, SpatialFusionConfig
+from ..source_encoder import source_patch_dim
 from .omnigen2 import OmniGen2Config
 from .qwen2 import DecoderConfig
+
+assert MINI_BASE.source_patch_px is not None
+SOURCE_PATCH_PX = MINI_BASE.source_patch_px
+SOURCE_DIM = source_patch_dim(SOURCE_PATCH_PX)
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,22 @@ class SystemSizes:
     decoder: DecoderConfig
     transformer: OmniGen2Config
     spatialfusion: SpatialFusionConfig
+
+    def with_source(self) -> SystemSizes:
+        """The same with an encoder of source images, for edits."""
+        spatial = replace(self.spatialfusion.spatial_transformer, source_feature_dim=SOURCE_DIM)
+        return replace(self, spatialfusion=replace(self.spatialfusion, spatial_transformer=spatial))
+
+    def with_optional_parts_of(self, other: SystemSizes) -> SystemSizes:
+        """The same with a depth flow and an encoder of source images like the other's, or without them."""
+        wanted = other.spatialfusion
+        spatial = replace(
+            self.spatialfusion.spatial_transformer, source_feature_dim=wanted.spatial_transformer.source_feature_dim
+        )
+        return replace(
+            self,
+            spatialfusion=replace(self.spatialfusion, spatial_transformer=spatial, depth_flow=wanted.depth_flow),
+        )
 
 
 # The last layer's states foretell the next word, and so small a decoder then hardly keeps the word itself: of "on the

@@ -35,13 +35,15 @@ def sample_images(
     guidance: float = SHEET_GUIDANCE,
     steps: int = SHEET_STEPS,
     shift: float = SAMPLING_SHIFT,
+    source: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Images (B, 3, H, W), nominally in [-1, 1], by Euler steps with text guidance, the depth on both halves."""
+    """Images (B, 3, H, W), nominally in [-1, 1], by Euler steps with text guidance, the depth on both halves, and the
+    source (B, 3, H, W) in [0, 1] of an edit too."""
     tokens = None if depth is None else system.depth_tokens(depth, *noise.shape[-2:])
 
     def velocity(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-        conditional = system.velocity(x, time, prompt, tokens)
-        unconditional = system.velocity(x, time, empty, tokens)
+        conditional = system.velocity(x, time, prompt, tokens, source)
+        unconditional = system.velocity(x, time, empty, tokens, source)
         return unconditional + guidance * (conditional - unconditional)
 
     return euler_sample(velocity, noise, steps, shift)

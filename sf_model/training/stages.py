@@ -27,7 +27,7 @@ from .world_data import Batch, true_depth
 
 Losses = dict[str, torch.Tensor]
 
-# Parts for reference and source images: no batch of these trainings reaches them, so they keep their weights.
+# Parts for reference and source images: without edits no batch reaches them, so that they keep their weights.
 EDITING_PARAMETERS = ("transformer.ref_image_", "transformer.image_index_embedding", "predictor.source_encoder.")
 
 
@@ -38,7 +38,8 @@ class StageConfig:
     only the adapter and the diffusion transformer, on depth that no longer changes. `true_depth`: the share of the
     samples whose scaffold is the scene's own depth, as users bring it from photos or compositions; the paper has 0.
     `depth_flow`: the share of the samples whose depth is predicted from a noisy one (`sf_model.depth_flow`), at times
-    of `depth_time_mean` and `depth_time_std`; the others are predicted from the prompt alone."""
+    of `depth_time_mean` and `depth_time_std`; the others are predicted from the prompt alone. `edits`: the share of
+    batches that edit a source image, whose parts then learn too."""
 
     time_mean: float = -1.8
     time_std: float = 1.5
@@ -52,6 +53,7 @@ class StageConfig:
     depth_flow: float = 0.0
     depth_time_mean: float = -1.8
     depth_time_std: float = 1.5
+    edits: float = 0.0
 
 
 class Stage(nn.Module):
@@ -65,7 +67,8 @@ class Stage(nn.Module):
         self.system, self.config = system, config
         self.register_buffer("empty_prompt_ids", empty_prompt_ids, persistent=False)
         for name, value in system.named_parameters():
-            value.requires_grad_(name.split(".")[0] in self.trainable and not name.startswith(EDITING_PARAMETERS))
+            waits = config.edits == 0 and name.startswith(EDITING_PARAMETERS)
+            value.requires_grad_(name.split(".")[0] in self.trainable and not waits)
         if config.freeze_mllm:
             system.decoder.requires_grad_(False)
         if config.freeze_predictor:
@@ -95,7 +98,7 @@ class Stage(nn.Module):
         depth_m, fov_y_deg, config = batch["depth_m"], batch["fov_y_deg"], self.config
         height, width = depth_m.shape[-2:]
         if config.depth_flow == 0:
-            prediction = self.system.predict_depth(prompt, height, width)
+            prediction = self.system.predict_depth(prompt, height, width, source=batch.get("source"))
             return prediction, depth_losses(prediction, depth_m, fov_y_deg)
         state = depth_state(depth_m, *self.system.predictor.grid(height, width))
         noise = torch.randn(state.shape, generator=generator).to(state)
@@ -105,7 +108,7 @@ class Stage(nn.Module):
         dropped = known & self._dropped(config.caption_dropout, len(state), generator, state.device)
         prompt = EncodedPrompt(prompt.hidden, prompt.mask & ~dropped[:, None], prompt.keys_values)
         noisy = NoisyDepth(interpolate(state, noise, time), time, known)
-        prediction = self.system.predict_depth(prompt, height, width, noisy)
+        prediction = self.system.predict_depth(prompt, height, width, noisy, batch.get("source"))
         weight = torch.where(known, flow_weight(time), torch.ones_like(time))
         return prediction, depth_losses(prediction, depth_m, fov_y_deg, weight)
 
@@ -170,7 +173,8 @@ class FusionStage(Stage):
         no_depth = self._dropped(self.config.depth_dropout, x.shape[0], generator, x.device)
         tokens = tokens * (~no_depth)[:, None, None]
         dropped = self._dropped(self.config.caption_dropout, x.shape[0], generator, x.device)
-        velocity = self.system.velocity(x, time, drop_prompts(prompt, empty, dropped), tokens)
+        shown = drop_prompts(prompt, empty, dropped)
+        velocity = self.system.velocity(x, time, shown, tokens, batch.get("source"))
         flow = F.mse_loss(velocity, target)
         return {"loss": flow + self.config.depth_weight * losses.get("depth", 0.0), "flow": flow, **losses}
 

@@ -12,8 +12,9 @@ from ..depth_adapter import DepthAdapter
 from ..depth_flow import DepthSampling, NoisyDepth
 from ..depth_predictor import DepthPrediction, DepthPredictor
 from ..metric_depth import MetricDepth
+from ..source_encoder import source_patches
 from ..spatial_transformer import KeysValues
-from .mini_sizes import SystemSizes
+from .mini_sizes import SOURCE_PATCH_PX, SystemSizes
 from .omnigen2 import OmniGen2Transformer
 from .qwen2 import build_decoder, prompt_keys_values
 
@@ -46,12 +47,27 @@ class SpatialFusionSystem(nn.Module):
         return EncodedPrompt(hidden, mask, keys_values)
 
     def predict_depth(
-        self, prompt: EncodedPrompt, height: int, width: int, noisy: NoisyDepth | None = None
+        self,
+        prompt: EncodedPrompt,
+        height: int,
+        width: int,
+        noisy: NoisyDepth | None = None,
+        source: torch.Tensor | None = None,
     ) -> DepthPrediction:
-        return self.predictor(prompt.keys_values, height, width, prompt.mask, noisy=noisy)
+        """source: (B, 3, H, W) in [0, 1], the image that the prompt edits."""
+        features = _source_features(source)
+        return self.predictor(prompt.keys_values, height, width, prompt.mask, *features, noisy=noisy)
 
-    def sample_depth(self, prompt: EncodedPrompt, height: int, width: int, sampling: DepthSampling) -> DepthPrediction:
-        return self.predictor.sample(prompt.keys_values, height, width, sampling, prompt.mask)
+    def sample_depth(
+        self,
+        prompt: EncodedPrompt,
+        height: int,
+        width: int,
+        sampling: DepthSampling,
+        source: torch.Tensor | None = None,
+    ) -> DepthPrediction:
+        features = _source_features(source)
+        return self.predictor.sample(prompt.keys_values, height, width, sampling, prompt.mask, *features)
 
     def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
         """F (B, N, hidden) for images of height x width pixels, as the transformer adds it to its patches."""
@@ -61,11 +77,21 @@ class SpatialFusionSystem(nn.Module):
         return features.flatten(2).transpose(1, 2)
 
     def velocity(
-        self, latent: torch.Tensor, time: torch.Tensor, prompt: EncodedPrompt, depth_tokens: torch.Tensor | None
+        self,
+        latent: torch.Tensor,
+        time: torch.Tensor,
+        prompt: EncodedPrompt,
+        depth_tokens: torch.Tensor | None,
+        source: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """data - noise (B, C, H, W) float32 at times (B,), 1 being data."""
-        data = self.transformer(latent, time, prompt.hidden, prompt.mask, depth_tokens=depth_tokens)
+        """data - noise (B, C, H, W) float32 at times (B,), 1 being data. source: (B, 3, H, W) in [0, 1], to edit."""
+        references = None if source is None else [(source * 2 - 1).to(latent)]
+        data = self.transformer(latent, time, prompt.hidden, prompt.mask, references, depth_tokens=depth_tokens)
         return velocity_from_data(latent, data.float(), 1 - time)
+
+
+def _source_features(source: torch.Tensor | None) -> tuple[torch.Tensor | None, tuple[int, int] | None]:
+    return (None, None) if source is None else source_patches(source, SOURCE_PATCH_PX)
 
 
 def drop_prompts(prompt: EncodedPrompt, empty: EncodedPrompt, dropped: torch.Tensor) -> EncodedPrompt:

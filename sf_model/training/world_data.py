@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ class WorldDataConfig:
 
     `language_batch`: so many documents without an image in a batch. `length_buckets` consecutive batches are drawn
     together and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair
-    sample. Scenes of more than `max_objects` are drawn again.
+    sample. Scenes of more than `max_objects` are drawn again. `edits`: the share of batches that are pairs of an edit,
+    evenly spread.
     """
 
     image_sizes: tuple[int, ...]
@@ -57,6 +59,7 @@ class WorldDataConfig:
     supersample: int
     length_buckets: int
     max_objects: int
+    edits: float = 0.0
 
 
 class NumberedBatches(Dataset):
@@ -72,7 +75,8 @@ class NumberedBatches(Dataset):
 
 class WorldBatches(NumberedBatches):
     """Item n is batch n: rgb (B, 3, S, S) in [-1, 1], depth_m (B, S, S) with inf for sky, fov_y_deg (B,), input_ids and
-    prompt_mask (B, T), and for the language model language_ids and language_mask (L, T)."""
+    prompt_mask (B, T), and for the language model language_ids and language_mask (L, T). Batches of edits have source
+    (B, 3, S, S) in [0, 1] as well, and instructions for captions."""
 
     def __init__(self, config: WorldDataConfig, tokenizer_dir: Path) -> None:
         self.config, self.samples_per_step = config, config.batch_size
@@ -103,22 +107,48 @@ class WorldBatches(NumberedBatches):
         rng.shuffle(batches)
         return batches
 
+    def is_edit(self, index: int) -> bool:
+        """Whether batch `index` holds edits."""
+        return math.floor((index + 1) * self.config.edits) > math.floor(index * self.config.edits)
+
+    def edit_pairs(self, index: int) -> list[world.EditPair]:
+        """The edits of batch `index`, of all kinds alike."""
+        config = self.config
+        rng = random.Random(f"edits-{config.split}-{config.stream}-{config.seed}-{index}")
+        pairs: list[world.EditPair] = []
+        while len(pairs) < config.batch_size:
+            pair = world.sample_edit(rng, rng.choice(world.EDIT_KINDS), config.split)
+            if max(len(pair.source.objects), len(pair.target.objects)) <= config.max_objects:
+                pairs.append(pair)
+        return pairs
+
     def __getitem__(self, index: int) -> Batch:
         config = self.config
-        scenes = self.captioned(index)
-        size = config.image_sizes[index % len(config.image_sizes)]
-        rendering = world.render([item.scene for item in scenes], size, size, supersample=config.supersample)
-        input_ids, prompt_mask = encode_prompts(self.tokenizer, [item.caption for item in scenes])
-        batch = {
-            "rgb": rendering.rgb * 2 - 1,
-            "depth_m": rendering.depth_m,
-            "fov_y_deg": torch.tensor([item.scene.camera.fov_y_deg for item in scenes]),
-            "input_ids": input_ids,
-            "prompt_mask": prompt_mask,
-        }
+        if self.is_edit(index):
+            pairs = self.edit_pairs(index)
+            batch = self._batch(index, [pair.target for pair in pairs], [pair.instruction for pair in pairs])
+            batch["source"] = self._render(index, [pair.source for pair in pairs]).rgb
+        else:
+            items = self.captioned(index)
+            batch = self._batch(index, [item.scene for item in items], [item.caption for item in items])
         if config.language_batch:
             batch |= language_batch(self.tokenizer, config.seed, config.split, index, config.language_batch)
         return batch
+
+    def _render(self, index: int, scenes: list[world.Scene]) -> world.Rendering:
+        size = self.config.image_sizes[index % len(self.config.image_sizes)]
+        return world.render(scenes, size, size, supersample=self.config.supersample)
+
+    def _batch(self, index: int, scenes: list[world.Scene], texts: list[str]) -> Batch:
+        rendering = self._render(index, scenes)
+        input_ids, prompt_mask = encode_prompts(self.tokenizer, texts)
+        return {
+            "rgb": rendering.rgb * 2 - 1,
+            "depth_m": rendering.depth_m,
+            "fov_y_deg": torch.tensor([scene.camera.fov_y_deg for scene in scenes]),
+            "input_ids": input_ids,
+            "prompt_mask": prompt_mask,
+        }
 
 
 class LanguageBatches(WorldBatches):

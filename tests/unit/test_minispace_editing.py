@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,12 @@ from sf_model import world
 from sf_model.evaluation.editing.command import edit_drawer
 from sf_model.evaluation.editing.prompts import EDIT_KINDS, EditPrompt, edit_prompts
 from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_stayed, subject_index
+from sf_model.evaluation.sampling import SystemSampler
 from sf_model.evaluation.scene_reader.reading import SceneReading, true_reading
+from sf_model.training.export import export_system
+from sf_model.training.mini_sizes import SIZES, SystemSizes
+from sf_model.training.system import SpatialFusionSystem
+from sf_model.training.tokenizer import train_tokenizer
 from sf_model.world import Camera, EditPair, Fact, Scene, SceneObject
 
 
@@ -143,6 +149,35 @@ def test_only_untouched_pixels_must_stay() -> None:
     assert pixels_stayed(renders[:1], renders[1:], renders[1:]).item() == 1.0
 
 
-def test_weights_without_a_source_image_are_refused() -> None:
+def exported_system(directory: Path, sizes: SystemSizes) -> SystemSampler:
+    """A dummy system, untrained, none of whose layers is zero as it would be at the start."""
+    train_tokenizer(directory / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
+    system = SpatialFusionSystem(sizes, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in (*system.transformer.parameters(), *system.adapter.parameters()):
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+    export_system(system, directory / "tokenizer", directory, "base-0", {}, dtype=torch.float32)
+    return SystemSampler(directory, steps=2, bfloat16=False)
+
+
+def test_weights_without_a_source_image_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no source image"):
-        edit_drawer(object(), seed=0)
+        edit_drawer(exported_system(tmp_path, SIZES["dummy"]), seed=0)
+
+
+def test_an_edit_is_drawn_from_its_source_and_its_instruction(tmp_path: Path, prompts: list[EditPrompt]) -> None:
+    sampler = exported_system(tmp_path, SIZES["dummy"].with_source())
+    draw = edit_drawer(sampler, seed=0)
+    two = prompts[:2]
+    sources = world.render([prompt.pair.source for prompt in two], 32, 32).rgb
+    drawn = draw(two, sources)
+    assert drawn.shape == sources.shape
+    torch.testing.assert_close(draw(two[1:], sources[1:]), drawn[1:], atol=1e-4, rtol=0)
+    assert (draw(two, sources.flip(-1)) - drawn).abs().max() > 1e-3
+    other = [replace(prompt, pair=replace(prompt.pair, instruction="remove the house")) for prompt in two]
+    assert (draw(other, sources) - drawn).abs().max() > 1e-3
+    # The depth knows the source as well.
+    encoded = sampler._encode(["remove the house"])
+    depths = [sampler.system.predict_depth(encoded, 32, 32, source=source[None]).log_depth for source in sources]
+    assert (depths[0] - depths[1]).abs().max() > 1e-4

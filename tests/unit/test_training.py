@@ -12,14 +12,17 @@ import pytest
 import safetensors.torch
 import torch
 
+from sf_model import world
 from sf_model.backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from sf_model.checkpoint import load_checkpoint
 from sf_model.depth_predictor import DepthPrediction
 from sf_model.flow_times import shifted_times
 from sf_model.metric_depth import LOG_DEPTH_STD
+from sf_model.source_encoder import source_patch_dim, source_patches
 from sf_model.training import __main__ as command_line
 from sf_model.training import run_record
 from sf_model.training.ema import ParameterAverage
+from sf_model.training.export import load_exported, part_state_dict
 from sf_model.training.flow import euler_sample, interpolate, sample_times
 from sf_model.training.loop import LoopConfig, Trainer
 from sf_model.training.losses import (
@@ -364,6 +367,58 @@ def test_batches_take_their_image_sizes_by_turns(tokenizer_dir: Path) -> None:
     data = WorldBatches(replace(data_config(dict(SPATIAL_MIXTURE)), image_sizes=(24, 24, 16)), tokenizer_dir)
     assert [data[index]["rgb"].shape[-2:] for index in range(4)] == [(24, 24), (24, 24), (16, 16), (24, 24)]
     assert data[2]["depth_m"].shape[-2:] == (16, 16)
+
+
+def test_batches_of_edits_are_a_share_of_all(tokenizer_dir: Path) -> None:
+    data = WorldBatches(replace(data_config(dict(SPATIAL_MIXTURE)), edits=0.4), tokenizer_dir)
+    assert [data.is_edit(index) for index in range(10)] == [False, False, True, False, True] * 2
+    batch, pairs = data[2], data.edit_pairs(2)
+    assert torch.equal(batch["rgb"], world.render([pair.target for pair in pairs], 32, 32).rgb * 2 - 1)
+    assert torch.equal(batch["source"], world.render([pair.source for pair in pairs], 32, 32).rgb)
+    assert "source" not in data[1]
+    assert data.edit_pairs(2) != data.edit_pairs(4)
+
+
+def test_source_patches_by_hand() -> None:
+    image = torch.zeros(1, 3, 16, 24)
+    image[:, 1, 8:, :8] = 1.0  # the lower left of six patches is green
+    patches, grid = source_patches(image, 8)
+    assert (patches.shape, grid) == ((1, 6, source_patch_dim(8)), (2, 3))
+    assert (patches[0, 3] == torch.tensor([-1.0, 1.0, -1.0]).repeat_interleave(64)).all()
+    assert (patches[0, [0, 1, 2, 4, 5]] == -1).all()
+    resized, grid = source_patches(torch.ones(1, 3, 30, 30), 8)
+    assert (resized.shape, grid) == ((1, 16, 192), (4, 4)) and (resized == 1).all()
+
+
+def test_edits_train_and_export_what_reads_the_source(
+    tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From weights without editing; a run that would drop it is refused."""
+    runs = tmp_path / "runs"
+    shutil.copytree(tokenizer_dir, runs / "dummy" / TOKENIZER_DIR)
+    common = ["--size", "dummy", "--runs", str(runs), "--steps", "2", "--batch-size", "4", "--workers", "0"]
+
+    def train(stage: str, *more: str) -> None:
+        monkeypatch.setattr("sys.argv", ["training", stage, *common, *more])
+        command_line.main()
+
+    train("joint")
+    parts = [f"--part={name}={runs / 'dummy' / 'joint'}" for name in ("decoder", "predictor", "transformer", "adapter")]
+    train("stage1", *parts, "--edits", "0.5")
+    parts[1] = f"--part=predictor={runs / 'dummy' / 'stage1'}"
+    with pytest.raises(SystemExit, match="trained to edit: give --edits"):
+        train("stage2", *parts)
+    train("stage2", *parts, "--edits", "0.5")
+    monkeypatch.setattr(
+        "sys.argv", ["training", "export", "--size", "dummy", "--runs", str(runs), "--output", str(tmp_path / "out")]
+    )
+    command_line.main()
+    exported = load_exported(tmp_path / "out")
+    assert exported.sizes == exported.sizes.with_source() != DUMMY
+    before = part_state_dict("transformer", runs / "dummy" / "joint")
+    learned = [name for name, value in exported.transformer.named_parameters() if name.startswith("ref_image_")]
+    after = exported.transformer.state_dict()
+    assert learned and any((after[name] - before[name].bfloat16()).abs().max() > 0 for name in learned)
 
 
 @pytest.mark.parametrize("text", ["", "64,", "100", "0", "-64", "big"])

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ... import world
 from ..arguments import add_drawing_arguments, named_directory, provenance, sampler_of
 from ..bootstrap import Estimate, mean_with_interval
-from ..sampling import noise_for, weights_sha256
+from ..sampling import SystemSampler, weights_sha256
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
@@ -32,21 +32,14 @@ EditDrawer = Callable[[Sequence[EditPrompt], torch.Tensor], torch.Tensor]
 """(prompts, sources (B, 3, S, S) in [0, 1]) -> edited images of the same size."""
 
 
-@runtime_checkable
-class EditSampler(Protocol):
-    """A sampler of weights that take a source image."""
-
-    def draw_edit(self, sources: torch.Tensor, instructions: Sequence[str], noise: torch.Tensor) -> torch.Tensor: ...
-
-
-def edit_drawer(sampler: object, seed: int) -> EditDrawer:
+def edit_drawer(sampler: SystemSampler, seed: int) -> EditDrawer:
     """Edits by a trained system. ValueError for one that takes no source image."""
-    if not isinstance(sampler, EditSampler):
+    if not sampler.takes_source:
         raise ValueError("these weights take no source image; train them on edit pairs first")
 
     def draw(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
-        noise = noise_for([prompt.number for prompt in prompts], seed, sources.shape[-1])
-        return sampler.draw_edit(sources, [prompt.pair.instruction for prompt in prompts], noise)
+        instructions = [prompt.pair.instruction for prompt in prompts]
+        return sampler.draw_edit(sources, instructions, [prompt.number for prompt in prompts], seed)
 
     return draw
 
@@ -56,9 +49,10 @@ def true_edits(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Te
     return world.render([prompt.pair.target for prompt in prompts], size, size).rgb
 
 
-def run_row(name: str, prompts: Sequence[EditPrompt], draw: EditDrawer, reader: SceneReader) -> list[EditScore]:
-    """Draw, read and score every edit, with a progress bar."""
-    size = reader.config.image_size
+def run_row(
+    name: str, prompts: Sequence[EditPrompt], draw: EditDrawer, reader: SceneReader, size: int
+) -> list[EditScore]:
+    """Draw, read and score every edit at `size` pixels a side, with a progress bar."""
     scores: list[EditScore] = []
     with tqdm(total=len(prompts), desc=name, unit="edit", mininterval=2) as progress:
         for start in range(0, len(prompts), BATCH):
@@ -114,20 +108,21 @@ def run(arguments: argparse.Namespace) -> None:
     prompts = edit_prompts(arguments.seed, count)
     try:
         reader = load_reader(arguments.reader)
-        drawers = _drawers(arguments)
+        samplers = {name: sampler_of(arguments, directory) for name, directory in arguments.weights}
+        drawers = _drawers(samplers, arguments.seed)
         weights = {name: weights_sha256(directory) for name, directory in arguments.weights}
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    scores = {name: run_row(name, prompts, draw, reader) for name, draw in drawers.items()}
+    # One size for all rows: the share of pixels that stay depends on it.
+    size = max((sampler.image_size for sampler in samplers.values()), default=reader.config.image_size)
+    scores = {name: run_row(name, prompts, draw, reader, size) for name, draw in drawers.items()}
     run_record = {**provenance(arguments), "prompts_per_kind": count, "weights_sha256": weights}
     _write(arguments.output, run_record, prompts, scores)
 
 
-def _drawers(arguments: argparse.Namespace) -> dict[str, EditDrawer]:
+def _drawers(samplers: dict[str, SystemSampler], seed: int) -> dict[str, EditDrawer]:
     """Rows, from the floor to the ceiling."""
-    systems = {
-        name: edit_drawer(sampler_of(arguments, directory), arguments.seed) for name, directory in arguments.weights
-    }
+    systems = {name: edit_drawer(sampler, seed) for name, sampler in samplers.items()}
     return {"floor": lambda batch, sources: sources, **systems, "ceiling": true_edits}
 
 
