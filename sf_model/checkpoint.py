@@ -22,6 +22,7 @@ from .backbones.revision import check_fingerprints
 from .config import SpatialFusionConfig
 from .depth_adapter import DepthAdapter
 from .depth_predictor import DepthPredictor
+from .whole_files import written_whole
 
 FORMAT_KEY = "spatialfusion_format"
 FORMAT_VERSION = "1"
@@ -86,7 +87,8 @@ def save_checkpoint(
     if base_fingerprint:
         metadata[FINGERPRINT_KEY] = json.dumps(dict(base_fingerprint))
     stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
-    safetensors.torch.save_file(stored, path, metadata)
+    with written_whole(path) as partial:
+        safetensors.torch.save_file(stored, partial, metadata)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

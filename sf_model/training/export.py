@@ -14,6 +14,7 @@ import torch
 from ..backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..config import SpatialFusionConfig
+from ..whole_files import written_whole
 from .mini_sizes import SIZES, SystemSizes
 from .run_state import latest_state, load_average, load_system
 from .system import SpatialFusionSystem
@@ -47,7 +48,8 @@ def export_system(
     ):
         stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
         metadata = {"config": json.dumps(asdict(config)), "base_revision": revision}
-        safetensors.torch.save_file(stored, output_dir / filename, metadata)
+        with written_whole(output_dir / filename) as partial:
+            safetensors.torch.save_file(stored, partial, metadata)
     config, predictor = without_untrained_flow(sizes.spatialfusion, system.predictor.state_dict())
     save_checkpoint(
         output_dir / SPATIALFUSION_FILE,

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from ..depth_files import npz_bytes
 from ..metric_depth import MetricDepth
+from ..whole_files import written_whole
 from .bases.settings import TrainingSettings
 from .images.samples import SampleProblem
 from .images.sources import depth_path, open_source
@@ -119,10 +119,8 @@ def exif_fov_y_deg(image: bytes) -> float | None:
 
 def save_label(path: Path, depth: MetricDepth) -> None:
     """As Save Metric Depth does, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".partial{os.getpid()}")
-    partial.write_bytes(npz_bytes(depth, 0))
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_bytes(npz_bytes(depth, 0))
 
 
 def label_all(

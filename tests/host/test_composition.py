@@ -94,6 +94,7 @@ def test_lora_on_model_before_and_after_the_adapter_is_the_same(
     ("stored", "weight_dtype", "limit"),
     [
         ("float32", "fp8_e4m3fn", 0.25),
+        ("float32", "fp8_e5m2", 0.4),
         ("scaled_fp8", "default", 0.25),
         ("comfy_fp8", "default", 0.25),
         ("bfloat16", "default", 0.05),
@@ -131,9 +132,10 @@ def check_quantised(server: ComfyServer, architecture: str, stored: str, weight_
     graph["sampler"]["inputs"]["cfg"] = 1.0
     add_sampler(graph, "quantised", model=["apply 8", 0], **inputs)
     add_sampler(graph, "without depth", model=["model 8", 0], **inputs)
+    graph["depth distance"] = node("ProbeDistance", a=["quantised", 0], b=["without depth", 0])
     outputs = server.run(graph)
     assert 0 < relative_distance(outputs, "quantised distance") < limit
-    assert value(outputs, "without depth digest") != value(outputs, "quantised digest")
+    assert relative_distance(outputs, "depth distance") > 1e-3
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)
@@ -223,6 +225,37 @@ def test_compiled_model(server: ComfyServer, architecture: str, injection: str) 
     outputs = server.run(graph, timeout_s=540)
     assert relative_distance(outputs, "compiled first distance") < 1e-4
     assert relative_distance(outputs, "adapter first distance") < 1e-4
+
+
+@pytest.mark.parametrize("injection", INJECTIONS)
+@pytest.mark.parametrize("cache", ["EasyCache", "LazyCache"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_caches_of_steps_before_and_after_the_adapter(
+    server: ComfyServer, architecture: str, cache: str, injection: str
+) -> None:
+    """The same image on either side of the adapter, another one where the threshold skips steps, as it does without the
+    adapter (of OmniGen2's EasyCache skips none), and the depth acts."""
+    graph = tiny_graph(architecture, checkpoint(server, architecture, injection), steps=6)
+    options = {"start_percent": 0.0, "end_percent": 1.0, "verbose": False}
+    for threshold in (0.0, 3.0):
+        name = f"cached {threshold}"
+        graph[name] = node(cache, model=MODEL, reuse_threshold=threshold, **options)
+        graph[f"depth on {name}"] = node("SpatialFusionApplyDepth", **graph["apply"]["inputs"] | {"model": [name, 0]})
+        graph[f"{name} depth"] = node(cache, model=["apply", 0], reuse_threshold=threshold, **options)
+        add_sampler(graph, f"first {threshold}", model=[f"depth on {name}", 0])
+        add_sampler(graph, f"second {threshold}", model=[f"{name} depth", 0])
+    add_sampler(graph, "without depth", model=["cached 3.0", 0])
+    add_sampler(graph, "neither", model=MODEL)
+    graph["skipped"] = node("ProbeDistance", a=["neither", 0], b=["without depth", 0])
+    graph["depth distance"] = node("ProbeDistance", a=["first 3.0", 0], b=["without depth", 0])
+    outputs = server.run(graph, timeout_s=300)
+    for threshold in (0.0, 3.0):
+        assert value(outputs, f"first {threshold} digest") == value(outputs, f"second {threshold} digest")
+    assert relative_distance(outputs, "first 0.0 distance") < 1e-5
+    skips = relative_distance(outputs, "skipped") > 1e-4
+    assert skips == ((architecture, cache) != ("omnigen2", "EasyCache"))
+    assert (relative_distance(outputs, "first 3.0 distance") > 1e-4) == skips
+    assert relative_distance(outputs, "depth distance") > 1e-3
 
 
 @pytest.mark.parametrize("injection", INJECTIONS)

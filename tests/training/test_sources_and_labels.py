@@ -49,12 +49,19 @@ def write_streams(folder: Path) -> None:
             for sample in half:
                 assert isinstance(sample, Sample) and sample.depth and sample.caption
                 parts = {"png": sample.image, "txt": sample.caption.encode(), "depth": sample.depth[0]}
+                parts |= {} if sample.source is None else {"source.png": sample.source}
                 for suffix, data in parts.items():
                     info = tarfile.TarInfo(f"{sample.key}.{suffix}")
                     info.size = len(data)
                     tar.addfile(info, io.BytesIO(data))
         rows = [
-            {"key": s.key, "image": {"bytes": s.image, "path": None}, "text": s.caption, "depth": s.depth[0]}
+            {
+                "key": s.key,
+                "image": {"bytes": s.image, "path": None},
+                "text": s.caption,
+                "depth": s.depth[0],
+                "source": None if s.source is None else {"bytes": s.source, "path": None},
+            }
             for s in half
             if isinstance(s, Sample) and s.depth
         ]
@@ -62,7 +69,7 @@ def write_streams(folder: Path) -> None:
 
 
 def test_streams_hold_what_the_folder_does(tmp_path: Path) -> None:
-    tiny_data.write_images(tmp_path)
+    tiny_data.write_images(tmp_path, edits=True)
     write_streams(tmp_path)
     expected = samples("folder", str(tmp_path / "images"), tmp_path / "depth")
     for kind, pattern in (("webdataset", "*.tar"), ("parquet", "*.parquet")):
@@ -76,6 +83,8 @@ def test_streams_hold_what_the_folder_does(tmp_path: Path) -> None:
                 tar = f"{int(other.key) // 5}/" if kind == "webdataset" else ""
                 assert sample.key == tar + other.key
                 assert torch.equal(sample.rgb(), other.rgb())
+                assert sample.source == other.source
+                assert (other.source is not None) == bool(int(other.key) % 2)
                 assert torch.equal(sample.metric_depth().depth, other.metric_depth().depth)
 
 

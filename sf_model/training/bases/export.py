@@ -10,6 +10,7 @@ import torch
 
 from ...backbones.revision import MLLM_WEIGHT, SAMPLES, fingerprint
 from ...checkpoint import save_checkpoint
+from ...whole_files import written_whole
 from ..export import without_untrained_flow
 from ..run_state import load_average
 from .base import PATCH_EMBEDDERS, Base
@@ -68,5 +69,6 @@ def export_stage(
     paths.append(output / "diffusion_models" / f"{name}_diffusion_model.safetensors")
     tensors = stage.base.transformer_file()
     stored = {key: value.detach().to("cpu", torch.bfloat16).contiguous() for key, value in tensors.items()}
-    safetensors.torch.save_file(stored, paths[1], {"spatialfusion_base_revision": revision})
+    with written_whole(paths[1]) as partial:
+        safetensors.torch.save_file(stored, partial, {"spatialfusion_base_revision": revision})
     return paths

@@ -10,6 +10,8 @@ import torch
 import torch.nn as nn
 from peft import LoraConfig, inject_adapter_in_model
 
+from ...whole_files import written_whole
+
 # ComfyUI's own prefix for every diffusion model.
 HOST_PREFIX = "diffusion_model."
 ADAPTER = "default"
@@ -49,4 +51,5 @@ def merge(transformer: nn.Module) -> None:
 
 
 def save_lora(path: Path, state: Mapping[str, torch.Tensor], revision: str) -> None:
-    safetensors.torch.save_file(dict(state), path, {"spatialfusion_base_revision": revision})
+    with written_whole(path) as partial:
+        safetensors.torch.save_file(dict(state), partial, {"spatialfusion_base_revision": revision})

@@ -8,7 +8,6 @@ every one that was not, with the reason, and says which sources it was made from
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -19,6 +18,8 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+
+from ...whole_files import written_whole
 
 SETTINGS_FILE = "settings.json"
 COMPLETE_FILE = "complete.json"
@@ -109,10 +110,9 @@ class Store:
             "problems": json.dumps([asdict(problem) for problem in problems]),
         }
         stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        partial = self.shard_path(number).with_suffix(f".partial{os.getpid()}")
-        # A shard of problems alone has no tensors, which safetensors does not write.
-        safetensors.torch.save_file(stored or {"nothing": torch.zeros(1)}, partial, metadata)
-        partial.replace(self.shard_path(number))
+        with written_whole(self.shard_path(number)) as partial:
+            # A shard of problems alone has no tensors, which safetensors does not write.
+            safetensors.torch.save_file(stored or {"nothing": torch.zeros(1)}, partial, metadata)
 
     def shards(self) -> list[Path]:
         return sorted(self.folder.glob("shard-*.safetensors"))
@@ -189,6 +189,5 @@ def _number(shard: Path) -> int:
 
 def write_text(path: Path, text: str) -> None:
     """Whole or not at all."""
-    partial = path.with_suffix(f".partial{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with written_whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")

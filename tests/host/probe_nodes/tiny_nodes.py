@@ -22,7 +22,11 @@ from . import tiny_bases
 CATEGORY = "SpatialFusion tests"
 CHANGED_TOKENS: list[list[list[Any]]] = []
 TOKEN_HOOKS: list[Any] = []
-WEIGHT_DTYPES = {"default": {}, "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn}}
+WEIGHT_DTYPES = {
+    "default": {},
+    "fp8_e4m3fn": {"dtype": torch.float8_e4m3fn},
+    "fp8_e5m2": {"dtype": torch.float8_e5m2},
+}
 
 
 def folder() -> Path:
