@@ -113,19 +113,24 @@ class DepthPredictor(nn.Module):
         source_grid: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
         on_layer: Callable[[], None] | None = None,
+        draft_dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
         """One of the scenes that fit the prompt, as `depth_flow.sample_depth` draws it.
 
         The other arguments, and errors, as in `forward`; `on_layer` is called in every one of `sampling.passes`.
+        draft_dtype: computing type of all passes but the last, whose rounding the later ones mend; by default `dtype`.
         """
         rows, columns = self.grid(height, width)
         keys = keys_values[0][0]
         # No token of the prompt is seen, nor of a source image that the MLLM read with it; source_features still are.
         nothing = torch.zeros(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
 
-        def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
+        def predict(noisy: NoisyDepth, with_prompt: bool, is_last: bool) -> DepthPrediction:
             mask = prompt_mask if with_prompt else nothing
-            return self._predict(keys_values, rows, columns, mask, source_features, source_grid, dtype, on_layer, noisy)
+            computing = dtype if is_last or draft_dtype is None else draft_dtype
+            return self._predict(
+                keys_values, rows, columns, mask, source_features, source_grid, computing, on_layer, noisy
+            )
 
         return sample_depth(predict, sampling).resized(height, width)
 

@@ -69,3 +69,23 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
     )
     expected = sample_images(system, prompt, expand_prompt(empty, 1), expected_depth, noise, guidance=3.0, steps=6)
     assert relative_error(image, expected) < 1e-3
+
+
+@torch.no_grad()
+def test_drafts_in_half_precision_draw_the_same_scene(nodes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the node computes them on devices that the host finds faster in bfloat16; the last pass is in float32."""
+    _, clip, _ = nodes.SpatialFusionMiniLoader.execute().args
+    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.loader.BUILT_IN).args[0]
+    predict = nodes.predict_depth
+    encoded = predict.encode_prompt(clip, loaded.decoder_path, PROMPT)
+    noise_shape = loaded.predictor.model.noise_shape(1, 64, 64)
+    for seed in range(4):
+        sampling = predict.DepthSampling(draw_noise(noise_shape, seed))
+        whole = predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
+        with monkeypatch.context() as patch:
+            patch.setattr(predict.comfy.model_management, "should_use_bf16", lambda device: True)
+            drafted = predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
+        both = whole.valid & drafted.valid
+        assert (whole.valid == drafted.valid).float().mean() > 0.995
+        error = (whole.log_depth() - drafted.log_depth())[both].abs()
+        assert 0 < error.mean() < 0.005
