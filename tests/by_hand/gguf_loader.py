@@ -35,8 +35,13 @@ from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint  # no
 from tests.parity.measures import relative_error  # noqa: E402
 
 PROMPT = "a red chair 2 m away, to the left of a house"
-# The pack's names of the two models; it knows no OmniGen2 transformer (its list of image architectures).
-ARCHITECTURES = {"qwen_image": ("qwen_image", "qwen2vl"), "z_image": ("lumina2", "qwen3")}
+# The pack's names of the two models; it knows no OmniGen2 transformer (its list of image architectures), which is then
+# the stock loader's.
+ARCHITECTURES: dict[str, tuple[str | None, str]] = {
+    "omnigen2": (None, "qwen2vl"),
+    "qwen_image": ("qwen_image", "qwen2vl"),
+    "z_image": ("lumina2", "qwen3"),
+}
 LLAMA_NAMES = (
     ("model.layers.", "blk."),
     ("input_layernorm", "attn_norm"),
@@ -100,7 +105,8 @@ def sample(nodes: ModuleType, model: Any, loaded: Any, depth: Any, encoded: Any,
 def check(architecture: str, nodes: ModuleType, pack: ModuleType, tiny_bases: ModuleType, folder: Path) -> None:
     image_name, text_name = ARCHITECTURES[architecture]
     transformer, mllm = tiny_bases.transformer_weights(architecture), tiny_bases.mllm_weights(architecture)
-    write_gguf(folder / f"{architecture}.gguf", image_name, transformer)
+    if image_name is not None:
+        write_gguf(folder / f"{architecture}.gguf", image_name, transformer)
     renamed = {}
     for name, value in mllm.items():
         if name.startswith("visual."):
@@ -117,13 +123,16 @@ def check(architecture: str, nodes: ModuleType, pack: ModuleType, tiny_bases: Mo
         return real_load(*arguments, model_options={**model_options, **tiny}, **options)
 
     with tiny_bases.tiny_sizes(architecture), mock.patch.object(comfy.sd, "load_text_encoder_state_dicts", load_text):
-        (model,) = pack.NODE_CLASS_MAPPINGS["UnetLoaderGGUF"]().load_unet(f"{architecture}.gguf")
+        if image_name is not None:
+            (model,) = pack.NODE_CLASS_MAPPINGS["UnetLoaderGGUF"]().load_unet(f"{architecture}.gguf")
         kind = tiny_bases.CLIP_TYPES[architecture].lower()
         (clip,) = pack.NODE_CLASS_MAPPINGS["CLIPLoaderGGUF"]().load_clip(f"{architecture}_text.gguf", kind)
     plain_model, plain_clip = (
         tiny_bases.load_model(architecture, folder),
         tiny_bases.load_clip(architecture, folder),
     )
+    if image_name is None:
+        model = plain_model
     name = write_tiny_checkpoint(folder, f"{architecture}.safetensors", tiny_config(architecture, "token"))
     packed = nodes.spatialfusion_model.load_checkpoint(folder / name)
     patchers = nodes.spatialfusion_model.build_patchers(folder / name, packed)
@@ -132,7 +141,9 @@ def check(architecture: str, nodes: ModuleType, pack: ModuleType, tiny_bases: Mo
         path = nodes.text_decoder.find_decoder(clip, packed.config, name)
         loaded = nodes.spatialfusion_model.SpatialFusionModel(packed.config, clip, path, *patchers, None, "tiny", {})
         encoded = nodes.predict_depth.encode_prompt(clip, path, PROMPT)
-        depth = nodes.predict_depth._predict(loaded, encoded, 64, 96, None)
+        predict = nodes.predict_depth
+        sampling = predict.DepthSampling(predict.draw_noise(loaded.predictor.model.noise_shape(1, 96, 64), 0))
+        depth = predict._predict(loaded, encoded, 64, 96, None, sampling)
         nodes.apply_depth._check_model(model, packed.config)
         return depth.log_depth(), sample(nodes, model, loaded, depth, encoded, architecture == "qwen_image")
 
@@ -148,7 +159,7 @@ def check(architecture: str, nodes: ModuleType, pack: ModuleType, tiny_bases: Mo
     sizes = tiny_bases.MLLM_SIZES[architecture]
     changed_clip.add_patches(lora(clip_keys, layer, (sizes["num_key_value_heads"] * 128, sizes["hidden_size"])), 1.0)
     print(f"  CLIP LoRA: depth changes by {relative_error(run(model, changed_clip)[0], depth):.1e}")
-    embedder = "x_embedder" if architecture == "z_image" else "img_in"
+    embedder = "img_in" if architecture == "qwen_image" else "x_embedder"
     model_keys = comfy.lora.model_lora_keys_unet(model.model, {})
     changed_model = model.clone()
     shape = tuple(transformer[f"{embedder}.weight"].shape)
