@@ -25,6 +25,8 @@ FSDP = REPOSITORY / "configs/accelerate/fsdp.yaml"
 ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
 # Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero.
 TOLERANCE = 2e-4
+# In bfloat16, whose products are rounded before they are summed.
+SHARED_TOLERANCE = 5e-4
 # Two processes of one machine round alike but for kernels that depend on where memory was given to them.
 ROUNDING = 1e-5
 # Of the run that is killed: enough for a busy machine to see its first state before its last.
@@ -60,9 +62,8 @@ def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         assert error < tolerance, f"{name}: {error}"
 
 
-@pytest.mark.parametrize(
-    ("mode", "base"), [("ddp", "omnigen2"), ("ddp", "qwen_image"), ("fsdp", "omnigen2"), ("fsdp", "qwen_image")]
-)
+@pytest.mark.parametrize("base", ["omnigen2", "qwen_image"])
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 def test_two_processes_killed_on_the_way_equal_one(mode: str, base: str, tmp_path: Path) -> None:
     """The same global batch of 4: as 2 x 2 in one process, and as 2 in each of two, with whole or shared parameters,
     which are killed in the middle of each stage and started again.
@@ -98,7 +99,7 @@ def test_two_processes_killed_on_the_way_equal_one(mode: str, base: str, tmp_pat
                 run_together(2, [calls[stage]], **environment)
         averages[processes] = {stage: average_of(config, stage) for stage in STAGES}
     for stage in STAGES:
-        assert_close(averages[2][stage], averages[1][stage], TOLERANCE)
+        assert_close(averages[2][stage], averages[1][stage], SHARED_TOLERANCE if shared else TOLERANCE)
 
 
 def test_processes_count_what_they_left_out_together(tmp_path: Path) -> None:
