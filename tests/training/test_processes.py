@@ -26,7 +26,7 @@ ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
 # Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero.
 TOLERANCE = 2e-4
 # Of a diffusion model that is trained in full in bfloat16: its gradients are rounded before they are summed, and Adam's
-# first steps of what starts at zero have the size of the rate, however small the gradient. Other batches give 0.5.
+# first steps of what starts at zero have the size of the rate, however small the gradient.
 FULL_BF16_TOLERANCE = 2e-2
 # Two processes of one machine round alike but for kernels that depend on where memory was given to them.
 ROUNDING = 1e-5
