@@ -16,6 +16,7 @@ from ..sf_model.config import SpatialFusionConfig
 from .base_revision import revision_warning
 from .notices import warn
 from .sockets import CATEGORY, SpatialFusion
+from .source_features import own_patch_px
 from .spatialfusion_model import SpatialFusionModel, build_patchers
 from .text_decoder import find_decoder
 
@@ -58,6 +59,10 @@ def _check_clip_vision(
         raise ValueError(
             f"checkpoint {checkpoint_name!r} was trained without source images; disconnect clip_vision, or choose a "
             "checkpoint trained for editing"
+        )
+    if own_patch_px(config) is not None:
+        raise ValueError(
+            f"checkpoint {checkpoint_name!r} reads source images itself and needs no encoder; disconnect clip_vision"
         )
     # CLIP's own ViT-L is as wide as DINOv2 large, and its features would say nothing to the checkpoint.
     if found != expected or kind != DINOV2:

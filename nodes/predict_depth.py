@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import comfy.clip_vision
 import comfy.model_management
 import comfy.sd
 import comfy.utils
@@ -22,6 +21,7 @@ from .notices import warn
 from .preview import depth_preview_ui
 from .prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
 from .sockets import CATEGORY, MoGeGeometry, SpatialFusion, seed_input
+from .source_features import SourceFeatures, source_features
 from .spatialfusion_model import SpatialFusionModel
 
 MIN_SIZE_PX = 16
@@ -141,7 +141,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
             encoded = encode_prompt(clip, decoder_path, prompt)
         else:
             view = get_backbone(spatialfusion.config.backbone).source_view
-            features = _source_features(spatialfusion, source, needed=view is None)
+            features = source_features(spatialfusion, source, width, height, needed=view is None)
             encoded = encode_prompt_with_source(clip, decoder_path, prompt, source, vae, view)
         sampling, notice = None, None
         if mode == SAMPLED and spatialfusion.config.depth_flow is None:
@@ -170,43 +170,16 @@ def _check_size(model: SpatialFusionModel, width: int, height: int) -> None:
         )
 
 
-def _source_features(model: SpatialFusionModel, source: torch.Tensor, needed: bool) -> torch.Tensor | None:
-    """DINOv2's patch tokens (1, N, feature_dim) of the whole source image (1, H, W, 3), on a square grid.
-
-    None where the checkpoint reads none and they are not `needed`, because the MLLM itself sees the source.
-    """
-    if source.shape[0] != 1:
-        raise ValueError(f"one source image at a time, got a batch of {source.shape[0]}; pick one with ImageFromBatch")
-    if model.config.spatial_transformer.source_feature_dim is None:
-        if not needed:
-            return None
-        raise ValueError(
-            f"checkpoint {model.config.name!r} was trained without source images; disconnect source, or choose a "
-            "checkpoint trained for editing"
-        )
-    if model.clip_vision is None:
-        raise ValueError(
-            "a source image needs its encoder: connect DINOv2 (Load CLIP Vision) to clip_vision of Load SpatialFusion "
-            "MLLM+MoT, or disconnect source"
-        )
-    output = model.clip_vision.encode_image(source[..., :3], crop=False)
-    return output["last_hidden_state"][:, -(_source_side(model.clip_vision) ** 2) :]
-
-
-def _source_side(clip_vision: comfy.clip_vision.ClipVisionModel) -> int:
-    return clip_vision.image_size // clip_vision.config["patch_size"]
-
-
 def _predict(
     model: SpatialFusionModel,
     encoded: EncodedPrompt,
     width: int,
     height: int,
-    features: torch.Tensor | None,
+    features: SourceFeatures | None,
     sampling: DepthSampling | None = None,
 ) -> MetricDepth:
     """Without `sampling` the mean."""
-    source_tokens = 0 if features is None else features.shape[1]
+    source_tokens = 0 if features is None else features.tokens.shape[1]
     comfy.model_management.load_models_gpu(
         [model.predictor], memory_required=_activation_bytes(model.config, width, height, source_tokens)
     )
@@ -221,8 +194,8 @@ def _predict(
     keys_values = [(keys.to(device), values.to(device)) for keys, values in encoded.keys_values]
     options = {
         "prompt_mask": None if encoded.mask is None else encoded.mask.to(device),
-        "source_features": None if features is None else features.to(device),
-        "source_grid": None if features is None else (_source_side(model.clip_vision),) * 2,
+        "source_features": None if features is None else features.tokens.to(device),
+        "source_grid": None if features is None else features.grid,
         # Half precision would cost 1% of the depth, and this runs once an image.
         "dtype": torch.float32,
         "on_layer": on_layer,

@@ -44,8 +44,8 @@ class Backbone:
     go through that same layer one by one, before the noisy image; False where it sees the noisy image alone or first.
     patch_size: latent cells of a patch's side. latent_channels: of the latent that injection "latent" adds depth to.
     source_view: how the MLLM sees source images, None where it reads text only and edits know them as reference latents
-    and DINOv2 features. source_patch_px: None but for a base whose spatial transformer reads the source's own pixels in
-    patches of this side (`source_encoder.source_patches`), and needs no DINOv2.
+    and DINOv2 features. source_patch_px: None but for a base whose spatial transformer can read the source's own pixels
+    in patches of this side (`source_encoder.source_patches`), and then needs no DINOv2.
     """
 
     name: str

@@ -8,12 +8,15 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from sf_model.backbones.mini import MINI as MINI_BASE
 from sf_model.checkpoint import save_checkpoint
 from sf_model.config import MINI, SpatialFusionConfig
 from sf_model.depth_adapter import DepthAdapter
 from sf_model.depth_predictor import DepthPredictor
+from sf_model.source_encoder import source_patch_dim
 
 TOKEN, LATENT, EDITING = "token.safetensors", "latent.safetensors", "editing.safetensors"
+PATCHES = "editing_from_patches.safetensors"
 MEAN_ONLY = "mean_only.safetensors"
 OTHER_LAYERS, OTHER_HEADS = "other_layers.safetensors", "other_heads.safetensors"
 OTHER_CHANNELS, OTHER_WIDTH = "other_channels.safetensors", "other_width.safetensors"
@@ -34,6 +37,12 @@ _CONFIGS: dict[str, SpatialFusionConfig] = {
     EDITING: replace(
         _SMALL,
         spatial_transformer=replace(_SMALL.spatial_transformer, source_feature_dim=SOURCE_FEATURE_DIM),
+    ),
+    PATCHES: replace(
+        _SMALL,
+        spatial_transformer=replace(
+            _SMALL.spatial_transformer, source_feature_dim=source_patch_dim(MINI_BASE.source_patch_px)
+        ),
     ),
     MEAN_ONLY: replace(_SMALL, depth_flow=None),
     OTHER_LAYERS: replace(_SMALL, mllm=replace(MINI.mllm, num_layers=9)),

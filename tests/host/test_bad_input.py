@@ -111,6 +111,7 @@ CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
         "loader",
         f"dinov2.*clip_vision_model.*gives {DIM}; load the DINOv2",
     ),
+    "CLIP_VISION beside patches": (source(mini_checkpoints.PATCHES, DIM), "loader", "needs no encoder; disconnect"),
     "needless CLIP_VISION": (source(mini_checkpoints.TOKEN, DIM), "loader", "disconnect clip_vision"),
 }
 

@@ -175,12 +175,15 @@ def test_the_hosts_geometry_nodes_take_our_depth(newest_server: ComfyServer) -> 
     assert all(outputs[f"{output} picture"]["images"] for output in ("depth", "depth_colored", "normal_opengl", "mask"))
 
 
-def test_a_source_image_changes_the_depth(server: ComfyServer) -> None:
+@pytest.mark.parametrize("checkpoint", [mini_checkpoints.EDITING, mini_checkpoints.PATCHES])
+def test_a_source_image_changes_the_depth(server: ComfyServer, checkpoint: str) -> None:
+    """By DINOv2's features, or by its own patches."""
     digests = []
     for color in (None, 0, 0xFFFFFF):
-        graph = predict_graph("make it red", checkpoint=mini_checkpoints.EDITING)
-        graph["vision"] = node("ProbeClipVision", hidden_size=mini_checkpoints.SOURCE_FEATURE_DIM, kind="dinov2")
-        graph["loader"]["inputs"]["clip_vision"] = ["vision", 0]
+        graph = predict_graph("make it red", checkpoint=checkpoint)
+        if checkpoint == mini_checkpoints.EDITING:
+            graph["vision"] = node("ProbeClipVision", hidden_size=mini_checkpoints.SOURCE_FEATURE_DIM, kind="dinov2")
+            graph["loader"]["inputs"]["clip_vision"] = ["vision", 0]
         graph["geometry"] = digest(GEOMETRY)
         if color is not None:
             graph["source"] = node("EmptyImage", width=80, height=48, batch_size=1, color=color)

@@ -198,9 +198,10 @@ def test_prompt_depth_and_image_agree(
         reference = reference[:, :, 0] if video else reference
         view = nodes.predict_depth.get_backbone(case.backbone).source_view
         if with_vision:
-            features = nodes.predict_depth._source_features(loaded, source, needed=True)
+            features = nodes.predict_depth.source_features(loaded, source, WIDTH, HEIGHT, needed=True)
             expected_features, grid = base.source_features(source.movedim(-1, 1))
-            assert relative_error(features, expected_features) < 1e-3
+            assert features.grid == grid
+            assert relative_error(features.tokens, expected_features) < 1e-3
         encoded = nodes.prompt_capture.encode_prompt_with_source(clip, decoder_path, PROMPT, source, None, view)
     else:
         encoded = nodes.predict_depth.encode_prompt(clip, decoder_path, PROMPT)
