@@ -36,7 +36,7 @@ SAMPLED, MEAN = "sampled", "mean"
 class SpatialFusionPredictDepth(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        size = {"default": 64, "min": MIN_SIZE_PX, "max": MAX_SIZE_PX, "step": 8}
+        size = {"default": 128, "min": MIN_SIZE_PX, "max": MAX_SIZE_PX, "step": 8}
         return io.Schema(
             node_id="SpatialFusionPredictDepth",
             display_name="Predict Metric Depth",

@@ -63,7 +63,7 @@ def _decoder(config: SpatialFusionConfig, vocab_size: int, hidden_size: int, int
 
 SIZES: dict[str, SystemSizes] = {
     "mini": SystemSizes(
-        image_size=64,
+        image_size=128,
         decoder=_decoder(MINI, vocab_size=1024, hidden_size=256, intermediate_size=640),
         transformer=OmniGen2Config(
             patch_size=8,

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "workflows"
 STEPS = 2
 # Images of real models are this many times smaller in tests, and so are the pixel coordinates that belong to them.
-MINI_SIDE_PX = 64
+MINI_SIDE_PX = 128
 SHRINK = 8
 PIXEL_NODES = {
     "EmptySD3LatentImage",
