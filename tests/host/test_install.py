@@ -123,7 +123,7 @@ def test_demo_runs_and_the_environment_is_unchanged(installed: Installed) -> Non
         if graph[node_id]["class_type"] == "SaveImage"
         for file in output["images"]
     ]
-    assert Image.open(io.BytesIO(installed.server.view(image))).size == (64, 64)
+    assert Image.open(io.BytesIO(installed.server.view(image))).size == (128, 128)
     assert any("metric_depth" in output for output in outputs.values())
     assert pip(installed.python, "freeze", "--all") == installed.packages_before
     if (installed.pack / ".git").exists():  # or the next update, a pull, would find changes

@@ -124,11 +124,12 @@ def check_outputs(server: ComfyServer, name: str, graph: Graph, outputs: dict[st
 def check_composition(server: ComfyServer, graph: Graph, outputs: dict[str, Any]) -> None:
     """The camera looks 8 degrees down from 1.6 m: the person's cylinder, 0.5 m thick, is 4 m ahead on the ground."""
     depth_m = depth_of(server, outputs, node_titled(graph, "Compose Depth Scaffold"))
-    pitch, focal_px = np.radians(8.0), 32 / np.tan(np.radians(30.0))
+    centre = (MINI_SIDE_PX - 1) / 2
+    pitch, focal_px = np.radians(8.0), MINI_SIDE_PX / 2 / np.tan(np.radians(30.0))
     right_m, down_m, ahead_m = 1.1, 0.6, 3.75  # of its front, 1 m above the ground, seen from a level camera
     expected_m = ahead_m * np.cos(pitch) + down_m * np.sin(pitch)
-    column = round(31.5 + focal_px * right_m / expected_m)
-    row = round(31.5 + focal_px * (down_m * np.cos(pitch) - ahead_m * np.sin(pitch)) / expected_m)
+    column = round(centre + focal_px * right_m / expected_m)
+    row = round(centre + focal_px * (down_m * np.cos(pitch) - ahead_m * np.sin(pitch)) / expected_m)
     assert depth_m[row, column] == pytest.approx(expected_m, abs=0.1)
 
 

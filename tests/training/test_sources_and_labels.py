@@ -49,7 +49,7 @@ def write_streams(folder: Path) -> None:
             for sample in half:
                 assert isinstance(sample, Sample) and sample.depth and sample.caption
                 parts = {"png": sample.image, "txt": sample.caption.encode(), "depth": sample.depth[0]}
-                parts |= {} if sample.source is None else {"source.png": sample.source}
+                parts["source.png"] = sample.source or b""  # `datasets` wants the same members of all
                 for suffix, data in parts.items():
                     info = tarfile.TarInfo(f"{sample.key}.{suffix}")
                     info.size = len(data)

@@ -208,7 +208,7 @@ def _first_bytes(row: dict[str, Any], names: tuple[str, ...]) -> bytes | None:
     for name in names:
         value = row.get(name)
         value = value.get("bytes") if isinstance(value, dict) else value
-        if isinstance(value, bytes):
+        if isinstance(value, bytes) and value:
             return value
     return None
 
