@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +11,11 @@ from pathlib import Path
 def written_whole(path: Path) -> Iterator[Path]:
     """`with written_whole(path) as partial:` gives where to write; only what is complete then stands at `path`.
 
-    The folder is made. What a killed program left of the same file is removed; nothing is left after an error.
+    The folder is made. The partial file has one name, so that what a killed program left of the same file is written
+    over, and no folder of a million files is searched for it; nothing is left after an error.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f"{path.name}.partial*"):
-        stale.unlink(missing_ok=True)
-    partial = path.with_name(f"{path.name}.partial{os.getpid()}")
+    partial = path.with_name(f"{path.name}.partial")
     try:
         yield partial
         partial.replace(path)

@@ -78,27 +78,32 @@ class SystemSampler:
             return self.system.encode(*encode_prompts(self._tokenizer, texts))
 
     @torch.no_grad()
-    def predict_depth(self, texts: Sequence[str]) -> MetricDepth:
-        """(B, S, S) metric depth of the images that the texts describe."""
-        prediction = self.system.predict_depth(self._encode(texts), self.image_size, self.image_size)
-        return prediction.to_metric_depth()
+    def predict_depth(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> MetricDepth:
+        """(B, S, S) metric depth of the images that the texts describe, or that edit `sources` (B, 3, S, S)."""
+        size = self._size(sources)
+        return self.system.predict_depth(self._encode(texts), size, size, source=sources).to_metric_depth()
 
     @torch.no_grad()
-    def sample_depth(self, texts: Sequence[str], numbers: Sequence[int], seed: int) -> MetricDepth:
-        """(B, S, S) of one scene that fits each text, always the same for a prompt's number; needs a depth flow."""
-        shape = self.system.predictor.noise_shape(1, self.image_size, self.image_size)
-        sampling = _depth_sampling(shape, numbers, seed)
-        prediction = self.system.sample_depth(self._encode(texts), self.image_size, self.image_size, sampling)
-        return prediction.to_metric_depth()
+    def sample_depth(
+        self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
+    ) -> MetricDepth:
+        """The same of one scene that fits each text, always the same for a prompt's number; needs a depth flow."""
+        size = self._size(sources)
+        sampling = _depth_sampling(self.system.predictor.noise_shape(1, size, size), numbers, seed)
+        return self.system.sample_depth(self._encode(texts), size, size, sampling, sources).to_metric_depth()
 
     @property
     def samples_depth(self) -> bool:
         """Whether its scenes can be drawn from noise, as the nodes do by default."""
         return self.system.predictor.depth_flow is not None
 
-    def scaffold(self, texts: Sequence[str], numbers: Sequence[int], seed: int) -> MetricDepth:
+    def scaffold(
+        self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
+    ) -> MetricDepth:
         """The depth that the nodes give by default: a sampled scene, or the mean where only that was trained."""
-        return self.sample_depth(texts, numbers, seed) if self.samples_depth else self.predict_depth(texts)
+        if self.samples_depth:
+            return self.sample_depth(texts, numbers, seed, sources)
+        return self.predict_depth(texts, sources)
 
     @property
     def takes_source(self) -> bool:
@@ -106,35 +111,14 @@ class SystemSampler:
         sizes = self.system.sizes
         return sizes == sizes.with_source()
 
-    @torch.no_grad()
-    def draw_edit(
-        self, sources: torch.Tensor, instructions: Sequence[str], numbers: Sequence[int], seed: int
+    def draw(
+        self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor, sources: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The sources (B, 3, S, S) in [0, 1] edited, each from the noise of its prompt's number."""
-        size, system = sources.shape[-1], self.system
-        prompt, empty = self._encode(instructions), expand_prompt(self._empty, len(instructions))
-        if self.samples_depth:
-            shape = system.predictor.noise_shape(1, size, size)
-            prediction = system.sample_depth(prompt, size, size, _depth_sampling(shape, numbers, seed), sources)
-        else:
-            prediction = system.predict_depth(prompt, size, size, source=sources)
-        noise = noise_for(numbers, seed, size)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            images = sample_images(
-                system,
-                prompt,
-                empty,
-                prediction.to_metric_depth(),
-                noise,
-                self.guidance,
-                self.steps,
-                source=sources,
-            )
-        return ((images + 1) / 2).clamp(0, 1)
-
-    def draw(self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor) -> torch.Tensor:
-        """Images (B, 3, S, S) in [0, 1]."""
+        """Images (B, 3, S, S) in [0, 1]; `sources`, of the same size, are what the texts edit."""
         prompt, empty = self._encode(texts), expand_prompt(self._empty, len(texts))
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16):
-            images = sample_images(self.system, prompt, empty, depth, noise, self.guidance, self.steps)
+            images = sample_images(self.system, prompt, empty, depth, noise, self.guidance, self.steps, source=sources)
         return ((images + 1) / 2).clamp(0, 1)
+
+    def _size(self, sources: torch.Tensor | None) -> int:
+        return self.image_size if sources is None else sources.shape[-1]

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 
 from sf_model.checkpoint import load_checkpoint
@@ -26,6 +25,7 @@ from sf_model.training.bases.base import Base, BaseFiles
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
 from sf_model.training.bases.sampling import sample_latent
+from sf_model.training.preparation_cost import flux_autoencoder
 from tests.host.mini_graphs import node, sampler_inputs
 from tests.host.server import ComfyServer, Graph
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
@@ -67,15 +67,7 @@ def shows_sources_rightly(version: str, case: Case, repository: Path) -> bool:
 def write_autoencoder(path: Path) -> None:
     """Flux's, which OmniGen2 uses: the host knows it at its real size alone. Random weights."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=16,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-    )
+    vae = flux_autoencoder()
     path.parent.mkdir(parents=True, exist_ok=True)
     safetensors.torch.save_file({name: value.half() for name, value in vae.state_dict().items()}, path)
 

@@ -13,11 +13,9 @@ from sf_model.evaluation.editing.prompts import EDIT_KINDS, EditPrompt, edit_pro
 from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_stayed, subject_index
 from sf_model.evaluation.sampling import SystemSampler
 from sf_model.evaluation.scene_reader.reading import SceneReading, true_reading
-from sf_model.training.export import export_system
 from sf_model.training.mini_sizes import SIZES, SystemSizes
-from sf_model.training.system import SpatialFusionSystem
-from sf_model.training.tokenizer import train_tokenizer
 from sf_model.world import Camera, EditPair, Fact, Scene, SceneObject
+from tests.unit.dummy_systems import export_untrained
 
 
 @pytest.fixture(scope="module")
@@ -150,14 +148,7 @@ def test_only_untouched_pixels_must_stay() -> None:
 
 
 def exported_system(directory: Path, sizes: SystemSizes) -> SystemSampler:
-    """A dummy system, untrained, none of whose layers is zero as it would be at the start."""
-    train_tokenizer(directory / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
-    system = SpatialFusionSystem(sizes, seed=0)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in (*system.transformer.parameters(), *system.adapter.parameters()):
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
-    export_system(system, directory / "tokenizer", directory, "base-0", {}, dtype=torch.float32)
+    export_untrained(directory, sizes)
     return SystemSampler(directory, steps=2, bfloat16=False)
 
 

@@ -29,11 +29,9 @@ from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for
 from sf_model.evaluation.scene_reader.network import TINY_READER, SceneReader
 from sf_model.evaluation.scene_reader.reading import FoundObject
 from sf_model.evaluation.scene_reader.training import save_reader
-from sf_model.training.export import export_system
 from sf_model.training.mini_sizes import SIZES
-from sf_model.training.system import SpatialFusionSystem
-from sf_model.training.tokenizer import train_tokenizer
 from sf_model.world.scene import SceneObject
+from tests.unit.dummy_systems import export_untrained
 
 
 def test_intervals_of_means() -> None:
@@ -133,15 +131,7 @@ def test_confidence_deciles_by_hand() -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dummy system and a tiny reader, both untrained; no layer of the system is zero, as it would be at the start."""
     directory = tmp_path_factory.mktemp("dummy")
-    sizes = SIZES["dummy"]
-    train_tokenizer(directory / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
-    system = SpatialFusionSystem(sizes, seed=0)
-    generator = torch.Generator().manual_seed(0)
-    flow = system.predictor.depth_flow.parameters()
-    for parameter in (*system.transformer.parameters(), *system.adapter.parameters(), *flow):
-        if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
-    export_system(system, directory / "tokenizer", directory, "base-0", {}, dtype=torch.float32)
+    export_untrained(directory, SIZES["dummy"])
     save_reader(SceneReader(TINY_READER), directory / "reader.safetensors", {})
     return directory
 

@@ -12,8 +12,8 @@ from sf_model.whole_files import written_whole
 def test_a_file_appears_when_it_is_whole_and_leftovers_go(tmp_path: Path) -> None:
     path = tmp_path / "new" / "model.safetensors"
     path.parent.mkdir()
-    (path.parent / "model.safetensors.partial99999").write_bytes(b"torn")
-    other = path.parent / "other.safetensors.partial99999"
+    (path.parent / "model.safetensors.partial").write_bytes(b"torn")
+    other = path.parent / "other.safetensors.partial"
     other.write_bytes(b"another file's")
     with written_whole(path) as partial:
         partial.write_bytes(b"whole")

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from ... import world
 from ..arguments import add_drawing_arguments, named_directory, provenance, sampler_of
 from ..bootstrap import Estimate, mean_with_interval
-from ..sampling import SystemSampler, weights_sha256
+from ..sampling import SystemSampler, noise_for, weights_sha256
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
@@ -39,7 +39,9 @@ def edit_drawer(sampler: SystemSampler, seed: int) -> EditDrawer:
 
     def draw(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
         instructions = [prompt.pair.instruction for prompt in prompts]
-        return sampler.draw_edit(sources, instructions, [prompt.number for prompt in prompts], seed)
+        numbers = [prompt.number for prompt in prompts]
+        depth = sampler.scaffold(instructions, numbers, seed, sources)
+        return sampler.draw(instructions, depth, noise_for(numbers, seed, sources.shape[-1]), sources)
 
     return draw
 
