@@ -226,7 +226,10 @@ def _train(arguments: argparse.Namespace) -> None:
     system = SpatialFusionSystem(sizes, arguments.seed)
     state = latest_state(run_dir)
     if state is None:
-        _start_from(arguments, system)
+        try:
+            _start_from(arguments, system)
+        except ValueError as error:
+            raise SystemExit(str(error)) from error
     _check_depth_flow(arguments, system)
     if arguments.gradient_checkpointing:
         system.transformer.enable_gradient_checkpointing()

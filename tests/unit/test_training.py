@@ -413,6 +413,9 @@ def test_edits_train_and_export_what_reads_the_source(
         "sys.argv", ["training", "export", "--size", "dummy", "--runs", str(runs), "--output", str(tmp_path / "out")]
     )
     command_line.main()
+    shutil.rmtree(runs / "dummy" / "stage2")
+    with pytest.raises(SystemExit, match="trained to edit: give --edits"):
+        train("stage2", "--init", str(tmp_path / "out"))
     exported = load_exported(tmp_path / "out")
     assert exported.sizes == exported.sizes.with_source() != DUMMY
     before = part_state_dict("transformer", runs / "dummy" / "joint")
