@@ -97,6 +97,11 @@ class SystemSampler:
         """Whether its scenes can be drawn from noise, as the nodes do by default."""
         return self.system.predictor.depth_flow is not None
 
+    @property
+    def reads_depth(self) -> bool:
+        """Whether its adapter was trained: a base and the data-only control draw without depth."""
+        return bool(self.system.adapter.out.weight.count_nonzero())
+
     def scaffold(
         self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
     ) -> MetricDepth:

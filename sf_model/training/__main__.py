@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in STAGES:
             _add_stage_arguments(command, name)
         if name == "export":
+            command.add_argument("--stage", choices=("base", "stage1", "stage2"), default="stage2")
             command.add_argument("--output", type=Path, default=MINI_DIR)
     return parser
 
@@ -90,7 +91,17 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     if stage in ("joint", "stage2"):
         command.add_argument("--freeze-predictor", action="store_true", help="train the adapter and the DiT alone")
         command.add_argument("--true-depth", type=float, default=0.0, help="share of scaffolds that are the true depth")
+    if stage == "stage2":
+        command.add_argument(
+            "--depth-dropout",
+            type=_share,
+            default=StageConfig().depth_dropout,
+            help="share of samples that are drawn without depth; 1 is the data-only control",
+        )
     if stage in ("stage1", "stage2"):
+        command.add_argument(
+            "--scenes", type=int, default=0, help="train on so many scenes, the same for all seeds (0: no end)"
+        )
         command.add_argument("--edits", type=_share, default=0.0, help="share of batches that edit a source image")
     if stage == "base":
         command.add_argument("--freeze-mllm", action="store_true", help="train the diffusion transformer alone")
@@ -186,6 +197,7 @@ def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
         supersample=arguments.supersample,
         length_buckets=LENGTH_BUCKETS,
         edits=getattr(arguments, "edits", 0.0),
+        scenes=getattr(arguments, "scenes", 0),
     )
 
 
@@ -219,6 +231,7 @@ def _train(arguments: argparse.Namespace) -> None:
         freeze_predictor=getattr(arguments, "freeze_predictor", False),
         true_depth=getattr(arguments, "true_depth", 0.0),
         depth_flow=getattr(arguments, "depth_flow", 0.0),
+        depth_dropout=getattr(arguments, "depth_dropout", StageConfig().depth_dropout),
         edits=data.edits,
     )
     if data.edits:
@@ -254,6 +267,7 @@ def _train(arguments: argparse.Namespace) -> None:
         max_objects=MAX_OBJECTS,
         image_sizes=data.image_sizes[:1],
         edits=0.0,
+        scenes=0,
     )
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     stage = STAGES[arguments.command](system, stage_config, empty_ids)
@@ -322,7 +336,7 @@ def _required_state(arguments: argparse.Namespace, stage: str) -> Path:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    state = _required_state(arguments, "stage2")
+    state = _required_state(arguments, arguments.stage)
     sizes = SIZES[arguments.size]
     project = part_state_dict("predictor", state.parent).get("source_encoder.project.weight")
     if project is not None and project.shape[1] == SOURCE_DIM:
@@ -334,7 +348,7 @@ def _export(arguments: argparse.Namespace) -> None:
         for stage in STAGES
         if (_run_dir(arguments, stage) / run_record.CONFIG_FILE).exists()
     }
-    last = stages["stage2"]
+    last = stages[arguments.stage]
     revision = f"{arguments.size}-{last['commits'][-1]}-seed{last['seed']}-{last['steps']}"
     training = {"stages": stages, "exported_by": current_commit()}
     export_system(system, _tokenizer_dir(arguments), arguments.output, revision, training)

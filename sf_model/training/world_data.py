@@ -46,7 +46,8 @@ class WorldDataConfig:
     `language_batch`: so many documents without an image in a batch. `length_buckets` consecutive batches are drawn
     together and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair
     sample. Scenes of more than `max_objects` are drawn again. `edits`: the share of batches that are pairs of an edit,
-    evenly spread.
+    evenly spread. `scenes`: so many different captioned scenes are all there is, the same ones for every stream and
+    seed, and the first of any larger number; 0 is no end of them.
     """
 
     image_sizes: tuple[int, ...]
@@ -60,6 +61,7 @@ class WorldDataConfig:
     length_buckets: int
     max_objects: int
     edits: float = 0.0
+    scenes: int = 0
 
 
 class NumberedBatches(Dataset):
@@ -83,6 +85,8 @@ class WorldBatches(NumberedBatches):
         self.tokenizer = load_tokenizer(tokenizer_dir)
         self._group = -1
         self._group_batches: list[list[world.CaptionedScene]] = []
+        self._epoch = -1
+        self._order: list[int] = []
 
     def captioned(self, index: int) -> list[world.CaptionedScene]:
         """The scenes of batch `index` with their captions, of about one length: little is padded."""
@@ -94,18 +98,32 @@ class WorldBatches(NumberedBatches):
     def _length_buckets(self, group: int) -> list[list[world.CaptionedScene]]:
         """`length_buckets` batches, sorted among themselves by the captions' lengths and then shuffled."""
         config = self.config
-        kinds, weights = zip(*config.mixture)
         rng = random.Random(f"{config.split}-{config.stream}-{config.seed}-{group}")
         count = config.length_buckets * config.batch_size
-        items: list[world.CaptionedScene] = []
-        while len(items) < count:
-            item = world.sample(rng, rng.choices(kinds, weights)[0], config.split)
-            if len(item.scene.objects) <= config.max_objects:
-                items.append(item)
+        if config.scenes:
+            items = [self._set_item(place) for place in range(group * count, (group + 1) * count)]
+        else:
+            items = [self._captioned_scene(rng) for _ in range(count)]
         items.sort(key=lambda item: len(item.caption))
         batches = [items[start : start + config.batch_size] for start in range(0, count, config.batch_size)]
         rng.shuffle(batches)
         return batches
+
+    def _captioned_scene(self, rng: random.Random) -> world.CaptionedScene:
+        kinds, weights = zip(*self.config.mixture)
+        while True:
+            item = world.sample(rng, rng.choices(kinds, weights)[0], self.config.split)
+            if len(item.scene.objects) <= self.config.max_objects:
+                return item
+
+    def _set_item(self, place: int) -> world.CaptionedScene:
+        """Sample `place` of a run over a limited set, each epoch in an order of its own."""
+        config = self.config
+        epoch, position = divmod(place, config.scenes)
+        if self._epoch != epoch:
+            self._epoch, self._order = epoch, list(range(config.scenes))
+            random.Random(f"order-{config.stream}-{config.seed}-{epoch}").shuffle(self._order)
+        return self._captioned_scene(random.Random(f"set-{config.split}-{self._order[position]}"))
 
     def is_edit(self, index: int) -> bool:
         """Whether batch `index` holds edits."""

@@ -16,13 +16,14 @@ from sf_model import world
 from sf_model.backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from sf_model.checkpoint import load_checkpoint
 from sf_model.depth_predictor import DepthPrediction
+from sf_model.evaluation.sampling import SystemSampler
 from sf_model.flow_times import shifted_times
 from sf_model.metric_depth import LOG_DEPTH_STD
 from sf_model.source_encoder import source_patch_dim, source_patches
 from sf_model.training import __main__ as command_line
 from sf_model.training import run_record
 from sf_model.training.ema import ParameterAverage
-from sf_model.training.export import load_exported, part_state_dict
+from sf_model.training.export import export_system, load_exported, part_state_dict
 from sf_model.training.flow import euler_sample, interpolate, sample_times
 from sf_model.training.loop import LoopConfig, Trainer
 from sf_model.training.losses import (
@@ -367,6 +368,38 @@ def test_batches_take_their_image_sizes_by_turns(tokenizer_dir: Path) -> None:
     data = WorldBatches(replace(data_config(dict(SPATIAL_MIXTURE)), image_sizes=(24, 24, 16)), tokenizer_dir)
     assert [data[index]["rgb"].shape[-2:] for index in range(4)] == [(24, 24), (24, 24), (16, 16), (24, 24)]
     assert data[2]["depth_m"].shape[-2:] == (16, 16)
+
+
+def test_a_limited_set_is_the_same_for_every_run_and_every_epoch_shows_it_once(tokenizer_dir: Path) -> None:
+    limited = replace(data_config(dict(SPATIAL_MIXTURE)), scenes=16)
+
+    def captions(config: WorldDataConfig, batches: range) -> list[str]:
+        data = WorldBatches(config, tokenizer_dir)
+        return [item.caption for index in batches for item in data.captioned(index)]
+
+    first, second = captions(limited, range(4)), captions(limited, range(4, 8))
+    assert len(set(first)) == 16 and sorted(first) == sorted(second) and first != second
+    other = captions(replace(limited, stream="stage2", seed=5), range(4))
+    assert sorted(other) == sorted(first) and other != first
+    assert set(captions(replace(limited, scenes=8), range(2))) < set(first)
+
+
+def test_the_data_only_control_learns_nothing_of_depth(tmp_path: Path, tokenizer_dir: Path) -> None:
+    config = StageConfig(depth_dropout=1.0, true_depth=1.0, freeze_predictor=True)
+    stage = build_stage("stage2", tokenizer_dir, config=config)
+    batch = WorldBatches(data_config(dict(SPATIAL_MIXTURE)), tokenizer_dir)[0]
+    losses = stage(batch, torch.Generator().manual_seed(0))
+    losses["loss"].backward()
+    assert set(losses) == {"loss", "flow"}
+    learned = {
+        name for name, value in stage.trainable_parameters().items() if value.grad is not None and value.grad.any()
+    }
+    assert learned and all(name.startswith("transformer.") for name in learned)
+    export_system(stage.system, tokenizer_dir, tmp_path, "test", {})
+    sampler = SystemSampler(tmp_path)
+    assert not sampler.reads_depth
+    torch.nn.init.normal_(sampler.system.adapter.out.weight)
+    assert sampler.reads_depth
 
 
 def test_batches_of_edits_are_a_share_of_all(tokenizer_dir: Path) -> None:

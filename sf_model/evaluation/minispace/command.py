@@ -17,6 +17,7 @@ from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
 from .prompts import PROMPTS_PER_TEMPLATE, QUICK_PROMPTS_PER_TEMPLATE, Prompt, minispace_prompts
 from .rows import (
+    BLANK,
     BUILTIN_ROWS,
     CEILING,
     FLOOR,
@@ -97,7 +98,8 @@ def _drawers(
             yield scaffold, f"{scaffold} ({directory.name})", drawer
     for name, directory in arguments.compare:
         sampler = sampler_of(arguments, directory)
-        yield name, f"{name} ({directory.name})", system_drawer(sampler, FUSION, partners, arguments.seed)
+        scaffold = FUSION if sampler.reads_depth else BLANK
+        yield name, f"{name} ({directory.name})", system_drawer(sampler, scaffold, partners, arguments.seed)
 
 
 def _mean(results: list[PromptResult]) -> float:

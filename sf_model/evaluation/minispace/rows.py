@@ -25,7 +25,8 @@ from .scoring import identity_shares, score
 
 FUSION = "SpatialFusion"
 MEAN = "mean depth"
-SCAFFOLD_ROWS = ("blank depth", "shuffled depth", MEAN, FUSION, "oracle depth")
+BLANK = "blank depth"
+SCAFFOLD_ROWS = (BLANK, "shuffled depth", MEAN, FUSION, "oracle depth")
 FLOOR, CEILING = "floor", "ceiling"
 BUILTIN_ROWS = (FLOOR, *SCAFFOLD_ROWS, CEILING)
 BLANK_GREY = 0.5
@@ -81,7 +82,7 @@ def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Pro
 
     def scaffold_of(prompts: Sequence[Prompt]) -> MetricDepth:
         numbers = [prompt.number for prompt in prompts]
-        if scaffold == "blank depth":
+        if scaffold == BLANK:
             return no_depth(len(prompts), sampler.image_size)
         if scaffold == "oracle depth":
             return true_depth(prompts, sampler.image_size)
