@@ -141,18 +141,15 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def sample_depth(
-    predict: Callable[[NoisyDepth, bool, bool], DepthPrediction], sampling: DepthSampling
-) -> DepthPrediction:
-    """The last prediction of Euler steps from noise to a scene. predict(noisy, with_prompt, is_last) at the state's own
-    size."""
+def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
+    """The last prediction of Euler steps from noise to a scene. predict(noisy, with_prompt) at the state's own size."""
     state = sampling.noise
     times = shifted_times(sampling.steps, sampling.shift)[:-1].tolist()
     for now, after in zip(times, times[1:]):
         noisy = NoisyDepth(state, torch.full((state.shape[0],), now, device=state.device))
-        data = predicted_state(predict(noisy, True, False))
+        data = predicted_state(predict(noisy, True))
         if sampling.guidance != 1:
-            without = predicted_state(predict(noisy, False, False))
+            without = predicted_state(predict(noisy, False))
             data = _bounded(without + sampling.guidance * (data - without))
         state = state + (after - now) / (1 - now) * (data - state)
-    return predict(NoisyDepth(state, torch.full((state.shape[0],), times[-1], device=state.device)), True, True)
+    return predict(NoisyDepth(state, torch.full((state.shape[0],), times[-1], device=state.device)), True)

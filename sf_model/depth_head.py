@@ -94,8 +94,11 @@ class DepthHead(nn.Module):
         self.fov_norm = operations.LayerNorm(hidden_size, **factory)
         self.fov = operations.Linear(hidden_size, 1, **factory)
 
-    def forward(self, states: Sequence[torch.Tensor], rows: int, columns: int) -> torch.Tensor:
-        """(B, 3, 8 rows, 8 columns) float32: log metres, validity logit, confidence logit."""
+    def forward(
+        self, states: Sequence[torch.Tensor], rows: int, columns: int, out_dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """(B, 3, 8 rows, 8 columns) float32: log metres, validity logit, confidence logit. out_dtype: computing type of
+        the last two convolutions, by default the states'; float32 keeps half precision from making steps of a slope."""
         maps = []
         for tap, norm, project, resize, scratch in zip(
             self.taps, self.norms, self.projects, self.resizes, self.scratch
@@ -107,11 +110,12 @@ class DepthHead(nn.Module):
             finer = maps[level - 1] if level > 0 else None
             size = finer.shape[-2:] if finer is not None else (UPSCALE * rows, UPSCALE * columns)
             path = self.fusions[level](path, maps[level] if level < NUM_TAPS - 1 else None, size)
+        path = path.to(out_dtype or path.dtype)
         out = self.out_conv2(F.relu(self.out_conv1(path))).float()
         log_depth = out[:, LOG_DEPTH] * LOG_DEPTH_STD + LOG_DEPTH_MEAN
         return torch.stack([log_depth, out[:, VALIDITY], out[:, CONFIDENCE]], dim=1)
 
-    def field_of_view(self, camera_state: torch.Tensor) -> torch.Tensor:
+    def field_of_view(self, camera_state: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
         """Camera token's last state (B, D) -> vertical field of view (B,) float32 in degrees."""
-        logit = self.fov(self.fov_norm(camera_state)).squeeze(-1).float()
+        logit = self.fov(self.fov_norm(camera_state.to(out_dtype or camera_state.dtype))).squeeze(-1).float()
         return MIN_FOV_DEG + (MAX_FOV_DEG - MIN_FOV_DEG) * torch.sigmoid(logit)

@@ -113,24 +113,19 @@ class DepthPredictor(nn.Module):
         source_grid: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
         on_layer: Callable[[], None] | None = None,
-        draft_dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
         """One of the scenes that fit the prompt, as `depth_flow.sample_depth` draws it.
 
         The other arguments, and errors, as in `forward`; `on_layer` is called in every one of `sampling.passes`.
-        draft_dtype: computing type of all passes but the last, whose rounding the later ones mend; by default `dtype`.
         """
         rows, columns = self.grid(height, width)
         keys = keys_values[0][0]
         # No token of the prompt is seen, nor of a source image that the MLLM read with it; source_features still are.
         nothing = torch.zeros(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
 
-        def predict(noisy: NoisyDepth, with_prompt: bool, is_last: bool) -> DepthPrediction:
+        def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
             mask = prompt_mask if with_prompt else nothing
-            computing = dtype if is_last or draft_dtype is None else draft_dtype
-            return self._predict(
-                keys_values, rows, columns, mask, source_features, source_grid, computing, on_layer, noisy
-            )
+            return self._predict(keys_values, rows, columns, mask, source_features, source_grid, dtype, on_layer, noisy)
 
         return sample_depth(predict, sampling).resized(height, width)
 
@@ -162,7 +157,8 @@ class DepthPredictor(nn.Module):
         states, camera = self.spatial_transformer(
             keys_values, rows, columns, prompt_mask, source_tokens, source_grid, dtype, on_layer, added
         )
-        maps = self.depth_head(states, rows, columns)
-        return DepthPrediction(
-            maps[:, LOG_DEPTH], maps[:, VALIDITY], maps[:, CONFIDENCE], self.depth_head.field_of_view(camera)
-        )
+        # Layers that cast their weights can end in float32.
+        out_dtype = None if dtype is None else torch.float32
+        maps = self.depth_head(states, rows, columns, out_dtype)
+        fov_y_deg = self.depth_head.field_of_view(camera, out_dtype)
+        return DepthPrediction(maps[:, LOG_DEPTH], maps[:, VALIDITY], maps[:, CONFIDENCE], fov_y_deg)

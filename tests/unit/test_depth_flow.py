@@ -65,8 +65,8 @@ def test_sampling_reaches_what_is_predicted() -> None:
     log_depth, validity = torch.full((1, 8, 8), 1.0), torch.full((1, 8, 8), 9.0)
     seen = []
 
-    def predict(noisy: NoisyDepth, with_prompt: bool, is_last: bool) -> DepthPrediction:
-        assert with_prompt and is_last == (noisy.time.item() == 0.75)
+    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
+        assert with_prompt
         seen.append((noisy.time.item(), noisy.state))
         return prediction(log_depth, validity)
 
@@ -83,7 +83,7 @@ def test_sampling_draws_one_of_two_scenes_and_not_their_mean() -> None:
     """Two equally likely flat scenes, with the exact posterior mean of each state: samples are the one or the other."""
     near, far = 0.0, 2.0
 
-    def predict(noisy: NoisyDepth, _with_prompt: bool, _is_last: bool) -> DepthPrediction:
+    def predict(noisy: NoisyDepth, _with_prompt: bool) -> DepthPrediction:
         t = noisy.time.view(-1, 1, 1)
         state = noisy.state[:, 0]
         log_odds = (t * (far - near) * (state - t * (near + far) / 2) / (1 - t) ** 2).sum(dim=(1, 2), keepdim=True)
@@ -102,7 +102,7 @@ def test_guidance_goes_beyond_the_prompt_by_hand() -> None:
     seen: list[tuple[float, bool]] = []
     states = []
 
-    def predict(noisy: NoisyDepth, with_prompt: bool, is_last: bool) -> DepthPrediction:
+    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
         seen.append((noisy.time.item(), with_prompt))
         states.append(noisy.state[0, 0, 0, 0].item())
         value = LOG_DEPTH_MEAN + LOG_DEPTH_STD * with_prompt
@@ -128,7 +128,7 @@ def test_a_seed_does_not_mean_the_image_s_noise() -> None:
 def test_guidance_stays_within_what_a_scene_can_be() -> None:
     states = []
 
-    def predict(noisy: NoisyDepth, with_prompt: bool, is_last: bool) -> DepthPrediction:
+    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
         states.append(noisy.state)
         log_depth = torch.full((1, 8, 8), LOG_DEPTH_MEAN + 2 * LOG_DEPTH_STD * with_prompt)
         return prediction(log_depth, torch.full((1, 8, 8), 9.0 if with_prompt else 3.0))
