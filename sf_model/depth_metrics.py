@@ -1,10 +1,12 @@
-"""AbsRel and delta1, the two usual measures of metric depth (Eigen et al. 2014)."""
+"""AbsRel and delta1, the two usual measures of metric depth (Eigen et al. 2014), and the boundary F1 of its edges."""
 
 from __future__ import annotations
 
 import torch
 
 DELTA1_RATIO = 1.25
+# Thresholds of an occluding contour: one side is farther by so much; each counts by its size (Depth Pro, section 4.2).
+BOUNDARY_THRESHOLDS = torch.linspace(0.05, 0.25, 10).tolist()
 
 
 def abs_rel(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
@@ -16,6 +18,30 @@ def delta1(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
     """(B,) share of the pixels with a true surface whose depth is within a factor of 1.25."""
     ratio = depth_m / _finite(true_m)
     return _mean_over_surface((torch.maximum(ratio, 1 / ratio) < DELTA1_RATIO).float(), true_m)
+
+
+def boundaries(depth_m: torch.Tensor, threshold: float) -> torch.Tensor:
+    """(B, 4, H, W) bool: where the neighbour to the right, the left, below, above is farther by more than the
+    threshold's share. depth_m (B, H, W) in metres; sky is farther than every surface."""
+    found = torch.zeros(len(depth_m), 4, *depth_m.shape[1:], dtype=torch.bool, device=depth_m.device)
+    ratio = 1 + threshold
+    here, there = depth_m[:, :, :-1], depth_m[:, :, 1:]
+    found[:, 0, :, :-1], found[:, 1, :, 1:] = there > ratio * here, here > ratio * there
+    here, there = depth_m[:, :-1], depth_m[:, 1:]
+    found[:, 2, :-1], found[:, 3, 1:] = there > ratio * here, here > ratio * there
+    return found
+
+
+def boundary_f1(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
+    """(B,) scale-invariant boundary F1 (Depth Pro, arXiv 2410.02073, section 4.2), of maps (B, H, W) with inf for sky:
+    an edge counts where the other map has one at the same pixel, with the same side in front. 0 without any hit."""
+    total = torch.zeros(len(depth_m), device=depth_m.device)
+    for threshold in BOUNDARY_THRESHOLDS:
+        predicted, true = boundaries(depth_m, threshold), boundaries(true_m, threshold)
+        hits, predictions, truths = (x.flatten(1).sum(1).float() for x in (predicted & true, predicted, true))
+        # 2PR / (P + R) with P = hits / predictions, R = hits / truths.
+        total += threshold * 2 * hits / (predictions + truths).clamp_min(1)
+    return total / sum(BOUNDARY_THRESHOLDS)
 
 
 def _finite(true_m: torch.Tensor) -> torch.Tensor:

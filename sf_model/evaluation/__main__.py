@@ -1,9 +1,9 @@
 """python -m sf_model.evaluation: measure a trained system on prompts and captions that no training saw.
 
 minispace: GenSpace's nine sub-domains with controls. edit: the same for edits. depth, obedience, confidence: is the
-predicted depth right, does the image follow it, does its confidence mean anything. recognition: are the caption's
-objects to be seen. sheet: draw samples. reader: train
-and measure the scene reader, by which images are judged.
+predicted depth right, does the image follow it, does its confidence mean anything. ambiguity: one scene by a seed
+against the mean of all. recognition: are the caption's objects to be seen. sheet: draw samples. reader: train and
+measure the scene reader, by which images are judged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .. import world
 from ..backbones.mini import TOKENIZER_DIR
 from ..training.export import load_exported
 from ..training.revision import current_commit
-from . import confidence, obedience, recognition
+from . import ambiguity, confidence, obedience, recognition
 from .arguments import plain
 from .depth import DepthScore, evaluate_depth
 from .editing import command as editing_command
@@ -39,7 +39,15 @@ def _parser() -> argparse.ArgumentParser:
     for command in (depth, sheet):
         command.add_argument("--weights", default=BUILTIN, help='"builtin" or a folder that `training export` wrote')
         command.add_argument("--seed", type=int, default=0)
-    for module in (minispace_command, editing_command, obedience, confidence, recognition, scene_reader_command):
+    for module in (
+        minispace_command,
+        editing_command,
+        obedience,
+        confidence,
+        ambiguity,
+        recognition,
+        scene_reader_command,
+    ):
         module.add_command(commands)
     return parser
 

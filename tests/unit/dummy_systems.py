@@ -12,13 +12,15 @@ from sf_model.training.system import SpatialFusionSystem
 from sf_model.training.tokenizer import train_tokenizer
 
 
-def export_untrained(directory: Path, sizes: SystemSizes) -> None:
-    """Write such a system, with a tokenizer of its own, as `training export` does."""
+def export_untrained(directory: Path, sizes: SystemSizes, adapter: bool = True) -> None:
+    """Write such a system, with a tokenizer of its own, as `training export` does; without
+    `adapter` that part is as a base's."""
     train_tokenizer(directory / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
     system = SpatialFusionSystem(sizes, seed=0)
     generator = torch.Generator().manual_seed(0)
     flow = system.predictor.depth_flow.parameters()
-    for parameter in (*system.transformer.parameters(), *system.adapter.parameters(), *flow):
+    adapted = system.adapter.parameters() if adapter else ()
+    for parameter in (*system.transformer.parameters(), *adapted, *flow):
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1, generator=generator)
     export_system(system, directory / "tokenizer", directory, "base-0", {}, dtype=torch.float32)

@@ -2,13 +2,16 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from sf_model import world
+from sf_model.depth_metrics import boundaries, boundary_f1
 from sf_model.evaluation import __main__ as command_line
+from sf_model.evaluation.ambiguity import measures
 from sf_model.evaluation.bootstrap import mean_with_interval, ratio_with_interval
 from sf_model.evaluation.confidence import deciles, rank_correlation
 from sf_model.evaluation.minispace.prompts import minispace_prompts
@@ -113,6 +116,54 @@ def test_obedience_by_hand() -> None:
     assert obedience(skewed, scaffold)["sky"].item() == 0.75
     nothing = torch.full_like(scaffold, math.inf)
     assert math.isnan(si_rmse(nothing, scaffold).item())
+
+
+def test_boundaries_by_hand() -> None:
+    """A near object in the middle of a row: 2 m before 4 m, and sky."""
+    row = torch.tensor([[[4.0, 2.0, 2.0, 4.0, math.inf]]])
+    right, left, below, above = boundaries(row, 0.15)[0, :, 0]
+    assert right.tolist() == [False, False, True, True, False]
+    assert left.tolist() == [False, True, False, False, False]
+    assert not below.any() and not above.any()
+    assert torch.equal(boundaries(row.transpose(1, 2), 0.15)[0, 2, :, 0], right)
+    # 4.0 m is not 1.25 times farther than 3.4 m, but 1.15 times.
+    gentle = torch.tensor([[[3.4, 4.0]]])
+    assert boundaries(gentle, 0.15).sum() == 1 and boundaries(gentle, 0.25).sum() == 0
+
+
+def test_boundary_f1_by_hand() -> None:
+    true = torch.tensor([[[4.0, 2.0, 2.0, 4.0, math.inf]]])
+    assert boundary_f1(true, true).item() == pytest.approx(1.0)
+    # One of the three edges is there, and none too many: precision 1, recall 1/3.
+    some = torch.tensor([[[2.0, 2.0, 2.0, 4.0, 4.0]]])
+    assert boundary_f1(some, true).item() == pytest.approx(0.5)
+    # The same place with the other side in front is no hit.
+    assert boundary_f1(torch.tensor([[[2.0, 4.0, 4.0, 4.0, 4.0]]]), true).item() == 0.0
+    assert boundary_f1(torch.full_like(true, 3.0), true).item() == 0.0
+
+
+def test_ambiguity_by_hand() -> None:
+    true = torch.tensor([[[4.0, 2.0, 2.0, 4.0]]])
+    wrong, near = torch.full_like(true, 9.0), torch.tensor([[[4.0, 4.0, 2.0, 4.0]]])
+    values = {name: value.item() for name, value in measures([wrong, near, true], true).items()}
+    assert (values["boundary F1"], values["edges"], values["delta1"]) == (0.0, 0.0, 0.0)
+    assert values["delta1, best of 3"] == 1.0
+    # The pairs differ on all of four pixels, on all, and on one.
+    assert values["seeds differ"] == pytest.approx((1 + 1 + 0.25) / 3)
+    assert set(measures([true], true)) == {"boundary F1", "edges", "delta1"}
+
+
+def test_a_system_without_depth_is_drawn_without(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A base's adapter gives zeros: no depth is predicted for it."""
+    base = shutil.copytree(exported, tmp_path / "base")
+    export_untrained(base, SIZES["dummy"], adapter=False)
+    monkeypatch.setattr(SystemSampler, "scaffold", lambda *_: pytest.fail("a depth was predicted"))
+    monkeypatch.setattr("sf_model.evaluation.minispace.command.READER_IMAGES", 8)
+    common = ["--reader", str(exported / "reader.safetensors"), "--steps", "1", "--output", str(tmp_path)]
+    run_command(monkeypatch, "minispace", "--rows", "floor", "--compare", f"base={base}", "--prompts", "1", *common)
+    assert set(json.loads((tmp_path / "minispace.json").read_text(encoding="utf-8"))["rows"]) == {"floor", "base"}
 
 
 def test_confidence_deciles_by_hand() -> None:
@@ -237,3 +288,8 @@ def test_the_other_commands(
     run_command(monkeypatch, "confidence", "--weights", str(exported), "--images", "4", "--json", str(path))
     assert len(json.loads(path.read_text(encoding="utf-8"))["deciles"]) == 10
     assert "rank correlation" in capsys.readouterr().out
+
+    run_command(monkeypatch, "ambiguity", "--weights", str(exported), "--images", "3", *common)
+    ambiguity = json.loads((tmp_path / "ambiguity.json").read_text(encoding="utf-8"))["table"]
+    assert set(ambiguity) == {"free", "plain"} and set(ambiguity["free"]) == {"mean", "sampled"}
+    assert "delta1, best of 4" in (tmp_path / "ambiguity.md").read_text(encoding="utf-8")

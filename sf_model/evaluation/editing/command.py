@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from ... import world
 from ..arguments import add_drawing_arguments, named_directory, provenance, sampler_of
@@ -22,6 +21,7 @@ from ..sampling import SystemSampler, noise_for, weights_sha256
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
+from ..workers import map_batches
 from .prompts import EDIT_KINDS, PROMPTS_PER_KIND, QUICK_PROMPTS_PER_KIND, EditPrompt, edit_prompts
 from .scoring import EditScore, edit_score, pixels_stayed
 
@@ -55,20 +55,18 @@ def run_row(
     name: str, prompts: Sequence[EditPrompt], draw: EditDrawer, reader: SceneReader, size: int
 ) -> list[EditScore]:
     """Draw, read and score every edit at `size` pixels a side, with a progress bar."""
-    scores: list[EditScore] = []
-    with tqdm(total=len(prompts), desc=name, unit="edit", mininterval=2) as progress:
-        for start in range(0, len(prompts), BATCH):
-            batch = prompts[start : start + BATCH]
-            sources = world.render([prompt.pair.source for prompt in batch], size, size).rgb
-            edited = draw(batch, sources)
-            stayed = pixels_stayed(sources, true_edits(batch, sources), edited).tolist()
-            readings = zip(decode(read(reader, sources)), decode(read(reader, edited)))
-            scores += [
-                edit_score(prompt.pair, before, after, share)
-                for prompt, (before, after), share in zip(batch, readings, stayed)
-            ]
-            progress.update(len(batch))
-    return scores
+
+    def scored(batch: Sequence[EditPrompt]) -> list[EditScore]:
+        sources = world.render([prompt.pair.source for prompt in batch], size, size).rgb
+        edited = draw(batch, sources)
+        stayed = pixels_stayed(sources, true_edits(batch, sources), edited).tolist()
+        readings = zip(decode(read(reader, sources)), decode(read(reader, edited)))
+        return [
+            edit_score(prompt.pair, before, after, share)
+            for prompt, (before, after), share in zip(batch, readings, stayed)
+        ]
+
+    return map_batches(scored, prompts, BATCH, name, "edit")
 
 
 def summarise(prompts: Sequence[EditPrompt], scores: Sequence[EditScore]) -> dict[str, Estimate]:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from tqdm import tqdm
 
 from ... import world
 from ...metric_depth import MetricDepth
@@ -20,6 +19,7 @@ from ..sampling import SystemSampler, no_depth, noise_for
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.reading import SceneReading
+from ..workers import map_batches
 from .prompts import Prompt
 from .scoring import identity_shares, score
 
@@ -109,11 +109,10 @@ def run_row(name: str, prompts: Sequence[Prompt], draw: Drawer, reader: SceneRea
     """Draw, read and judge every prompt, with a progress bar; results in the prompts' order."""
     # Captions of one length share a batch: little is padded.
     order = sorted(prompts, key=lambda prompt: (len(prompt.text), prompt.number))
-    results: dict[int, PromptResult] = {}
-    with tqdm(total=len(order), desc=name, unit="prompt", mininterval=2) as progress:
-        for start in range(0, len(order), BATCH):
-            batch = order[start : start + BATCH]
-            for prompt, reading in zip(batch, decode(read(reader, draw(batch)))):
-                results[prompt.number] = judge(prompt, reading)
-            progress.update(len(batch))
-    return [results[prompt.number] for prompt in prompts]
+
+    def judged(batch: Sequence[Prompt]) -> list[PromptResult]:
+        return [judge(prompt, reading) for prompt, reading in zip(batch, decode(read(reader, draw(batch))))]
+
+    results = map_batches(judged, order, BATCH, name, "prompt")
+    by_number = {prompt.number: result for prompt, result in zip(order, results)}
+    return [by_number[prompt.number] for prompt in prompts]

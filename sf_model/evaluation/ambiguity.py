@@ -1,0 +1,132 @@
+"""python -m sf_model.evaluation ambiguity: the mean of all scenes that fit a caption, or one scene drawn by a seed?
+
+Sharpness: boundary F1 against the true depth, and how many edges there are for each true one. Diversity: how far the
+scenes of several seeds lie apart, where the caption fixes the scene (free) and where it leaves it open (plain). The
+best of several seeds shows whether the true scene is among those that are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from .. import depth_metrics, world
+from ..metric_depth import MAX_DEPTH_M, MetricDepth
+from .arguments import add_drawing_arguments, provenance, sampler_of
+from .bootstrap import Estimate, mean_with_interval
+from .sampling import BUILTIN, SystemSampler, weights_directory, weights_sha256
+from .workers import map_batches
+
+KINDS = ("free", "plain")
+MEAN, SAMPLED = "mean", "sampled"
+BATCH = 24
+SEEDS = 4
+EDGE_THRESHOLD = 0.15
+
+
+def differing(depth_m: torch.Tensor, other_m: torch.Tensor) -> torch.Tensor:
+    """(B,) share of the pixels of maps (B, H, W) that differ by more than a quarter; sky counts as MAX_DEPTH_M."""
+    ratio = depth_m.clamp(max=MAX_DEPTH_M) / other_m.clamp(max=MAX_DEPTH_M)
+    return (torch.maximum(ratio, 1 / ratio) > depth_metrics.DELTA1_RATIO).float().mean(dim=(1, 2))
+
+
+def edges_for_each_true_one(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
+    """(B,) count of pixels at an edge over that of the true map's; 1 is as many."""
+    edges = [depth_metrics.boundaries(depth, EDGE_THRESHOLD).any(dim=1) for depth in (depth_m, true_m)]
+    found, true = (edge.sum(dim=(1, 2)).float() for edge in edges)
+    return found / true.clamp_min(1)
+
+
+def measures(drawn: Sequence[torch.Tensor], true_m: torch.Tensor) -> dict[str, torch.Tensor]:
+    """(B,) each, of maps (B, H, W) that were drawn by one seed each for the same captions."""
+    shares = torch.stack([depth_metrics.delta1(depth.clamp(max=MAX_DEPTH_M), true_m) for depth in drawn])
+    result = {
+        "boundary F1": depth_metrics.boundary_f1(drawn[0], true_m),
+        "edges": edges_for_each_true_one(drawn[0], true_m),
+        "delta1": shares[0],
+    }
+    if len(drawn) > 1:
+        apart = torch.stack([differing(a, b) for a, b in itertools.combinations(drawn, 2)])
+        result |= {f"delta1, best of {len(drawn)}": shares.max(dim=0).values, "seeds differ": apart.mean(dim=0)}
+    return result
+
+
+Drawer = Callable[[Sequence[str], Sequence[int]], list[MetricDepth]]
+"""(captions, their numbers) -> the depth maps of one seed each."""
+
+
+def _drawers(sampler: SystemSampler, seed: int) -> dict[str, Drawer]:
+    rows: dict[str, Drawer] = {MEAN: lambda texts, _: [sampler.predict_depth(texts)]}
+    if sampler.samples_depth:
+        seeds = range(seed, seed + SEEDS)
+        rows[SAMPLED] = lambda texts, numbers: [sampler.sample_depth(texts, numbers, one) for one in seeds]
+    return rows
+
+
+def _row(draw: Drawer, captions: Sequence[world.CaptionedScene], size: int, label: str) -> dict[str, Estimate]:
+    def measured(batch: Sequence[tuple[int, world.CaptionedScene]]) -> list[dict[str, float]]:
+        numbers, items = zip(*batch)
+        true_m = world.render([item.scene for item in items], size, size).depth_m
+        depths = draw([item.caption for item in items], numbers)
+        values = measures([depth.depth for depth in depths], true_m)
+        return [{name: value[place].item() for name, value in values.items()} for place in range(len(batch))]
+
+    results = map_batches(measured, list(enumerate(captions)), BATCH, label, "caption")
+    return {name: mean_with_interval([[result[name] for result in results]]) for name in results[0]}
+
+
+def measure_ambiguity(sampler: SystemSampler, images: int, seed: int) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """{caption kind: {row: {measure: mean with interval}}} on held-out captions."""
+    table: dict[str, dict[str, dict[str, Estimate]]] = {}
+    for kind in KINDS:
+        rng = random.Random(f"ambiguity-{kind}-{seed}")
+        captions = [world.sample(rng, kind, "held_out") for _ in range(images)]
+        table[kind] = {
+            name: _row(draw, captions, sampler.image_size, f"{kind}, {name}")
+            for name, draw in _drawers(sampler, seed).items()
+        }
+    return table
+
+
+def markdown(table: dict[str, dict[str, dict[str, Estimate]]]) -> str:
+    columns = list(dict.fromkeys(measure for rows in table.values() for row in rows.values() for measure in row))
+    lines = [f"| {' | '.join(['captions', 'depth', *columns])} |", "|" + "---|" * (len(columns) + 2)]
+    for kind, rows in table.items():
+        for name, row in rows.items():
+            cells = [f"{row[c].mean:.3f} [{row[c].low:.3f}, {row[c].high:.3f}]" if c in row else "-" for c in columns]
+            lines.append(f"| {' | '.join([kind, name, *cells])} |")
+    return "\n".join(lines)
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("ambiguity", help="sharpness and diversity of sampled depth, beside the mean")
+    command.add_argument("--weights", default=BUILTIN, help='"builtin" or an exported folder')
+    command.add_argument("--images", type=int, default=96, help="held-out captions of each kind")
+    add_drawing_arguments(command, Path("output/ambiguity"))
+    command.set_defaults(run_command=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    directory = weights_directory(arguments.weights)
+    try:
+        sampler = sampler_of(arguments, directory)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    table = measure_ambiguity(sampler, arguments.images, arguments.seed)
+    run_record = {**provenance(arguments), "images": arguments.images, "weights_sha256": weights_sha256(directory)}
+    rows = {
+        kind: {name: {measure: asdict(value) for measure, value in row.items()} for name, row in kinds.items()}
+        for kind, kinds in table.items()
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    record = json.dumps({"run": run_record, "table": rows}, indent=1)
+    (arguments.output / "ambiguity.json").write_text(record, encoding="utf-8")
+    (arguments.output / "ambiguity.md").write_text(markdown(table) + "\n", encoding="utf-8")
+    print(markdown(table))

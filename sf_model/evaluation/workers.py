@@ -1,0 +1,31 @@
+"""Batches of a benchmark side by side, a core each: the networks are too small for many cores to share one batch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_batches(
+    work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], batch_size: int, label: str, unit: str
+) -> list[Result]:
+    """`work` of consecutive batches of the items, joined in the items' order, with a progress bar."""
+    batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
+    cores = os.cpu_count() or 1
+    results: list[Result] = []
+    with (
+        tqdm(total=len(items), desc=label, unit=unit, mininterval=2) as progress,
+        ThreadPoolExecutor(min(cores, len(batches)), initializer=torch.set_num_threads, initargs=(1,)) as threads,
+    ):
+        for batch, result in zip(batches, threads.map(work, batches)):
+            results += result
+            progress.update(len(batch))
+    return results
