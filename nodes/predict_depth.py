@@ -180,12 +180,12 @@ def _predict(
 ) -> MetricDepth:
     """Without `sampling` the mean."""
     source_tokens = 0 if features is None else features.tokens.shape[1]
-    comfy.model_management.load_models_gpu(
-        [model.predictor], memory_required=_activation_bytes(model.config, width, height, source_tokens)
-    )
+    guided = sampling is not None and sampling.guided
+    memory = (1 + guided) * _activation_bytes(model.config, width, height, source_tokens)
+    comfy.model_management.load_models_gpu([model.predictor], memory_required=memory)
     device = model.predictor.load_device
-    passes = 1 if sampling is None else sampling.passes
-    progress = comfy.utils.ProgressBar(passes * model.config.spatial_transformer.num_layers)
+    steps = 1 if sampling is None else sampling.steps
+    progress = comfy.utils.ProgressBar(steps * model.config.spatial_transformer.num_layers)
 
     def on_layer() -> None:
         comfy.model_management.throw_exception_if_processing_interrupted()

@@ -125,9 +125,13 @@ class DepthSampling:
     shift: float = DEPTH_SHIFT
 
     @property
+    def guided(self) -> bool:
+        return self.guidance != 1
+
+    @property
     def passes(self) -> int:
-        """Of the network: the last step's, which is the result, is not guided."""
-        return self.steps if self.guidance == 1 else 2 * self.steps - 1
+        """Of one sample through the network: two side by side in a guided step, but for the last, the result."""
+        return 2 * self.steps - 1 if self.guided else self.steps
 
 
 def _bounded(state: torch.Tensor) -> torch.Tensor:
@@ -142,14 +146,20 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 @torch.no_grad()
 def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
-    """The last prediction of Euler steps from noise to a scene. predict(noisy, with_prompt) at the state's own size."""
+    """The last prediction of Euler steps from noise to a scene. predict(noisy, guided) at the state's own size; guided,
+    the batch comes twice, to be predicted with the prompt and then without."""
     state = sampling.noise
     times = shifted_times(sampling.steps, sampling.shift)[:-1].tolist()
     for now, after in zip(times, times[1:]):
-        noisy = NoisyDepth(state, torch.full((state.shape[0],), now, device=state.device))
-        data = predicted_state(predict(noisy, True))
-        if sampling.guidance != 1:
-            without = predicted_state(predict(noisy, False))
+        data = predicted_state(predict(_at(now, state, sampling.guided), sampling.guided))
+        if sampling.guided:
+            # One batch: a GPU is not full of one image's queries.
+            data, without = data.chunk(2)
             data = _bounded(without + sampling.guidance * (data - without))
         state = state + (after - now) / (1 - now) * (data - state)
-    return predict(NoisyDepth(state, torch.full((state.shape[0],), times[-1], device=state.device)), True)
+    return predict(_at(times[-1], state), False)
+
+
+def _at(time: float, state: torch.Tensor, twice: bool = False) -> NoisyDepth:
+    state = torch.cat([state, state]) if twice else state
+    return NoisyDepth(state, torch.full((len(state),), time, device=state.device))

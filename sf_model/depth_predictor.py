@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,30 @@ class DepthPrediction:
         depth = self.log_depth.clamp(math.log(MIN_DEPTH_M), math.log(MAX_DEPTH_M)).exp()
         depth = torch.where(self.validity_logit > 0, depth, torch.full_like(depth, torch.inf))
         return MetricDepth(depth, torch.sigmoid(self.confidence_logit), self.fov_y_deg)
+
+
+@dataclass(frozen=True)
+class _Reads:
+    """What a prediction reads of the prompt and of the source image; shapes as in `SpatialTransformer.forward`."""
+
+    keys_values: KeysValues
+    prompt_mask: torch.Tensor | None
+    source_features: torch.Tensor | None
+    source_grid: tuple[int, int] | None
+
+    def and_without_prompt(self, layers: Collection[int]) -> _Reads:
+        """The batch twice, then without any token of the prompt, nor of a source image that the MLLM read with it;
+        the source's own features stay. Only the MLLM's `layers` are doubled: no other is read."""
+        keys = self.keys_values[0][0]
+        every = torch.ones(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
+        seen = every if self.prompt_mask is None else self.prompt_mask
+        doubled = [
+            tuple(torch.cat([x, x]) for x in pair) if layer in layers else pair
+            for layer, pair in enumerate(self.keys_values)
+        ]
+        features = self.source_features
+        twice = None if features is None else torch.cat([features, features])
+        return _Reads(doubled, torch.cat([seen, torch.zeros_like(every)]), twice, self.source_grid)
 
 
 class DepthPredictor(nn.Module):
@@ -97,10 +121,8 @@ class DepthPredictor(nn.Module):
         or no flow, or the keys/values are another MLLM's.
         """
         rows, columns = self.grid(height, width)
-        prediction = self._predict(
-            keys_values, rows, columns, prompt_mask, source_features, source_grid, dtype, on_layer, noisy
-        )
-        return prediction.resized(height, width)
+        reads = _Reads(keys_values, prompt_mask, source_features, source_grid)
+        return self._predict(reads, rows, columns, dtype, on_layer, noisy).resized(height, width)
 
     def sample(
         self,
@@ -116,46 +138,50 @@ class DepthPredictor(nn.Module):
     ) -> DepthPrediction:
         """One of the scenes that fit the prompt, as `depth_flow.sample_depth` draws it.
 
-        The other arguments, and errors, as in `forward`; `on_layer` is called in every one of `sampling.passes`.
+        The other arguments, and errors, as in `forward`; `on_layer` is called in every step.
         """
         rows, columns = self.grid(height, width)
-        keys = keys_values[0][0]
-        # No token of the prompt is seen, nor of a source image that the MLLM read with it; source_features still are.
-        nothing = torch.zeros(keys.shape[0], keys.shape[2], dtype=torch.bool, device=keys.device)
+        reads = _Reads(keys_values, prompt_mask, source_features, source_grid)
+        layers = set(self.spatial_transformer.layer_map)
+        both = reads.and_without_prompt(layers) if sampling.guided else reads
 
-        def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
-            mask = prompt_mask if with_prompt else nothing
-            return self._predict(keys_values, rows, columns, mask, source_features, source_grid, dtype, on_layer, noisy)
+        def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
+            return self._predict(both if guided else reads, rows, columns, dtype, on_layer, noisy)
 
         return sample_depth(predict, sampling).resized(height, width)
 
     def _predict(
         self,
-        keys_values: KeysValues,
+        reads: _Reads,
         rows: int,
         columns: int,
-        prompt_mask: torch.Tensor | None,
-        source_features: torch.Tensor | None,
-        source_grid: tuple[int, int] | None,
         dtype: torch.dtype | None,
         on_layer: Callable[[], None] | None,
         noisy: NoisyDepth | None,
     ) -> DepthPrediction:
         """At the head's own size, 8 rows x 8 columns."""
         source_tokens = None
-        if source_features is not None:
+        if reads.source_features is not None:
             if self.source_encoder is None:
                 raise ValueError(
                     f"checkpoint {self.config.name!r} was trained without source images; disconnect the source image"
                 )
-            source_tokens = self.source_encoder(source_features.to(dtype or source_features.dtype))
+            source_tokens = self.source_encoder(reads.source_features.to(dtype or reads.source_features.dtype))
         added = None
         if noisy is not None:
             if self.depth_flow is None:
                 raise ValueError(f"checkpoint {self.config.name!r} was trained without a depth flow; predict the mean")
-            added = self.depth_flow(noisy, dtype or keys_values[0][0].dtype)
+            added = self.depth_flow(noisy, dtype or reads.keys_values[0][0].dtype)
         states, camera = self.spatial_transformer(
-            keys_values, rows, columns, prompt_mask, source_tokens, source_grid, dtype, on_layer, added
+            reads.keys_values,
+            rows,
+            columns,
+            reads.prompt_mask,
+            source_tokens,
+            reads.source_grid,
+            dtype,
+            on_layer,
+            added,
         )
         # Layers that cast their weights can end in float32.
         out_dtype = None if dtype is None else torch.float32

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,8 +66,8 @@ def test_sampling_reaches_what_is_predicted() -> None:
     log_depth, validity = torch.full((1, 8, 8), 1.0), torch.full((1, 8, 8), 9.0)
     seen = []
 
-    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
-        assert with_prompt
+    def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
+        assert not guided
         seen.append((noisy.time.item(), noisy.state))
         return prediction(log_depth, validity)
 
@@ -83,7 +84,7 @@ def test_sampling_draws_one_of_two_scenes_and_not_their_mean() -> None:
     """Two equally likely flat scenes, with the exact posterior mean of each state: samples are the one or the other."""
     near, far = 0.0, 2.0
 
-    def predict(noisy: NoisyDepth, _with_prompt: bool) -> DepthPrediction:
+    def predict(noisy: NoisyDepth, _guided: bool) -> DepthPrediction:
         t = noisy.time.view(-1, 1, 1)
         state = noisy.state[:, 0]
         log_odds = (t * (far - near) * (state - t * (near + far) / 2) / (1 - t) ** 2).sum(dim=(1, 2), keepdim=True)
@@ -99,21 +100,50 @@ def test_sampling_draws_one_of_two_scenes_and_not_their_mean() -> None:
 
 def test_guidance_goes_beyond_the_prompt_by_hand() -> None:
     """Two steps at times 0 and 1/2: with the prompt 1, without 0, guidance 3 aims at 3 until half of the way."""
-    seen: list[tuple[float, bool]] = []
+    seen: list[tuple[list[float], bool]] = []
     states = []
 
-    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
-        seen.append((noisy.time.item(), with_prompt))
+    def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
+        seen.append((noisy.time.tolist(), guided))
         states.append(noisy.state[0, 0, 0, 0].item())
-        value = LOG_DEPTH_MEAN + LOG_DEPTH_STD * with_prompt
-        return prediction(torch.full((1, 8, 8), value), torch.full((1, 8, 8), 50.0))
+        with_prompt = torch.tensor([1.0, 0.0] if guided else [1.0]).view(-1, 1, 1)
+        return prediction(
+            (LOG_DEPTH_MEAN + LOG_DEPTH_STD * with_prompt).expand(-1, 8, 8), torch.full((len(noisy.time), 8, 8), 50.0)
+        )
 
     sampling = DepthSampling(torch.zeros(1, 2, 8, 8), steps=2, guidance=3, shift=1)
     sample_depth(predict, sampling)
-    assert seen == [(0.0, True), (0.0, False), (0.5, True)]
+    assert seen == [([0.0, 0.0], True), ([0.5], False)]
     assert states[-1] == pytest.approx(1.5)
-    assert sampling.passes == len(seen)
+    assert sampling.passes == 3
     assert DepthSampling(sampling.noise, steps=2, guidance=1).passes == 2
+
+
+@torch.no_grad()
+def test_side_by_side_is_one_after_the_other() -> None:
+    """Of two padded prompts, the part without a prompt sees no token at all."""
+    torch.manual_seed(0)
+    predictor = DepthPredictor(DUMMY).eval()
+    for parameter in predictor.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    noise = draw_noise(predictor.noise_shape(2, 32, 48), seed=0)
+    sampling = DepthSampling(noise, steps=3, guidance=3, shift=1)
+    state = noise
+    for now, after in ((0, 1 / 3), (1 / 3, 2 / 3)):
+        noisy = NoisyDepth(state, torch.full((2,), float(now)))
+        told = predictor(keys_values(), 32, 48, mask, noisy=noisy)
+        untold = predictor(keys_values(), 32, 48, torch.zeros_like(mask), noisy=noisy)
+        data, without = predicted_state(told), predicted_state(untold)
+        data = without + 3 * (data - without)
+        data = torch.stack([data[:, 0].clamp(max=SKY), data[:, 1].clamp(-1, 1)], dim=1)
+        state = state + (after - now) / (1 - now) * (data - state)
+    last = predictor(keys_values(), 32, 48, mask, noisy=NoisyDepth(state, torch.full((2,), 2 / 3)))
+    drawn = predictor.sample(keys_values(), 32, 48, sampling, mask)
+    unguided = predictor.sample(keys_values(), 32, 48, replace(sampling, guidance=1), mask)
+    moved = (drawn.log_depth - unguided.log_depth).abs().max()
+    assert moved > 1e-3
+    assert (drawn.log_depth - last.log_depth).abs().max() < 0.02 * moved
 
 
 def test_a_seed_does_not_mean_the_image_s_noise() -> None:
@@ -128,10 +158,11 @@ def test_a_seed_does_not_mean_the_image_s_noise() -> None:
 def test_guidance_stays_within_what_a_scene_can_be() -> None:
     states = []
 
-    def predict(noisy: NoisyDepth, with_prompt: bool) -> DepthPrediction:
+    def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
         states.append(noisy.state)
-        log_depth = torch.full((1, 8, 8), LOG_DEPTH_MEAN + 2 * LOG_DEPTH_STD * with_prompt)
-        return prediction(log_depth, torch.full((1, 8, 8), 9.0 if with_prompt else 3.0))
+        with_prompt = torch.tensor([1.0, 0.0] if guided else [1.0]).view(-1, 1, 1)
+        log_depth = (LOG_DEPTH_MEAN + 2 * LOG_DEPTH_STD * with_prompt).expand(-1, 8, 8)
+        return prediction(log_depth, (3 + 6 * with_prompt).expand(-1, 8, 8))
 
     sample_depth(predict, DepthSampling(torch.zeros(1, 2, 8, 8), steps=2, guidance=10, shift=1))
     # Half of the way from 0 to the bounds.
@@ -171,7 +202,7 @@ def test_samples_follow_their_seed_and_have_the_image_size(guidance: float) -> N
         layers.clear()
         sampling = DepthSampling(draw_noise(predictor.noise_shape(2, 43, 27), seed), steps=3, guidance=guidance)
         result = predictor.sample(keys_values(), 43, 27, sampling, on_layer=lambda: layers.append(0))
-        assert len(layers) == sampling.passes * DUMMY.spatial_transformer.num_layers
+        assert len(layers) == sampling.steps * DUMMY.spatial_transformer.num_layers
         return result
 
     first = sample(5)
