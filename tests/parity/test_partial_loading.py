@@ -14,6 +14,7 @@ from types import ModuleType
 
 import comfy.lora
 import comfy.model_management
+import comfy.model_patcher
 import comfy.sample
 import comfy.samplers
 import pytest
@@ -50,6 +51,11 @@ def lora_patches(keys: dict[str, str], layer: str, outputs: int, inputs: int) ->
     return comfy.lora.load_lora(tensors, keys)
 
 
+def resident_modules(patcher: comfy.model_patcher.ModelPatcher) -> int:
+    """How many modules the host loaded wholly."""
+    return sum(hasattr(module, "comfy_patched_weights") for module in patcher.model.modules())
+
+
 @pytest.mark.parametrize("injection", ["latent", "token"])
 @pytest.mark.parametrize("architecture", list(LORA_LAYER))
 @torch.no_grad()
@@ -64,7 +70,7 @@ def test_offloaded_weights_give_the_same_depth_and_image(
     name = write_tiny_checkpoint(tmp_path, "tiny.safetensors", tiny_config(architecture, injection))
     packed = nodes.spatialfusion_model.load_checkpoint(tmp_path / name)
 
-    def run(offload: bool) -> tuple[torch.Tensor, torch.Tensor, int]:
+    def run(offload: bool) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
         comfy.model_management.unload_all_models()
         model = tiny_bases.load_model(architecture, tmp_path)
         clip = tiny_bases.load_clip(architecture, tmp_path)
@@ -93,10 +99,11 @@ def test_offloaded_weights_give_the_same_depth_and_image(
             latent,
             disable_pbar=True,
         )
-        return depth.log_depth(), image, sum(hasattr(m, "comfy_patched_weights") for m in model.model.modules())
+        parts = (model, loaded.predictor, loaded.adapter)
+        return depth.log_depth(), image, [resident_modules(part) for part in parts]
 
     depth, image, resident = run(offload=False)
     offloaded_depth, offloaded_image, still_resident = run(offload=True)
-    assert still_resident < resident
+    assert all(after < before for after, before in zip(still_resident, resident)), (resident, still_resident)
     assert torch.equal(offloaded_depth, depth)
     torch.testing.assert_close(offloaded_image, image, rtol=1e-5, atol=1e-5)
