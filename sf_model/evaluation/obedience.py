@@ -20,7 +20,7 @@ from .. import depth_metrics, world
 from ..metric_depth import MetricDepth
 from .arguments import add_drawing_arguments, provenance, sampler_of
 from .bootstrap import Estimate, mean_with_interval
-from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, weights_directory, weights_sha256
+from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory, weights_sha256
 from .scene_reader.decode import decode_depth, read
 from .scene_reader.network import SceneReader
 from .scene_reader.training import load_reader
@@ -69,9 +69,7 @@ def _measure(captions: list[world.CaptionedScene], images: Images, reader: Scene
 
 def _rendering(captions: list[world.CaptionedScene], size: int) -> tuple[torch.Tensor, MetricDepth]:
     scenes = [item.scene for item in captions]
-    rendering = world.render(scenes, size, size)
-    fov = torch.tensor([scene.camera.fov_y_deg for scene in scenes])
-    return rendering.rgb, MetricDepth(rendering.depth_m, torch.ones_like(rendering.depth_m), fov)
+    return world.render(scenes, size, size).rgb, scene_depth(scenes, size)
 
 
 def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:

@@ -21,7 +21,7 @@ from ..metric_depth import MetricDepth
 from ..world.scene import SceneObject
 from .arguments import add_drawing_arguments, provenance, sampler_of
 from .bootstrap import Estimate, mean_with_interval
-from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, weights_directory, weights_sha256
+from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory, weights_sha256
 from .scene_reader.decode import decode, read
 from .scene_reader.network import SceneReader
 from .scene_reader.reading import FoundObject
@@ -64,9 +64,7 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
         return world.render([item.scene for item in scenes], size, size)
 
     def true_depth(scenes: Sequence[world.CaptionedScene], numbers: range) -> torch.Tensor:
-        depth_m = render(scenes).depth_m
-        fov = torch.tensor([item.scene.camera.fov_y_deg for item in scenes])
-        return draw(scenes, numbers, MetricDepth(depth_m, torch.ones_like(depth_m), fov))
+        return draw(scenes, numbers, scene_depth([item.scene for item in scenes], size))
 
     def sampled(scenes: Sequence[world.CaptionedScene], numbers: range) -> torch.Tensor:
         return draw(scenes, numbers, sampler.sample_depth([item.caption for item in scenes], numbers, seed))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from .. import world
 from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
 from ..depth_flow import DepthSampling, draw_noise
 from ..metric_depth import MetricDepth
@@ -48,6 +49,13 @@ def no_depth(batch: int, image_size: int) -> MetricDepth:
     """A scaffold of confidence 0: the adapter's features are 0, the diffusion model is free."""
     ones = torch.ones(batch, image_size, image_size)
     return MetricDepth(ones, torch.zeros_like(ones), torch.full((batch,), 55.0))
+
+
+def scene_depth(scenes: Sequence[world.Scene], image_size: int) -> MetricDepth:
+    """The scenes' true depth, at full confidence."""
+    depth = world.render(scenes, image_size, image_size).depth_m
+    fov = torch.tensor([scene.camera.fov_y_deg for scene in scenes])
+    return MetricDepth(depth, torch.ones_like(depth), fov)
 
 
 def _depth_sampling(shape: tuple[int, ...], numbers: Sequence[int], seed: int) -> DepthSampling:

@@ -11,6 +11,7 @@ from sf_model import world
 from sf_model.evaluation.editing.command import edit_drawer
 from sf_model.evaluation.editing.prompts import EDIT_KINDS, EditPrompt, edit_prompts
 from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_stayed, subject_index
+from sf_model.evaluation.minispace.rows import BLANK, FUSION, ORACLE
 from sf_model.evaluation.sampling import SystemSampler
 from sf_model.evaluation.scene_reader.reading import SceneReading, true_reading
 from sf_model.training.mini_sizes import SIZES, SystemSizes
@@ -154,18 +155,20 @@ def exported_system(directory: Path, sizes: SystemSizes) -> SystemSampler:
 
 def test_weights_without_a_source_image_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no source image"):
-        edit_drawer(exported_system(tmp_path, SIZES["dummy"]), seed=0)
+        edit_drawer(exported_system(tmp_path, SIZES["dummy"]), FUSION, seed=0)
 
 
 def test_an_edit_is_drawn_from_its_source_and_its_instruction(tmp_path: Path, prompts: list[EditPrompt]) -> None:
     sampler = exported_system(tmp_path, SIZES["dummy"].with_source())
-    draw = edit_drawer(sampler, seed=0)
+    draw = edit_drawer(sampler, FUSION, seed=0)
     two = prompts[:2]
     sources = world.render([prompt.pair.source for prompt in two], 32, 32).rgb
     drawn = draw(two, sources)
     assert drawn.shape == sources.shape
     torch.testing.assert_close(draw(two[1:], sources[1:]), drawn[1:], atol=1e-4, rtol=0)
     assert (draw(two, sources.flip(-1)) - drawn).abs().max() > 1e-3
+    for scaffold in (BLANK, ORACLE):
+        assert (edit_drawer(sampler, scaffold, seed=0)(two, sources) - drawn).abs().max() > 1e-3
     other = [replace(prompt, pair=replace(prompt.pair, instruction="remove the house")) for prompt in two]
     assert (draw(other, sources) - drawn).abs().max() > 1e-3
     # The depth knows the source as well.

@@ -267,12 +267,18 @@ def test_the_other_commands(
     exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common = ["--reader", str(exported / "reader.safetensors"), "--steps", "1", "--output", str(tmp_path)]
-    run_command(monkeypatch, "edit", "--prompts", "2", *common)
+    weights = ["--weights", str(exported)]
+    run_command(monkeypatch, "edit", *weights, "--rows", "floor", "ceiling", "--prompts", "2", *common)
     edits = json.loads((tmp_path / "edit.json").read_text(encoding="utf-8"))
     assert list(edits["rows"]) == ["floor", "ceiling"]
     assert edits["rows"]["ceiling"]["pixels_stayed"]["mean"] == 100.0
     with pytest.raises(SystemExit, match="no source image"):
-        run_command(monkeypatch, "edit", "--weights", f"mine={exported}", "--prompts", "1", *common)
+        run_command(monkeypatch, "edit", *weights, "--prompts", "1", *common)
+    editing = ["--weights", str(tmp_path / "editing")]
+    export_untrained(tmp_path / "editing", SIZES["dummy"].with_source())
+    run_command(monkeypatch, "edit", *editing, "--prompts", "1", *common)
+    edits = json.loads((tmp_path / "edit.json").read_text(encoding="utf-8"))
+    assert list(edits["rows"]) == ["floor", "blank depth", FUSION, "oracle depth", "ceiling"]
 
     run_command(monkeypatch, "obedience", "--weights", str(exported), "--images", "3", *common)
     obeyed = json.loads((tmp_path / "obedience.json").read_text(encoding="utf-8"))["table"]

@@ -1,6 +1,7 @@
 """python -m sf_model.evaluation edit: the edit benchmark's table.
 
-ceiling: the true renders of the edited scenes. floor: the source image, unchanged.
+ceiling: the true renders of the edited scenes. floor: the source image, unchanged. The others edit it by the
+instruction: with the own depth of the system, with the true depth of the edited scene (oracle), or with none (blank).
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any
 import torch
 
 from ... import world
-from ..arguments import add_drawing_arguments, named_directory, provenance, sampler_of
+from ...metric_depth import MetricDepth
+from ..arguments import add_drawing_arguments, provenance, sampler_of
 from ..bootstrap import Estimate, mean_with_interval
-from ..sampling import SystemSampler, noise_for, weights_sha256
+from ..minispace.rows import BLANK, CEILING, FLOOR, FUSION, ORACLE
+from ..sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory, weights_sha256
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
@@ -26,22 +29,31 @@ from .prompts import EDIT_KINDS, PROMPTS_PER_KIND, QUICK_PROMPTS_PER_KIND, EditP
 from .scoring import EditScore, edit_score, pixels_stayed
 
 MEASURES = ("overall", "change", "objects_stayed", "pixels_stayed")
+SCAFFOLD_ROWS = (BLANK, FUSION, ORACLE)
+ROWS = (FLOOR, *SCAFFOLD_ROWS, CEILING)
 BATCH = 40
 
 EditDrawer = Callable[[Sequence[EditPrompt], torch.Tensor], torch.Tensor]
 """(prompts, sources (B, 3, S, S) in [0, 1]) -> edited images of the same size."""
 
 
-def edit_drawer(sampler: SystemSampler, seed: int) -> EditDrawer:
-    """Edits by a trained system. ValueError for one that takes no source image."""
+def edit_drawer(sampler: SystemSampler, scaffold: str, seed: int) -> EditDrawer:
+    """Edits by a trained system with one of SCAFFOLD_ROWS. ValueError for one that takes no source image."""
     if not sampler.takes_source:
         raise ValueError("these weights take no source image; train them on edit pairs first")
 
+    def scaffold_of(prompts: Sequence[EditPrompt], instructions: list[str], sources: torch.Tensor) -> MetricDepth:
+        size = sources.shape[-1]
+        if scaffold == BLANK:
+            return no_depth(len(prompts), size)
+        if scaffold == ORACLE:
+            return scene_depth([prompt.pair.target for prompt in prompts], size)
+        return sampler.scaffold(instructions, [prompt.number for prompt in prompts], seed, sources)
+
     def draw(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
         instructions = [prompt.pair.instruction for prompt in prompts]
-        numbers = [prompt.number for prompt in prompts]
-        depth = sampler.scaffold(instructions, numbers, seed, sources)
-        return sampler.draw(instructions, depth, noise_for(numbers, seed, sources.shape[-1]), sources)
+        noise = noise_for([prompt.number for prompt in prompts], seed, sources.shape[-1])
+        return sampler.draw(instructions, scaffold_of(prompts, instructions, sources), noise, sources)
 
     return draw
 
@@ -89,14 +101,8 @@ def markdown(rows: dict[str, dict[str, Estimate]]) -> str:
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("edit", help="change pose, move by 1 m, resize, add, remove")
-    command.add_argument(
-        "--weights",
-        type=named_directory,
-        action="append",
-        default=[],
-        metavar="NAME=DIRECTORY",
-        help="a system that takes a source image; beside the ceiling and the floor",
-    )
+    command.add_argument("--weights", default=BUILTIN, help='"builtin" or an exported folder')
+    command.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     command.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS_PER_KIND} edits a kind")
     command.add_argument("--prompts", type=int, help=f"edits a kind (default {PROMPTS_PER_KIND})")
     add_drawing_arguments(command, Path("output/edit"))
@@ -106,24 +112,23 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     count = arguments.prompts or (QUICK_PROMPTS_PER_KIND if arguments.quick else PROMPTS_PER_KIND)
     prompts = edit_prompts(arguments.seed, count)
+    directory = weights_directory(arguments.weights)
     try:
         reader = load_reader(arguments.reader)
-        samplers = {name: sampler_of(arguments, directory) for name, directory in arguments.weights}
-        drawers = _drawers(samplers, arguments.seed)
-        weights = {name: weights_sha256(directory) for name, directory in arguments.weights}
+        sampler = sampler_of(arguments, directory)
+        drawers = {name: _drawer(name, sampler, arguments.seed) for name in ROWS if name in arguments.rows}
     except ValueError as error:
         raise SystemExit(str(error)) from error
     # One size for all rows: the share of pixels that stay depends on it.
-    size = max((sampler.image_size for sampler in samplers.values()), default=reader.config.image_size)
-    scores = {name: run_row(name, prompts, draw, reader, size) for name, draw in drawers.items()}
-    run_record = {**provenance(arguments), "prompts_per_kind": count, "weights_sha256": weights}
+    scores = {name: run_row(name, prompts, draw, reader, sampler.image_size) for name, draw in drawers.items()}
+    run_record = {**provenance(arguments), "prompts_per_kind": count, "weights_sha256": weights_sha256(directory)}
     _write(arguments.output, run_record, prompts, scores)
 
 
-def _drawers(samplers: dict[str, SystemSampler], seed: int) -> dict[str, EditDrawer]:
-    """Rows, from the floor to the ceiling."""
-    systems = {name: edit_drawer(sampler, seed) for name, sampler in samplers.items()}
-    return {"floor": lambda batch, sources: sources, **systems, "ceiling": true_edits}
+def _drawer(row: str, sampler: SystemSampler, seed: int) -> EditDrawer:
+    if row == FLOOR:
+        return lambda batch, sources: sources
+    return true_edits if row == CEILING else edit_drawer(sampler, row, seed)
 
 
 def _write(

@@ -15,7 +15,7 @@ import torch
 
 from ... import world
 from ...metric_depth import MetricDepth
-from ..sampling import SystemSampler, no_depth, noise_for
+from ..sampling import SystemSampler, no_depth, noise_for, scene_depth
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.reading import SceneReading
@@ -26,7 +26,8 @@ from .scoring import identity_shares, score
 FUSION = "SpatialFusion"
 MEAN = "mean depth"
 BLANK = "blank depth"
-SCAFFOLD_ROWS = (BLANK, "shuffled depth", MEAN, FUSION, "oracle depth")
+ORACLE = "oracle depth"
+SCAFFOLD_ROWS = (BLANK, "shuffled depth", MEAN, FUSION, ORACLE)
 FLOOR, CEILING = "floor", "ceiling"
 BUILTIN_ROWS = (FLOOR, *SCAFFOLD_ROWS, CEILING)
 BLANK_GREY = 0.5
@@ -55,10 +56,7 @@ def true_renders(prompts: Sequence[Prompt], image_size: int) -> torch.Tensor:
 
 def true_depth(prompts: Sequence[Prompt], image_size: int) -> MetricDepth:
     """Of the prompts' own scenes, at full confidence."""
-    scenes = [prompt.scene for prompt in prompts]
-    depth = world.render(scenes, image_size, image_size).depth_m
-    fov = torch.tensor([scene.camera.fov_y_deg for scene in scenes])
-    return MetricDepth(depth, torch.ones_like(depth), fov)
+    return scene_depth([prompt.scene for prompt in prompts], image_size)
 
 
 def shuffled_partners(prompts: Sequence[Prompt]) -> dict[int, Prompt]:
@@ -84,7 +82,7 @@ def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Pro
         numbers = [prompt.number for prompt in prompts]
         if scaffold == BLANK:
             return no_depth(len(prompts), sampler.image_size)
-        if scaffold == "oracle depth":
+        if scaffold == ORACLE:
             return true_depth(prompts, sampler.image_size)
         if scaffold == "shuffled depth":
             return sampler.scaffold([partners[number].text for number in numbers], numbers, seed)
