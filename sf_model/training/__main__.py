@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
             _add_stage_arguments(command, name)
         if name == "export":
             command.add_argument("--stage", choices=("base", "stage1", "stage2"), default="stage2")
-            command.add_argument("--output", type=Path, default=MINI_DIR)
+            command.add_argument(
+                "--output", type=Path, help=f"default, of stage2 alone: {MINI_DIR.name} of the package"
+            )
     return parser
 
 
@@ -100,7 +102,10 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
         )
     if stage in ("stage1", "stage2"):
         command.add_argument(
-            "--scenes", type=int, default=0, help="train on so many scenes, the same for all seeds (0: no end)"
+            "--scenes",
+            type=int,
+            default=0,
+            help="train on so many scenes of a fixed mixture, the same for all stages and seeds (0: no end)",
         )
         command.add_argument("--edits", type=_share, default=0.0, help="share of batches that edit a source image")
     if stage == "base":
@@ -223,7 +228,13 @@ def _train(arguments: argparse.Namespace) -> None:
     tokenizer_dir = _tokenizer_dir(arguments)
     if not tokenizer_dir.is_dir():
         raise SystemExit(f"{tokenizer_dir} is missing; run `python -m sf_model.training tokenizer` first")
-    data, loop = _data_config(arguments), _loop_config(arguments)
+    mixed = (arguments.plain, arguments.view, arguments.free) != (None, None, None)
+    if getattr(arguments, "scenes", 0) and (mixed or arguments.max_objects != MAX_OBJECTS):
+        raise SystemExit("--scenes is a fixed set: give none of --plain, --view, --free and --max-objects with it")
+    try:
+        data, loop = _data_config(arguments), _loop_config(arguments)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     stage_config = StageConfig(
         time_mean=arguments.time_mean,
         time_std=arguments.time_std,
@@ -335,7 +346,16 @@ def _required_state(arguments: argparse.Namespace, stage: str) -> Path:
     return state
 
 
+def _leading_to(stage: str) -> list[str]:
+    """The stages up to this one, in their order."""
+    names = list(STAGES)
+    return names[: names.index(stage) + 1]
+
+
 def _export(arguments: argparse.Namespace) -> None:
+    output = arguments.output or (MINI_DIR if arguments.stage == "stage2" else None)
+    if output is None:
+        raise SystemExit(f"export --stage {arguments.stage} needs --output: it is no whole system")
     state = _required_state(arguments, arguments.stage)
     sizes = SIZES[arguments.size]
     project = part_state_dict("predictor", state.parent).get("source_encoder.project.weight")
@@ -345,13 +365,13 @@ def _export(arguments: argparse.Namespace) -> None:
     averaged_system(state, system)
     stages = {
         stage: run_record.summary(_run_dir(arguments, stage))
-        for stage in STAGES
+        for stage in _leading_to(arguments.stage)
         if (_run_dir(arguments, stage) / run_record.CONFIG_FILE).exists()
     }
     last = stages[arguments.stage]
     revision = f"{arguments.size}-{last['commits'][-1]}-seed{last['seed']}-{last['steps']}"
     training = {"stages": stages, "exported_by": current_commit()}
-    export_system(system, _tokenizer_dir(arguments), arguments.output, revision, training)
+    export_system(system, _tokenizer_dir(arguments), output, revision, training)
 
 
 def main() -> None:

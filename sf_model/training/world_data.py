@@ -34,6 +34,10 @@ def caption_mixture(plain: float, view: float, free: float) -> dict[str, float]:
 PLAIN_MIXTURE: Mapping[str, float] = {"plain": 1.0}
 SPATIAL_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.1, view=0.15, free=0.4)
 LANGUAGE_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.1, view=0.3, free=0.3)
+# Of a limited set: what GenSpace asks for, and captions that fix the scene. No option changes it, so that every run on
+# so many scenes sees the same ones.
+SET_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.0, view=0.0, free=0.3)
+SET_MAX_OBJECTS = 4
 # Of the documents without an image; the others describe their scene twice.
 GROUNDED_SHARE = 0.7
 
@@ -46,8 +50,9 @@ class WorldDataConfig:
     `language_batch`: so many documents without an image in a batch. `length_buckets` consecutive batches are drawn
     together and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair
     sample. Scenes of more than `max_objects` are drawn again. `edits`: the share of batches that are pairs of an edit,
-    evenly spread. `scenes`: so many different captioned scenes are all there is, the same ones for every stream and
-    seed, and the first of any larger number; 0 is no end of them.
+    evenly spread. `scenes`: so many different captioned scenes of SET_MIXTURE are all there is, the same ones for every
+    stream and seed, and the first of any larger number; 0 is no end of them, of `mixture`. ValueError for scenes and
+    edits, which have no end.
     """
 
     image_sizes: tuple[int, ...]
@@ -62,6 +67,10 @@ class WorldDataConfig:
     max_objects: int
     edits: float = 0.0
     scenes: int = 0
+
+    def __post_init__(self) -> None:
+        if self.scenes < 0 or (self.scenes and self.edits):
+            raise ValueError("a limited set has a positive number of scenes, and no edits")
 
 
 class NumberedBatches(Dataset):
@@ -103,18 +112,11 @@ class WorldBatches(NumberedBatches):
         if config.scenes:
             items = [self._set_item(place) for place in range(group * count, (group + 1) * count)]
         else:
-            items = [self._captioned_scene(rng) for _ in range(count)]
+            items = [_captioned_scene(rng, config.mixture, config.max_objects, config.split) for _ in range(count)]
         items.sort(key=lambda item: len(item.caption))
         batches = [items[start : start + config.batch_size] for start in range(0, count, config.batch_size)]
         rng.shuffle(batches)
         return batches
-
-    def _captioned_scene(self, rng: random.Random) -> world.CaptionedScene:
-        kinds, weights = zip(*self.config.mixture)
-        while True:
-            item = world.sample(rng, rng.choices(kinds, weights)[0], self.config.split)
-            if len(item.scene.objects) <= self.config.max_objects:
-                return item
 
     def _set_item(self, place: int) -> world.CaptionedScene:
         """Sample `place` of a run over a limited set, each epoch in an order of its own."""
@@ -123,7 +125,8 @@ class WorldBatches(NumberedBatches):
         if self._epoch != epoch:
             self._epoch, self._order = epoch, list(range(config.scenes))
             random.Random(f"order-{config.stream}-{config.seed}-{epoch}").shuffle(self._order)
-        return self._captioned_scene(random.Random(f"set-{config.split}-{self._order[position]}"))
+        rng = random.Random(f"set-{config.split}-{self._order[position]}")
+        return _captioned_scene(rng, tuple(SET_MIXTURE.items()), SET_MAX_OBJECTS, config.split)
 
     def is_edit(self, index: int) -> bool:
         """Whether batch `index` holds edits."""
@@ -167,6 +170,16 @@ class WorldBatches(NumberedBatches):
             "input_ids": input_ids,
             "prompt_mask": prompt_mask,
         }
+
+
+def _captioned_scene(
+    rng: random.Random, mixture: tuple[tuple[str, float], ...], max_objects: int, split: str
+) -> world.CaptionedScene:
+    kinds, weights = zip(*mixture)
+    while True:
+        item = world.sample(rng, rng.choices(kinds, weights)[0], split)
+        if len(item.scene.objects) <= max_objects:
+            return item
 
 
 class LanguageBatches(WorldBatches):

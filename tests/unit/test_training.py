@@ -382,6 +382,12 @@ def test_a_limited_set_is_the_same_for_every_run_and_every_epoch_shows_it_once(t
     other = captions(replace(limited, stream="stage2", seed=5), range(4))
     assert sorted(other) == sorted(first) and other != first
     assert set(captions(replace(limited, scenes=8), range(2))) < set(first)
+    # Nothing that a stage has of its own changes the set.
+    own = replace(limited, mixture=tuple(PLAIN_MIXTURE.items()), max_objects=1, image_sizes=(16,))
+    assert sorted(captions(own, range(4))) == sorted(first)
+    for wrong in ({"scenes": -1}, {"scenes": 16, "edits": 0.5}):
+        with pytest.raises(ValueError, match="positive number of scenes, and no edits"):
+            replace(limited, **wrong)
 
 
 def test_the_data_only_control_learns_nothing_of_depth(tmp_path: Path, tokenizer_dir: Path) -> None:
@@ -501,6 +507,10 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
         assert math.isfinite(log[1]["loss"])
         assert (tmp_path / f"runs/dummy/{stage}/sheets/0000002.png").stat().st_size > 1000
     run("export", "--output", str(tmp_path / "out"))
+    run("export", "--stage", "base", "--output", str(tmp_path / "base"))
+    assert list(load_checkpoint(tmp_path / "base" / SPATIALFUSION_FILE).training["stages"]) == ["base"]
+    with pytest.raises(SystemExit, match="export --stage base needs --output"):
+        run("export", "--stage", "base")
 
     checkpoint = load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE)
     # Nothing of this training has met a noisy depth: the checkpoint does not claim to know what to do with one.
@@ -523,6 +533,17 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
     run("stage2", *short)
     with pytest.raises(SystemExit, match=r"begun with other settings \(loop.learning_rate: 0.0006 before, 1.0 now\)"):
         run("stage2", *short, "--learning-rate", "1")
+
+    # The data-only control on a limited set of scenes, whose captions no option changes.
+    controls = ["--runs", str(tmp_path / "control"), "--init", str(tmp_path / "out"), "--scenes", "8"]
+    shutil.copytree(tmp_path / "runs/dummy" / TOKENIZER_DIR, tmp_path / "control/dummy" / TOKENIZER_DIR)
+    common[-1] = str(tmp_path / "control")
+    run("stage2", *short, *controls, "--depth-dropout", "1", "--freeze-predictor", "--true-depth", "1")
+    settings = json.loads((tmp_path / "control/dummy/stage2/config.json").read_text(encoding="utf-8"))["settings"]
+    assert (settings["data"]["scenes"], settings["stage"]["depth_dropout"]) == (8, 1.0)
+    for wrong, message in ((["--plain", "1"], "fixed set"), (["--edits", "0.5"], "no edits")):
+        with pytest.raises(SystemExit, match=message):
+            run("stage2", *short, *controls, *wrong)
 
     # A run can start from what was exported: with no rate of learning it stays there.
     common[-1] = str(tmp_path / "again")

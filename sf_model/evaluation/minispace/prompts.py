@@ -14,7 +14,7 @@ from ...world import CaptionedScene, Fact, Scene
 
 TEMPLATES = 4
 PROMPTS_PER_TEMPLATE = 40
-QUICK_PROMPTS_PER_TEMPLATE = 3
+QUICK_PROMPTS_PER_TEMPLATE = 2
 GROUPS: dict[str, tuple[str, ...]] = {
     "pose": ("camera_pose", "object_pose", "complex_pose"),
     "relation": ("egocentric_relation", "allocentric_relation", "intrinsic_relation"),
