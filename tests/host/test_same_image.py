@@ -1,56 +1,26 @@
-"""A graph of stock nodes in a real server, and sf_model's own pipeline in this process, draw the same image.
-
-Both read the same files: tiny random weights of OmniGen2's and Qwen-Image's architectures, which the stock loaders
-load. sf_model has transformers' decoders, diffusers' transformer and autoencoders, and its twin of OmniGen2's
-transformer.
-"""
+"""A graph of stock nodes in a real server, and sf_model's own pipeline in this process, draw the same image."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-import safetensors.torch
-import torch
-from PIL import Image
 
-from sf_model.checkpoint import load_checkpoint
-from sf_model.depth_adapter import DepthAdapter
-from sf_model.depth_flow import DepthSampling, draw_noise
-from sf_model.depth_predictor import DepthPredictor
-from sf_model.training.bases.base import Base, BaseFiles
-from sf_model.training.bases.omnigen2 import OmniGen2Base
-from sf_model.training.bases.qwen_image import QwenImageBase
-from sf_model.training.bases.sampling import sample_latent
-from sf_model.training.preparation_cost import flux_autoencoder
-from tests.host.mini_graphs import node, sampler_inputs
-from tests.host.server import ComfyServer, Graph
-from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
+from tests.host.same_image import (
+    HEIGHT,
+    TOLERANCE,
+    WIDTH,
+    Case,
+    checkpoint_name,
+    distance,
+    drawn_by_host,
+    graph_of,
+    load_base,
+    sf_model_image,
+    write_files,
+)
+from tests.host.server import ComfyServer
 from tools import hosts
-
-PROMPT = "a red chair 2 m away, to the left of a house"
-WIDTH, HEIGHT = 64, 96
-SOURCE_WIDTH, SOURCE_HEIGHT = 96, 64
-SEED, STEPS, CFG = 11, 4, 3.0
-DEPTH_SEED, DEPTH_STEPS, DEPTH_GUIDANCE = 5, 3, 2.0
-TOLERANCE = 1e-3
-SOURCE_FILE = "source of the same image.png"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A base with or without a source image to edit."""
-
-    architecture: str
-    is_edit: bool
-
-    def file(self, directory: str) -> str:
-        """The name of its file in this folder of models/."""
-        return f"same_image_{directory}_{self.architecture}.safetensors"
-
 
 CASES = [Case(architecture, is_edit) for architecture in ("omnigen2", "qwen_image") for is_edit in (False, True)]
 
@@ -64,133 +34,15 @@ def shows_sources_rightly(version: str, case: Case, repository: Path) -> bool:
     return mended or case.architecture != "qwen_image" or not case.is_edit
 
 
-def write_autoencoder(path: Path) -> None:
-    """Flux's, which OmniGen2 uses: the host knows it at its real size alone. Random weights."""
-    torch.manual_seed(0)
-    vae = flux_autoencoder()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file({name: value.half() for name, value in vae.state_dict().items()}, path)
-
-
-def write_files(server: ComfyServer, case: Case) -> None:
-    """Everything that the graph loads."""
-    models = server.base / "models"
-    wanted = ["diffusion_models", "text_encoders", "clip_vision"]
-    if case.architecture == "qwen_image":
-        wanted.append("vae")
-    elif not (models / "vae" / case.file("vae")).exists():
-        write_autoencoder(models / "vae" / case.file("vae"))
-    files = [{"name": case.file(name), "directory": name, "base": case.architecture} for name in wanted]
-    server.run({"files": node("ProbeTinyFiles", files=json.dumps(files))})
-    config = tiny_config(case.architecture, "latent", source=case.is_edit)
-    write_tiny_checkpoint(models / "spatialfusion", checkpoint_name(case), config)
-    rows, columns = np.mgrid[0 : 3 : SOURCE_HEIGHT * 1j, 0 : 4 : SOURCE_WIDTH * 1j]
-    smooth = np.stack([np.sin(rows) ** 2, np.cos(columns) ** 2, np.sin(rows * columns) ** 2], axis=-1)
-    Image.fromarray((smooth * 255).round().astype(np.uint8)).save(server.base / "input" / SOURCE_FILE)
-
-
-def checkpoint_name(case: Case) -> str:
-    return f"same_image_{case.architecture}_{case.is_edit}.safetensors"
-
-
-def graph_of(case: Case, prefix: str) -> Graph:
-    """Prompt, depth and image, saved in full precision."""
-    graph = {
-        "model": node("UNETLoader", unet_name=case.file("diffusion_models"), weight_dtype="default"),
-        "clip": node("CLIPLoader", clip_name=case.file("text_encoders"), type=case.architecture, device="default"),
-        "vae": node("VAELoader", vae_name=case.file("vae")),
-        "loader": node("SpatialFusionLoader", clip=["clip", 0], checkpoint=checkpoint_name(case)),
-        "predict": node(
-            "SpatialFusionPredictDepth",
-            spatialfusion=["loader", 0],
-            prompt=PROMPT,
-            width=WIDTH,
-            height=HEIGHT,
-            mode="sampled",
-            seed=DEPTH_SEED,
-            steps=DEPTH_STEPS,
-            guidance=DEPTH_GUIDANCE,
-        ),
-        "apply": node(
-            "SpatialFusionApplyDepth",
-            model=["model", 0],
-            spatialfusion=["loader", 0],
-            geometry=["predict", 0],
-            strength=1.0,
-            start_percent=0.0,
-            end_percent=1.0,
-        ),
-        "negative": node("CLIPTextEncode", clip=["clip", 0], text=""),
-        "latent": node("EmptySD3LatentImage", width=WIDTH, height=HEIGHT, batch_size=1),
-        "sampler": node("KSampler", **sampler_inputs(model=["apply", 0], seed=SEED, steps=STEPS, cfg=CFG)),
-        "image": node("VAEDecode", samples=["sampler", 0], vae=["vae", 0]),
-        "save": node("ProbeSave", value=["image", 0], file=f"{prefix}_image.safetensors"),
-    }
-    if case.is_edit:
-        graph["vision"] = node("CLIPVisionLoader", clip_name=case.file("clip_vision"))
-        graph["source"] = node("LoadImage", image=SOURCE_FILE)
-        graph["loader"]["inputs"]["clip_vision"] = ["vision", 0]
-        graph["predict"]["inputs"]["source"] = ["source", 0]
-        graph["source latent"] = node("VAEEncode", pixels=["source", 0], vae=["vae", 0])
-        graph["reference"] = node("ReferenceLatent", conditioning=["predict", 1], latent=["source latent", 0])
-        graph["sampler"]["inputs"]["positive"] = ["reference", 0]
-    return graph
-
-
-def load_base(server: ComfyServer, case: Case, repository: Path) -> Base:
-    models = server.base / "models"
-    tokenizer = hosts.host_folder(repository, server.version) / "comfy" / "text_encoders" / "qwen25_tokenizer"
-    files = BaseFiles(
-        text_encoder=models / "text_encoders" / case.file("text_encoders"),
-        diffusion_model=models / "diffusion_models" / case.file("diffusion_models"),
-        vae=models / "vae" / case.file("vae"),
-        tokenizer=tokenizer,
-        vision=models / "clip_vision" / case.file("clip_vision") if case.is_edit else None,
-        dtype=torch.float32,
-    )
-    return OmniGen2Base(files) if case.architecture == "omnigen2" else QwenImageBase(files)
-
-
-@torch.no_grad()
-def sf_model_image(server: ComfyServer, case: Case, repository: Path, strength: float = 1.0) -> torch.Tensor:
-    """(1, 3, H, W) in [0, 1], as the graph draws it, by sf_model alone."""
-    base = load_base(server, case, repository)
-    contents = load_checkpoint(server.base / "models" / "spatialfusion" / checkpoint_name(case))
-    predictor, adapter = DepthPredictor(contents.config).eval(), DepthAdapter(contents.config.depth_adapter).eval()
-    predictor.load_state_dict(contents.predictor_state())
-    adapter.load_state_dict(contents.adapter_state())
-
-    seen, reference, features, grid = None, None, None, None
-    if case.is_edit:
-        picture = np.asarray(Image.open(server.base / "input" / SOURCE_FILE), dtype=np.float32) / 255
-        source = torch.from_numpy(picture).movedim(-1, 0)[None]
-        reference = base.encode_image(source)
-        features, grid = base.source_features(source)
-        seen = source if base.mllm_sees_source else None
-    prompt = base.encode(*base.tokens.batch([PROMPT], case.is_edit and base.mllm_sees_source), seen)
-    negative = base.encode(*base.tokens.batch([""], False), None)
-
-    noise = draw_noise(predictor.noise_shape(1, HEIGHT, WIDTH), DEPTH_SEED)
-    sampling = DepthSampling(noise, DEPTH_STEPS, DEPTH_GUIDANCE)
-    prediction = predictor.sample(prompt.keys_values, HEIGHT, WIDTH, sampling, prompt.mask, features, grid)
-    rows, columns = HEIGHT // 8, WIDTH // 8
-    added = strength * adapter.infer(prediction.to_metric_depth(), rows, columns, torch.float32)
-    noise = torch.randn(1, 16, rows, columns, generator=torch.Generator().manual_seed(SEED))
-    latent = sample_latent(base, prompt, negative, added, noise, STEPS, CFG, reference)
-    return base.decode_latent(latent)
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.architecture} {'edit' if case.is_edit else 'text'}")
 def test_the_graph_and_sf_model_draw_the_same_image(server: ComfyServer, case: Case, repository: Path) -> None:
     write_files(server, case)
     prefix = f"same_{case.architecture}_{case.is_edit}"
-    server.run(graph_of(case, prefix))
-    saved = safetensors.torch.load_file(server.base / "output" / f"{prefix}_image.safetensors")["value"]
-    found = saved.movedim(-1, 1)
-    expected = sf_model_image(server, case, repository)
+    found = drawn_by_host(server, graph_of(case, prefix), prefix)
+    base = load_base(server, case, repository)
+    expected = sf_model_image(server, base, case, checkpoint_name(case))
     assert found.shape == expected.shape == (1, 3, HEIGHT, WIDTH)
-    scale = (expected - expected.mean()).norm()
-    agree = bool((found - expected).norm() / scale < TOLERANCE)
+    agree = distance(found, expected) < TOLERANCE
     assert agree == shows_sources_rightly(server.version, case, repository)
-    without = sf_model_image(server, case, repository, strength=0.0)
-    assert (without - expected).norm() / scale > 10 * TOLERANCE  # the depth is no small part of it
+    without = sf_model_image(server, base, case, checkpoint_name(case), strength=0.0)
+    assert distance(without, expected) > 10 * TOLERANCE  # the depth is no small part of it

@@ -1,0 +1,129 @@
+"""From a folder of images to an image in ComfyUI: what the training commands export is loaded by a real server's stock
+nodes, without a warning, and draws what sf_model draws with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+import yaml
+from accelerate.state import AcceleratorState
+
+from sf_model.training.bases import commands
+from sf_model.training.bases.base import Base
+from sf_model.training.bases.lora import is_lora
+from sf_model.training.bases.settings import load_settings
+from sf_model.training.run_state import latest_state, load_average
+from tests.host.mini_graphs import node
+from tests.host.same_image import (
+    TOLERANCE,
+    Case,
+    base_files,
+    base_of,
+    distance,
+    drawn_by_host,
+    graph_of,
+    load_base,
+    sf_model_image,
+    write_files,
+)
+from tests.host.server import ComfyServer
+from tests.host.tiny_checkpoints import tiny_config
+from tests.training import tiny_data
+
+NAME = "trained"
+# By which the probe nodes' files name their base (`probe_nodes/tiny_files.py`).
+TINY_KEY = "spatialfusion tests"
+# The diffusion model by a LoRA, and in full.
+LORA_RANK = {"omnigen2": 4, "qwen_image": None}
+
+
+def train(server: ComfyServer, case: Case, repository: Path, folder: Path) -> Path:
+    """Depth, adapter and diffusion model for a few steps; the config's path."""
+    tiny_data.write_images(folder)
+    files = base_files(server, case, repository)
+    spatial = folder / "tiny_spatial.json"
+    spatial.write_text(json.dumps(dataclasses.asdict(tiny_config(case.architecture, "latent"))), encoding="utf-8")
+    config = tiny_data.write_config(folder, case.architecture, {}, edits=False)
+    values = yaml.safe_load(config.read_text(encoding="utf-8"))
+    paths = {field.name: getattr(files, field.name) for field in dataclasses.fields(files)}
+    values["weights"] = {
+        name: str(path) if isinstance(path, Path) else path for name, path in paths.items() if name != "dtype"
+    } | {"dtype": "float32"}
+    values["spatial"]["config"] = str(spatial)
+    for stage in ("stage1", "stage2"):
+        values[stage] |= {"learning_rate": 0.01, "sheet_every": 100}
+    values["stage2"]["lora_rank"] = LORA_RANK[case.architecture]
+    config.write_text(yaml.safe_dump(values), encoding="utf-8")
+    for command in ("cache", "stage1", "stage2"):
+        run(command, config)
+    run("export", config, "--output", str(folder / "models"), "--name", NAME)
+    return config
+
+
+def run(command: str, config: Path, *more: str) -> None:
+    # A command has a process of its own; accelerate remembers the last one's settings.
+    AcceleratorState._reset_state(reset_partial_state=True)
+    commands.main([command, "--config", str(config), *more])
+
+
+def install(file: Path, target: Path, architecture: str) -> None:
+    """As a user copies it; a diffusion model is marked as tiny besides, or the host would expect its real size."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.parent.name != "diffusion_models":
+        shutil.copy(file, target)
+        return
+    with safetensors.safe_open(file, "pt") as opened:
+        metadata = opened.metadata() | {TINY_KEY: architecture}
+    safetensors.torch.save_file(safetensors.torch.load_file(file), target, metadata)
+
+
+def trained_base(server: ComfyServer, case: Case, repository: Path, config: Path, folder: Path) -> Base:
+    """The base with what stage 2 made of it, rounded as in the files."""
+    if LORA_RANK[case.architecture] is None:
+        exported = folder / "models" / "diffusion_models" / f"{NAME}_diffusion_model.safetensors"
+        return base_of(case, dataclasses.replace(base_files(server, case, repository), diffusion_model=exported))
+    settings = load_settings(config)
+    stage = commands.build_stage(settings, "stage2")
+    state = latest_state(commands.run_dir(settings, "stage2"))
+    assert state is not None
+    stage.load_trained(load_average(state), str(state))
+    for name, value in stage.base.transformer.named_parameters():
+        if is_lora(name):
+            value.data = value.data.bfloat16().float()
+    return stage.base
+
+
+@pytest.mark.parametrize("architecture", list(LORA_RANK))
+def test_what_was_trained_draws_the_same_in_the_host(
+    server: ComfyServer, architecture: str, repository: Path, tmp_path: Path
+) -> None:
+    case = Case(architecture, is_edit=False)
+    write_files(server, case)
+    config = train(server, case, repository, tmp_path)
+    for file in (tmp_path / "models").rglob("*.safetensors"):
+        install(file, server.base / "models" / file.relative_to(tmp_path / "models"), architecture)
+
+    checkpoint, prefix = f"{NAME}.safetensors", f"trained_{architecture}"
+    graph = graph_of(case, prefix)
+    graph["loader"]["inputs"]["checkpoint"] = checkpoint
+    if LORA_RANK[architecture] is None:
+        graph["model"]["inputs"]["unet_name"] = f"{NAME}_diffusion_model.safetensors"
+    else:
+        name = f"{NAME}_lora.safetensors"
+        graph["lora"] = node("LoraLoaderModelOnly", model=["model", 0], lora_name=name, strength_model=1.0)
+        graph["apply"]["inputs"]["model"] = ["lora", 0]
+    warnings = server.log_text().count("was trained")
+    found = drawn_by_host(server, graph, prefix)
+    assert server.log_text().count("was trained") == warnings
+    expected = sf_model_image(server, trained_base(server, case, repository, config, tmp_path), case, checkpoint)
+    assert distance(found, expected) < TOLERANCE
+    with torch.no_grad():
+        untrained = sf_model_image(server, load_base(server, case, repository), case, checkpoint)
+    assert distance(untrained, expected) > 10 * TOLERANCE  # what the diffusion model learned is no small part of it
