@@ -14,6 +14,7 @@ from comfy_api.v0_0_2 import io
 from ..sf_model.backbones import get_backbone
 from ..sf_model.config import SpatialFusionConfig
 from ..sf_model.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS, DepthSampling, draw_noise
+from ..sf_model.depth_head import UPSCALE
 from ..sf_model.metric_depth import MetricDepth
 from ..sf_model.picture import depth_picture
 from .geometry import to_geometry
@@ -27,8 +28,9 @@ from .spatialfusion_model import SpatialFusionModel
 MIN_SIZE_PX = 16
 MAX_SIZE_PX = 16384
 FLOAT_BYTES = 4
-# 1024x1024 pixels at the Mini's stride of 8, 4096x4096 at the large models' 32; the head then takes 4 GB at most. No
-# model is trained on nearly as many, and a depth predicted at a smaller size serves a larger image as well.
+# 1024x1024 pixels at the Mini's stride of 8, 4096x4096 at the large models' 32; the head then takes 9 GB at most (in
+# float32, guided). No model is trained on nearly as many, and a depth predicted at a smaller size serves a larger image
+# as well.
 MAX_QUERIES = 16384
 SAMPLED, MEAN = "sampled", "mean"
 
@@ -180,10 +182,11 @@ def _predict(
 ) -> MetricDepth:
     """Without `sampling` the mean."""
     source_tokens = 0 if features is None else features.tokens.shape[1]
-    guided = sampling is not None and sampling.guided
-    memory = (1 + guided) * _activation_bytes(model.config, width, height, source_tokens)
-    comfy.model_management.load_models_gpu([model.predictor], memory_required=memory)
     device = model.predictor.load_device
+    dtype = _computing_dtype(device)
+    guided = sampling is not None and sampling.guided
+    memory = (1 + guided) * _activation_bytes(model.config, width, height, source_tokens, dtype)
+    comfy.model_management.load_models_gpu([model.predictor], memory_required=memory)
     steps = 1 if sampling is None else sampling.steps
     progress = comfy.utils.ProgressBar(steps * model.config.spatial_transformer.num_layers)
 
@@ -196,7 +199,7 @@ def _predict(
         "prompt_mask": None if encoded.mask is None else encoded.mask.to(device),
         "source_features": None if features is None else features.tokens.to(device),
         "source_grid": None if features is None else features.grid,
-        "dtype": _computing_dtype(device),
+        "dtype": dtype,
         "on_layer": on_layer,
     }
     predictor = model.predictor.model
@@ -210,17 +213,22 @@ def _predict(
 
 
 def _computing_dtype(device: torch.device) -> torch.dtype:
-    """Half precision where the host finds it faster on this device: with outputs in float32 it costs 0.1% of the mean's
-    depth and 0.2% of a sampled one's."""
+    """Half precision where the host finds it faster on this device. With outputs in float32 it costs 0.1% of the mean's
+    depth and 0.2% of a sampled one's (the Mini's)."""
     return torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
 
 
-def _activation_bytes(config: SpatialFusionConfig, width: int, height: int, source_tokens: int) -> int:
+def _activation_bytes(
+    config: SpatialFusionConfig, width: int, height: int, source_tokens: int, dtype: torch.dtype
+) -> int:
     """An upper estimate: the states that are kept, one layer's work, the head's maps at 8x the grid, the outputs."""
     sizes = config.spatial_transformer
     queries = max(1, round(width / sizes.stride)) * max(1, round(height / sizes.stride))
     tokens = queries + source_tokens + 1
     per_token = sizes.hidden_size * (sizes.num_layers + 4) + 3 * sizes.intermediate_size
     per_token += 4 * config.mllm.num_attention_heads * config.mllm.head_dim
-    head = queries * 64 * 4 * config.depth_head.fusion_channels
-    return FLOAT_BYTES * (tokens * per_token + head + 16 * width * height)
+    map_values = queries * UPSCALE**2 * config.depth_head.fusion_channels
+    # The last convolutions' input and output are in float32, whatever the type of the others.
+    last_maps = 0 if dtype == torch.float32 else 1.5 * FLOAT_BYTES
+    values = tokens * per_token + 4 * map_values
+    return int(dtype.itemsize * values + last_maps * map_values + FLOAT_BYTES * 16 * width * height)

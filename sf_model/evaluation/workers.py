@@ -19,13 +19,17 @@ def map_batches(
 ) -> list[Result]:
     """`work` of consecutive batches of the items, joined in the items' order, with a progress bar."""
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    cores = os.cpu_count() or 1
     results: list[Result] = []
     with (
         tqdm(total=len(items), desc=label, unit=unit, mininterval=2) as progress,
-        ThreadPoolExecutor(min(cores, len(batches)), initializer=torch.set_num_threads, initargs=(1,)) as threads,
+        ThreadPoolExecutor(min(_cores(), len(batches)), initializer=torch.set_num_threads, initargs=(1,)) as threads,
     ):
         for batch, result in zip(batches, threads.map(work, batches)):
             results += result
             progress.update(len(batch))
     return results
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -53,10 +53,11 @@ class SpatialFusionSystem(nn.Module):
         width: int,
         noisy: NoisyDepth | None = None,
         source: torch.Tensor | None = None,
+        dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
-        """source: (B, 3, H, W) in [0, 1], the image that the prompt edits."""
+        """source: (B, 3, H, W) in [0, 1], the image that the prompt edits. dtype: the outputs', under autocast too."""
         features = _source_features(source)
-        return self.predictor(prompt.keys_values, height, width, prompt.mask, *features, noisy=noisy)
+        return self.predictor(prompt.keys_values, height, width, prompt.mask, *features, dtype=dtype, noisy=noisy)
 
     def sample_depth(
         self,
@@ -65,9 +66,11 @@ class SpatialFusionSystem(nn.Module):
         width: int,
         sampling: DepthSampling,
         source: torch.Tensor | None = None,
+        dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
+        """Arguments as in `predict_depth`."""
         features = _source_features(source)
-        return self.predictor.sample(prompt.keys_values, height, width, sampling, prompt.mask, *features)
+        return self.predictor.sample(prompt.keys_values, height, width, sampling, prompt.mask, *features, dtype=dtype)
 
     def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
         """F (B, N, hidden) for images of height x width pixels, as the transformer adds it to its patches."""

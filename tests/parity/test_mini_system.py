@@ -93,5 +93,5 @@ def test_half_precision_predicts_the_same_scene(
         assert (whole.valid == half.valid).float().mean() > 0.995
         error = (whole.log_depth() - half.log_depth())[both].abs()
         assert 0 < error.mean() < bound
-        log_depth = half.log_depth()[both]
-        assert (log_depth == log_depth.bfloat16().float()).float().mean() < 0.1
+        # Outputs in half precision would have about a thousand values.
+        assert half.log_depth()[both].unique().numel() > 0.9 * both.sum()

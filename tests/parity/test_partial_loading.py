@@ -20,6 +20,7 @@ import comfy.samplers
 import pytest
 import torch
 
+from sf_model.depth_flow import draw_noise
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
 from tests.parity.conftest import REPOSITORY
 
@@ -84,7 +85,14 @@ def test_offloaded_weights_give_the_same_depth_and_image(
             monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
             monkeypatch.setattr(comfy.model_management, "vram_state", comfy.model_management.VRAMState.NO_VRAM)
         encoded = nodes.predict_depth.encode_prompt(clip, path, PROMPT)
-        depth = nodes.predict_depth._predict(loaded, encoded, 64, 96, None)
+        noise = draw_noise(loaded.predictor.model.noise_shape(1, 96, 64), seed=3)
+        sampling = nodes.predict_depth.DepthSampling(noise, steps=2, guidance=2.0)
+        depth = nodes.predict_depth._predict(loaded, encoded, 64, 96, None, sampling)
+        with monkeypatch.context() as patch:
+            patch.setattr(comfy.model_management, "should_use_bf16", lambda *_, **__: True)
+            half = nodes.predict_depth._predict(loaded, encoded, 64, 96, None, sampling)
+        error = (half.log_depth() - depth.log_depth())[depth.valid & half.valid].abs().mean()
+        assert 0 < error < 0.005
         control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
         patched = nodes.apply_depth.inject(model, loaded.adapter, control)
         latent = torch.zeros(1, 16, *((1,) if architecture == "qwen_image" else ()), 12, 8)

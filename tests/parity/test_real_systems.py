@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import comfy.clip_vision
+import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.text_encoders.omnigen2
@@ -231,6 +232,12 @@ def test_prompt_depth_and_image_agree(
         )
         assert torch.equal(depth.valid, expected_depth.valid)
         assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-3
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(comfy.model_management, "should_use_bf16", lambda *_, **__: True)
+            half = nodes.predict_depth._predict(loaded, encoded, WIDTH, HEIGHT, features, how)
+        both = depth.valid & half.valid
+        assert (depth.valid == half.valid).float().mean() > 0.99
+        assert 0 < relative_error(half.log_depth()[both], depth.log_depth()[both]) < 2e-3
 
     control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     patched = nodes.apply_depth.inject(model, loaded.adapter, control)

@@ -3,12 +3,14 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from sf_model import world
+from sf_model.backbones.mini import MINI_DIR
 from sf_model.depth_metrics import boundaries, boundary_f1
 from sf_model.evaluation import __main__ as command_line
 from sf_model.evaluation.ambiguity import measures
@@ -209,6 +211,20 @@ def test_the_default_scaffold_is_the_prompt_s_own_sampled_scene(exported: Path) 
     noise = noise_for([prompt.number], 0, 32)
     assert torch.equal(rows["mean depth"], sampler.draw([prompt.text], sampler.predict_depth([prompt.text]), noise))
     assert not torch.equal(rows[FUSION], rows["mean depth"])
+
+
+def test_half_precision_draws_the_same_scenes() -> None:
+    """The shipped weights; the depth's outputs are in float32 all the same."""
+    text, size = "a red car 4.0 m away, facing left, on the grass", 64
+    depths = []
+    for bfloat16 in (False, True):
+        sampler = SystemSampler(MINI_DIR, bfloat16=bfloat16)
+        sampler.system.sizes = replace(sampler.system.sizes, image_size=size)
+        depths += [sampler.predict_depth([text]), sampler.sample_depth([text], [0], 0)]
+    for whole, half, bound in ((depths[0], depths[2], 0.004), (depths[1], depths[3], 0.01)):
+        both = whole.valid & half.valid
+        assert 0 < (whole.log_depth() - half.log_depth())[both].abs().mean() < bound
+        assert half.log_depth()[both].unique().numel() > 0.9 * both.sum()
 
 
 def test_a_row_keeps_the_prompts_order() -> None:

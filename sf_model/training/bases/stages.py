@@ -189,7 +189,7 @@ class BaseStage(nn.Module):
             prompt.mask,
             features,
             grid,
-            dtype=torch.float32,  # as in the host
+            dtype=torch.float32,  # the outputs' type in the host, under autocast too
             noisy=noisy,
         )
 
