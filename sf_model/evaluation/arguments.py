@@ -27,7 +27,11 @@ def add_drawing_arguments(command: argparse.ArgumentParser, output: Path) -> Non
     command.add_argument("--reader", type=Path, default=READER_FILE, help="the scene reader that scores")
     command.add_argument("--steps", type=int, default=SHEET_STEPS)
     command.add_argument("--guidance", type=float, default=SHEET_GUIDANCE)
-    command.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the diffusion model")
+    add_network_arguments(command, output)
+
+
+def add_network_arguments(command: argparse.ArgumentParser, output: Path) -> None:
+    command.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the networks")
     command.add_argument("--seed", type=int, default=0, help="of the prompts and of the noise")
     command.add_argument("--output", type=Path, default=output)
 

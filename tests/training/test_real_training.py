@@ -298,7 +298,10 @@ def test_sheets_are_drawn_of_few_samples_and_in_small_batches(
     picture = Image.open(tmp_path / "runs/stage2/sheets/0000001.png")
     assert picture.height == SHEET_ROWS * (64 + 2 * GUTTER) * SCALE
     figures = next(entry["validation"] for entry in log(config, "stage2") if "validation" in entry)
-    assert figures.keys() == {"abs_rel", "delta1", "flow", "flow_shuffled_depth", "flow_without_depth"}
+    depths = {"abs_rel", "delta1", "abs_rel_sampled", "delta1_sampled"}
+    assert figures.keys() == {*depths, "flow", "flow_shuffled_depth", "flow_without_depth"}
+    # True image, true depth, its mean, one sampled scene, and the image drawn from that.
+    assert picture.width == 5 * (64 + 2 * GUTTER) * SCALE
 
 
 def test_problems_can_be_refused(weights: dict, tmp_path: Path) -> None:

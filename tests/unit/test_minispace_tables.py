@@ -289,7 +289,9 @@ def test_the_other_commands(
     assert list(edits["rows"]) == ["floor", "ceiling"]
     assert edits["rows"]["ceiling"]["pixels_stayed"]["mean"] == 100.0
     with pytest.raises(SystemExit, match="no source image"):
-        run_command(monkeypatch, "edit", *weights, "--prompts", "1", *common)
+        run_command(monkeypatch, "edit", *weights, "--rows", FUSION, "--prompts", "1", *common)
+    run_command(monkeypatch, "edit", *weights, "--prompts", "1", *common)
+    assert "only floor and ceiling" in capsys.readouterr().out
     editing = ["--weights", str(tmp_path / "editing")]
     export_untrained(tmp_path / "editing", SIZES["dummy"].with_source())
     run_command(monkeypatch, "edit", *editing, "--prompts", "1", *common)
@@ -311,7 +313,7 @@ def test_the_other_commands(
     assert len(json.loads(path.read_text(encoding="utf-8"))["deciles"]) == 10
     assert "rank correlation" in capsys.readouterr().out
 
-    run_command(monkeypatch, "ambiguity", "--weights", str(exported), "--images", "3", *common)
+    run_command(monkeypatch, "ambiguity", "--weights", str(exported), "--images", "3", "--output", str(tmp_path))
     ambiguity = json.loads((tmp_path / "ambiguity.json").read_text(encoding="utf-8"))["table"]
     assert set(ambiguity) == {"free", "plain"} and set(ambiguity["free"]) == {"mean", "sampled"}
     assert "delta1, best of 4" in (tmp_path / "ambiguity.md").read_text(encoding="utf-8")

@@ -102,7 +102,7 @@ def markdown(rows: dict[str, dict[str, Estimate]]) -> str:
 def add_command(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("edit", help="change pose, move by 1 m, resize, add, remove")
     command.add_argument("--weights", default=BUILTIN, help='"builtin" or an exported folder')
-    command.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    command.add_argument("--rows", nargs="+", choices=ROWS, help="default: all that the weights can do")
     command.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS_PER_KIND} edits a kind")
     command.add_argument("--prompts", type=int, help=f"edits a kind (default {PROMPTS_PER_KIND})")
     add_drawing_arguments(command, Path("output/edit"))
@@ -116,13 +116,21 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         reader = load_reader(arguments.reader)
         sampler = sampler_of(arguments, directory)
-        drawers = {name: _drawer(name, sampler, arguments.seed) for name in ROWS if name in arguments.rows}
+        rows = arguments.rows or _rows_of(sampler, arguments.weights)
+        drawers = {name: _drawer(name, sampler, arguments.seed) for name in ROWS if name in rows}
     except ValueError as error:
         raise SystemExit(str(error)) from error
     # One size for all rows: the share of pixels that stay depends on it.
     scores = {name: run_row(name, prompts, draw, reader, sampler.image_size) for name, draw in drawers.items()}
     run_record = {**provenance(arguments), "prompts_per_kind": count, "weights_sha256": weights_sha256(directory)}
     _write(arguments.output, run_record, prompts, scores)
+
+
+def _rows_of(sampler: SystemSampler, weights: str) -> tuple[str, ...]:
+    if sampler.takes_source:
+        return ROWS
+    print(f"{weights} was not trained to edit: only {FLOOR} and {CEILING} are measured")
+    return FLOOR, CEILING
 
 
 def _drawer(row: str, sampler: SystemSampler, seed: int) -> EditDrawer:

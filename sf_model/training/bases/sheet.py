@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ... import depth_metrics
+from ...depth_predictor import DepthPrediction
 from ...metric_depth import MetricDepth
 from ...picture import depth_picture
 from ..flow import interpolate
@@ -21,6 +22,7 @@ from .stages import BaseStage, FusionStage, draw
 # A picture of a megapixel is sampled in SHEET_STEPS x 2 passes: all held-out samples are measured, so many are drawn.
 SHEET_ROWS = 4
 SHEET_BATCH = 2
+SHEET_DEPTH_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -51,29 +53,41 @@ def in_sheet_batches(places: list[Any]) -> list[list[Any]]:
 
 @torch.no_grad()
 def draw_sheet(stage: BaseStage, batch: Batch, pictures: bool = True) -> Sheet:
-    """True image | (source) | true depth | predicted depth | (stage 2) generated image; without `pictures` the metrics.
+    """True image | (source) | true depth | mean depth | (with a depth flow) sampled depth | (stage 2) generated image
+    from the last depth; without `pictures` the metrics.
 
-    The flow loss is measured with the scaffold, with another sample's and without: the adapter is used where they
-    differ. batch: as in training, and sheet_time (B,), the time at which a sample's flow loss is measured.
+    The flow loss is measured with the mean as the scaffold, with another sample's and without: the adapter is used
+    where they differ. batch: as in training, and sheet_time (B,), the time at which a sample's flow loss is measured.
     """
     prompt = stage.prompt(batch)
     raw = stage.predict(batch, prompt)
-    prediction = raw.to_metric_depth()
+    prediction = scaffold = raw.to_metric_depth()
     latent = stage.latent(batch)
     drawn = _known_columns(stage, batch, latent, prediction) if pictures else []
-    depth_m = raw.log_depth.exp()
-    metrics = {
-        "abs_rel": depth_metrics.abs_rel(depth_m, batch["depth_m"]).mean().item(),
-        "delta1": depth_metrics.delta1(depth_m, batch["depth_m"]).mean().item(),
-    }
+    metrics = _depth_metrics(raw, batch)
+    if stage.run.depth_flow > 0:
+        sampled = stage.sample(batch, prompt, SHEET_DEPTH_SEED)
+        scaffold = sampled.to_metric_depth()
+        metrics |= {f"{name}_sampled": value for name, value in _depth_metrics(sampled, batch).items()}
+        if pictures:
+            drawn.append(depth_picture(scaffold))
     if isinstance(stage, FusionStage):
         features = stage.features(prediction, *latent.shape[-2:])
         noise = draw(batch["noise_seed"], latent, stage.run).noise
         reference = stage.reference(batch)
         metrics |= _flow_metrics(stage, latent, noise, batch["sheet_time"], prompt, features, reference)
         if pictures:
+            features = stage.features(scaffold, *latent.shape[-2:])
             drawn.append(stage.base.decode_latent(_sample(stage, batch, noise, prompt, features, reference)))
     return Sheet([picture.float().cpu() * 2 - 1 for picture in drawn], metrics, len(latent))
+
+
+def _depth_metrics(prediction: DepthPrediction, batch: Batch) -> dict[str, float]:
+    depth_m, true_m = prediction.log_depth.exp(), batch["depth_m"]
+    return {
+        "abs_rel": depth_metrics.abs_rel(depth_m, true_m).mean().item(),
+        "delta1": depth_metrics.delta1(depth_m, true_m).mean().item(),
+    }
 
 
 def _known_columns(stage: BaseStage, batch: Batch, latent: torch.Tensor, prediction: MetricDepth) -> list[torch.Tensor]:

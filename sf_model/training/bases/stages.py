@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 
 from ...config import SpatialFusionConfig
 from ...depth_adapter import DepthAdapter
-from ...depth_flow import DEPTH_SEED, NoisyDepth, depth_state, flow_weight
+from ...depth_flow import DEPTH_SEED, DepthSampling, NoisyDepth, depth_state, draw_noise, flow_weight
 from ...depth_predictor import DepthPrediction, DepthPredictor
 from ...metric_depth import MetricDepth
 from ...spatial_transformer import uniform_layer_map
@@ -177,21 +178,30 @@ class BaseStage(nn.Module):
 
     def predict(self, batch: Batch, prompt: Prompt, noisy: NoisyDepth | None = None) -> DepthPrediction:
         """Depth of the image that is to be, with the source's features where there is one to see."""
+        height, width = batch["depth_m"].shape[-2:]
+        reads = self._reads(batch, prompt)
+        return self.predictor(prompt.keys_values, height, width, **reads, noisy=noisy)
+
+    def sample(self, batch: Batch, prompt: Prompt, seed: int) -> DepthPrediction:
+        """One scene that fits, as the node draws it by default."""
+        height, width = batch["depth_m"].shape[-2:]
+        shape = self.predictor.noise_shape(len(batch["depth_m"]), height, width)
+        sampling = DepthSampling(draw_noise(shape, seed).to(batch["depth_m"].device))
+        return self.predictor.sample(prompt.keys_values, height, width, sampling, **self._reads(batch, prompt))
+
+    def _reads(self, batch: Batch, prompt: Prompt) -> dict[str, Any]:
+        """Arguments of the predictor beside keys, values and size."""
         features, grid = None, None
         if "source" in batch and self.base.vision is not None:
             with torch.no_grad():
                 features, grid = self.base.source_features(_unit(batch["source"]))
-        height, width = batch["depth_m"].shape[-2:]
-        return self.predictor(
-            prompt.keys_values,
-            height,
-            width,
-            prompt.mask,
-            features,
-            grid,
-            dtype=torch.float32,  # the outputs' type in the host, under autocast too
-            noisy=noisy,
-        )
+        return {
+            "prompt_mask": prompt.mask,
+            "source_features": features,
+            "source_grid": grid,
+            # The outputs' type in the host, under autocast too.
+            "dtype": torch.float32,
+        }
 
     def _seen_source(self, batch: Batch) -> torch.Tensor | None:
         return _unit(batch["source"]) if "source" in batch and self.base.mllm_sees_source else None
