@@ -200,6 +200,7 @@ def _predict(
         "source_features": None if features is None else features.tokens.to(device),
         "source_grid": None if features is None else features.grid,
         "dtype": dtype,
+        "out_dtype": torch.float32,
         "on_layer": on_layer,
     }
     predictor = model.predictor.model

@@ -106,7 +106,8 @@ class DepthHead(nn.Module):
         self, states: Sequence[torch.Tensor], rows: int, columns: int, out_dtype: torch.dtype | None = None
     ) -> torch.Tensor:
         """(B, 3, 8 rows, 8 columns) float32: log metres, validity logit, confidence logit. out_dtype: computing type of
-        the last two convolutions, by default the states'; float32 keeps half precision from making steps of a slope."""
+        the last two convolutions, which must take it, by default the states' or autocast's; float32 keeps half
+        precision from making steps of a slope."""
         maps = []
         for tap, norm, project, resize, scratch in zip(
             self.taps, self.norms, self.projects, self.resizes, self.scratch

@@ -113,16 +113,17 @@ class DepthPredictor(nn.Module):
         dtype: torch.dtype | None = None,
         on_layer: Callable[[], None] | None = None,
         noisy: NoisyDepth | None = None,
+        out_dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
         """Depth of the height x width image that the prompt describes; arguments as in `SpatialTransformer.forward`.
 
         source_features: (B, N, feature_dim) of the source image on `source_grid`. noisy: the state of `depth_flow` that
-        is to be denoised; without it the prediction is the mean. ValueError where the checkpoint has no source encoder
-        or no flow, or the keys/values are another MLLM's.
+        is to be denoised; without it the prediction is the mean. out_dtype: as in `DepthHead.forward`. ValueError where
+        the checkpoint has no source encoder or no flow, or the keys/values are another MLLM's.
         """
         rows, columns = self.grid(height, width)
         reads = _Reads(keys_values, prompt_mask, source_features, source_grid)
-        return self._predict(reads, rows, columns, dtype, on_layer, noisy).resized(height, width)
+        return self._predict(reads, rows, columns, dtype, out_dtype, on_layer, noisy).resized(height, width)
 
     def sample(
         self,
@@ -135,6 +136,7 @@ class DepthPredictor(nn.Module):
         source_grid: tuple[int, int] | None = None,
         dtype: torch.dtype | None = None,
         on_layer: Callable[[], None] | None = None,
+        out_dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
         """One of the scenes that fit the prompt, as `depth_flow.sample_depth` draws it.
 
@@ -146,7 +148,7 @@ class DepthPredictor(nn.Module):
         both = reads.and_without_prompt(layers) if sampling.guided else reads
 
         def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
-            return self._predict(both if guided else reads, rows, columns, dtype, on_layer, noisy)
+            return self._predict(both if guided else reads, rows, columns, dtype, out_dtype, on_layer, noisy)
 
         return sample_depth(predict, sampling).resized(height, width)
 
@@ -156,6 +158,7 @@ class DepthPredictor(nn.Module):
         rows: int,
         columns: int,
         dtype: torch.dtype | None,
+        out_dtype: torch.dtype | None,
         on_layer: Callable[[], None] | None,
         noisy: NoisyDepth | None,
     ) -> DepthPrediction:
@@ -183,8 +186,6 @@ class DepthPredictor(nn.Module):
             on_layer,
             added,
         )
-        # Layers that cast their weights can end in float32.
-        out_dtype = None if dtype is None else torch.float32
         maps = self.depth_head(states, rows, columns, out_dtype)
         fov_y_deg = self.depth_head.field_of_view(camera, out_dtype)
         return DepthPrediction(maps[:, LOG_DEPTH], maps[:, VALIDITY], maps[:, CONFIDENCE], fov_y_deg)

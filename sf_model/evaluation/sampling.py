@@ -92,7 +92,7 @@ class SystemSampler:
         size = self._size(sources)
         prompt = self._encode(texts)
         with self._precision():
-            prediction = self.system.predict_depth(prompt, size, size, source=sources, dtype=torch.float32)
+            prediction = self.system.predict_depth(prompt, size, size, source=sources, out_dtype=torch.float32)
         return prediction.to_metric_depth()
 
     @torch.no_grad()

@@ -53,11 +53,13 @@ class SpatialFusionSystem(nn.Module):
         width: int,
         noisy: NoisyDepth | None = None,
         source: torch.Tensor | None = None,
-        dtype: torch.dtype | None = None,
+        out_dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
-        """source: (B, 3, H, W) in [0, 1], the image that the prompt edits. dtype: the outputs', under autocast too."""
+        """source: (B, 3, H, W) in [0, 1], the image that the prompt edits. out_dtype: as in `DepthHead.forward`."""
         features = _source_features(source)
-        return self.predictor(prompt.keys_values, height, width, prompt.mask, *features, dtype=dtype, noisy=noisy)
+        return self.predictor(
+            prompt.keys_values, height, width, prompt.mask, *features, noisy=noisy, out_dtype=out_dtype
+        )
 
     def sample_depth(
         self,
@@ -66,11 +68,11 @@ class SpatialFusionSystem(nn.Module):
         width: int,
         sampling: DepthSampling,
         source: torch.Tensor | None = None,
-        dtype: torch.dtype | None = None,
+        out_dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
         """Arguments as in `predict_depth`."""
-        features = _source_features(source)
-        return self.predictor.sample(prompt.keys_values, height, width, sampling, prompt.mask, *features, dtype=dtype)
+        seen = (prompt.mask, *_source_features(source))
+        return self.predictor.sample(prompt.keys_values, height, width, sampling, *seen, out_dtype=out_dtype)
 
     def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
         """F (B, N, hidden) for images of height x width pixels, as the transformer adds it to its patches."""

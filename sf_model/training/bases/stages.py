@@ -199,8 +199,9 @@ class BaseStage(nn.Module):
             "prompt_mask": prompt.mask,
             "source_features": features,
             "source_grid": grid,
-            # The outputs' type in the host, under autocast too.
             "dtype": torch.float32,
+            # As in the host. While it learns autocast has its way: several processes then round as one does.
+            "out_dtype": None if self.training else torch.float32,
         }
 
     def _seen_source(self, batch: Batch) -> torch.Tensor | None:
