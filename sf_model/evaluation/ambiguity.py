@@ -119,7 +119,7 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     directory = weights_directory(arguments.weights)
     try:
-        sampler = SystemSampler(directory, bfloat16=arguments.precision == "bf16")
+        sampler = SystemSampler(directory, bfloat16=arguments.precision == "bf16", image_size=arguments.image_size)
     except ValueError as error:
         raise SystemExit(str(error)) from error
     table = measure_ambiguity(sampler, arguments.images, arguments.seed)
@@ -127,6 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
         "commit": current_commit(),
         "seed": arguments.seed,
         "precision": arguments.precision,
+        "image_size": sampler.image_size,
         "images": arguments.images,
         "depth_steps": DEFAULT_STEPS,
         "depth_guidance": DEFAULT_GUIDANCE,

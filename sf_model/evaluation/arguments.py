@@ -32,12 +32,14 @@ def add_drawing_arguments(command: argparse.ArgumentParser, output: Path) -> Non
 
 def add_network_arguments(command: argparse.ArgumentParser, output: Path) -> None:
     command.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the networks")
+    command.add_argument("--image-size", type=int, help="pixels a side; default: the weights' own")
     command.add_argument("--seed", type=int, default=0, help="of the prompts and of the noise")
     command.add_argument("--output", type=Path, default=output)
 
 
 def sampler_of(arguments: argparse.Namespace, directory: Path) -> SystemSampler:
-    return SystemSampler(directory, arguments.steps, arguments.guidance, arguments.precision == "bf16")
+    bfloat16 = arguments.precision == "bf16"
+    return SystemSampler(directory, arguments.steps, arguments.guidance, bfloat16, arguments.image_size)
 
 
 def plain(values: Any) -> dict[str, Any]:
@@ -54,4 +56,5 @@ def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
         "steps": arguments.steps,
         "guidance": arguments.guidance,
         "precision": arguments.precision,
+        "image_size": arguments.image_size,
     }

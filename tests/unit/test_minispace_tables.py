@@ -3,7 +3,6 @@
 import json
 import math
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,11 +214,9 @@ def test_the_default_scaffold_is_the_prompt_s_own_sampled_scene(exported: Path) 
 
 def test_half_precision_draws_the_same_scenes() -> None:
     """The shipped weights; the depth's outputs are in float32 all the same."""
-    text, size = "a red car 4.0 m away, facing left, on the grass", 64
-    depths = []
+    text, depths = "a red car 4.0 m away, facing left, on the grass", []
     for bfloat16 in (False, True):
-        sampler = SystemSampler(MINI_DIR, bfloat16=bfloat16)
-        sampler.system.sizes = replace(sampler.system.sizes, image_size=size)
+        sampler = SystemSampler(MINI_DIR, bfloat16=bfloat16, image_size=64)
         depths += [sampler.predict_depth([text]), sampler.sample_depth([text], [0], 0)]
     for whole, half, bound in ((depths[0], depths[2], 0.004), (depths[1], depths[3], 0.01)):
         both = whole.valid & half.valid
