@@ -130,6 +130,8 @@ def run(arguments: argparse.Namespace) -> None:
         reader, sampler = load_reader(arguments.reader), sampler_of(arguments, directory)
     except ValueError as error:
         raise SystemExit(str(error)) from error
+    if not sampler.reads_depth:
+        raise SystemExit(f"{arguments.weights}: the adapter was not trained, so that no image follows a depth")
     table = measure_obedience(sampler, reader, arguments.images, arguments.seed)
     run_record = {**provenance(arguments), "images": arguments.images, "weights_sha256": weights_sha256(directory)}
     rows = {name: {measure: asdict(value) for measure, value in row.items()} for name, row in table.items()}

@@ -298,6 +298,9 @@ def test_the_other_commands(
     run_command(monkeypatch, "obedience", "--weights", str(exported), "--images", "3", *common)
     obeyed = json.loads((tmp_path / "obedience.json").read_text(encoding="utf-8"))["table"]
     assert all(math.isfinite(cell["mean"]) for row in obeyed.values() for cell in row.values())
+    export_untrained(tmp_path / "base", SIZES["dummy"], adapter=False)
+    with pytest.raises(SystemExit, match="adapter was not trained"):
+        run_command(monkeypatch, "obedience", "--weights", str(tmp_path / "base"), *common)
 
     run_command(monkeypatch, "recognition", "--weights", str(exported), "--images", "3", *common)
     seen = json.loads((tmp_path / "recognition.json").read_text(encoding="utf-8"))["table"]
