@@ -126,7 +126,8 @@ class DepthSampling:
 
     @property
     def guided(self) -> bool:
-        return self.guidance != 1
+        """Whether any step is: the last one, which is the result, never is."""
+        return self.guidance != 1 and self.steps > 1
 
     @property
     def passes(self) -> int:

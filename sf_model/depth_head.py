@@ -25,7 +25,7 @@ def tap_layers(num_layers: int) -> list[int]:
     return [max(0, -(-(i + 1) * num_layers // NUM_TAPS) - 1) for i in range(NUM_TAPS)]
 
 
-def computing_in(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
+def _computing_in(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
     """Without autocast, which would have a type of its own, if a type is asked for."""
     if dtype is None or not torch.is_autocast_enabled(device.type):
         return nullcontext()
@@ -119,7 +119,7 @@ class DepthHead(nn.Module):
             finer = maps[level - 1] if level > 0 else None
             size = finer.shape[-2:] if finer is not None else (UPSCALE * rows, UPSCALE * columns)
             path = self.fusions[level](path, maps[level] if level < NUM_TAPS - 1 else None, size)
-        with computing_in(out_dtype, path.device):
+        with _computing_in(out_dtype, path.device):
             path = path.to(out_dtype or path.dtype)
             out = self.out_conv2(F.relu(self.out_conv1(path))).float()
         log_depth = out[:, LOG_DEPTH] * LOG_DEPTH_STD + LOG_DEPTH_MEAN
@@ -127,7 +127,7 @@ class DepthHead(nn.Module):
 
     def field_of_view(self, camera_state: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
         """Camera token's last state (B, D) -> vertical field of view (B,) float32 in degrees."""
-        with computing_in(out_dtype, camera_state.device):
+        with _computing_in(out_dtype, camera_state.device):
             camera_state = camera_state.to(out_dtype or camera_state.dtype)
             logit = self.fov(self.fov_norm(camera_state)).squeeze(-1).float()
         return MIN_FOV_DEG + (MAX_FOV_DEG - MIN_FOV_DEG) * torch.sigmoid(logit)

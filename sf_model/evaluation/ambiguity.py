@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -24,6 +22,7 @@ from ..metric_depth import MAX_DEPTH_M, MetricDepth
 from ..training.revision import current_commit
 from .arguments import add_network_arguments
 from .bootstrap import Estimate, mean_with_interval
+from .report import write_report
 from .sampling import BUILTIN, SystemSampler, weights_directory, weights_sha256
 from .workers import map_batches
 
@@ -103,7 +102,7 @@ def markdown(table: dict[str, dict[str, dict[str, Estimate]]]) -> str:
     lines = [f"| {' | '.join(['captions', 'depth', *columns])} |", "|" + "---|" * (len(columns) + 2)]
     for kind, rows in table.items():
         for name, row in rows.items():
-            cells = [f"{row[c].mean:.3f} [{row[c].low:.3f}, {row[c].high:.3f}]" if c in row else "-" for c in columns]
+            cells = [row[c].text(3) if c in row else "-" for c in columns]
             lines.append(f"| {' | '.join([kind, name, *cells])} |")
     return "\n".join(lines)
 
@@ -133,12 +132,4 @@ def run(arguments: argparse.Namespace) -> None:
         "depth_guidance": DEFAULT_GUIDANCE,
         "weights_sha256": weights_sha256(directory),
     }
-    rows = {
-        kind: {name: {measure: asdict(value) for measure, value in row.items()} for name, row in kinds.items()}
-        for kind, kinds in table.items()
-    }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    record = json.dumps({"run": run_record, "table": rows}, indent=1)
-    (arguments.output / "ambiguity.json").write_text(record, encoding="utf-8")
-    (arguments.output / "ambiguity.md").write_text(markdown(table) + "\n", encoding="utf-8")
-    print(markdown(table))
+    write_report(arguments.output, "ambiguity", run_record, table, markdown(table))

@@ -19,8 +19,11 @@ class Estimate:
     low: float
     high: float
 
+    def text(self, decimals: int) -> str:
+        return f"{self.mean:.{decimals}f} [{self.low:.{decimals}f}, {self.high:.{decimals}f}]"
+
     def __str__(self) -> str:
-        return f"{self.mean:.1f} [{self.low:.1f}, {self.high:.1f}]"
+        return self.text(1)
 
 
 def mean_with_interval(strata: Sequence[Sequence[float]], seed: int = 0) -> Estimate:

@@ -7,10 +7,8 @@ a surface, by SI-RMSE (in log depth, blind to one factor for the whole image) an
 from __future__ import annotations
 
 import argparse
-import json
 import random
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -20,10 +18,12 @@ from .. import depth_metrics, world
 from ..metric_depth import MetricDepth
 from .arguments import add_drawing_arguments, provenance, sampler_of
 from .bootstrap import Estimate, mean_with_interval
-from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory, weights_sha256
+from .report import write_report
+from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, rendered_depth, weights_directory, weights_sha256
 from .scene_reader.decode import decode_depth, read
 from .scene_reader.network import SceneReader
 from .scene_reader.training import load_reader
+from .workers import map_batches
 
 BATCH = 32
 KIND = "free"
@@ -54,22 +54,27 @@ def obedience(read_m: torch.Tensor, scaffold_m: torch.Tensor) -> dict[str, torch
     return {"si_rmse": si_rmse(read_m, scaffold_m), "abs_rel": depth_metrics.abs_rel(seen, given), "sky": agreed}
 
 
-def _measure(captions: list[world.CaptionedScene], images: Images, reader: SceneReader) -> dict[str, list[float]]:
-    results: dict[str, list[float]] = {"si_rmse": [], "abs_rel": [], "sky": []}
+def _measure(
+    captions: list[world.CaptionedScene], images: Images, reader: SceneReader, label: str
+) -> list[dict[str, float]]:
     size = reader.config.image_size
-    for start in range(0, len(captions), BATCH):
-        drawn, scaffold = images(captions[start : start + BATCH], range(start, min(start + BATCH, len(captions))))
+
+    def measured(batch: Sequence[tuple[int, world.CaptionedScene]]) -> list[dict[str, float]]:
+        numbers, items = zip(*batch)
+        drawn, scaffold = images(list(items), range(numbers[0], numbers[-1] + 1))
         depth = decode_depth(read(reader, drawn)).depth
         given = F.interpolate(scaffold.depth[:, None], size=(size, size), mode="nearest")[:, 0]
-        for name, values in obedience(depth, given).items():
-            # An image without any surface obeys nothing: an error of 1 is that of a depth wrong by its own size.
-            results[name] += torch.nan_to_num(values, nan=1.0).tolist()
-    return results
+        # An image without any surface obeys nothing: an error of 1 is that of a depth wrong by its own size.
+        values = {name: torch.nan_to_num(value, nan=1.0) for name, value in obedience(depth, given).items()}
+        return [{name: value[place].item() for name, value in values.items()} for place in range(len(batch))]
+
+    return map_batches(measured, list(enumerate(captions)), BATCH, label, "caption")
 
 
 def _rendering(captions: list[world.CaptionedScene], size: int) -> tuple[torch.Tensor, MetricDepth]:
     scenes = [item.scene for item in captions]
-    return world.render(scenes, size, size).rgb, scene_depth(scenes, size)
+    rendering = world.render(scenes, size, size)
+    return rendering.rgb, rendered_depth(rendering, scenes)
 
 
 def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
@@ -111,8 +116,8 @@ def measure_obedience(
     captions = [world.sample(rng, KIND, "held_out") for _ in range(images)]
     table = {}
     for name, draw in _rows(sampler, seed).items():
-        results = _measure(captions, draw, reader)
-        table[name] = {measure: mean_with_interval([values]) for measure, values in results.items()}
+        results = _measure(captions, draw, reader, name)
+        table[name] = {measure: mean_with_interval([[result[measure] for result in results]]) for measure in results[0]}
     return table
 
 
@@ -134,13 +139,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(f"{arguments.weights}: the adapter was not trained, so that no image follows a depth")
     table = measure_obedience(sampler, reader, arguments.images, arguments.seed)
     run_record = {**provenance(arguments), "images": arguments.images, "weights_sha256": weights_sha256(directory)}
-    rows = {name: {measure: asdict(value) for measure, value in row.items()} for name, row in table.items()}
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"run": run_record, "table": rows}, indent=1)
-    (arguments.output / "obedience.json").write_text(text, encoding="utf-8")
     lines = ["| scaffold | SI-RMSE | AbsRel | sky agreed |", "|---|---|---|---|"]
     for name, row in table.items():
-        cells = [f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]" for value in row.values()]
-        lines.append(f"| {' | '.join([name, *cells])} |")
-    (arguments.output / "obedience.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+        lines.append(f"| {' | '.join([name, *(value.text(3) for value in row.values())])} |")
+    write_report(arguments.output, "obedience", run_record, table, "\n".join(lines))

@@ -10,7 +10,6 @@ import argparse
 import json
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,11 +20,13 @@ from ..metric_depth import MetricDepth
 from ..world.scene import SceneObject
 from .arguments import add_drawing_arguments, provenance, sampler_of
 from .bootstrap import Estimate, mean_with_interval
+from .report import write_report
 from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory, weights_sha256
 from .scene_reader.decode import decode, read
 from .scene_reader.network import SceneReader
 from .scene_reader.reading import FoundObject
 from .scene_reader.training import load_reader
+from .workers import map_batches
 
 BATCH = 32
 FLOOR = "floor (renders of other captions)"
@@ -82,7 +83,19 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
     }
 
 
-@torch.no_grad()
+Asked = tuple[int, world.CaptionedScene, world.CaptionedScene]
+"""A caption's number, the caption that is drawn, and the one whose objects are looked for."""
+
+
+def _shares(draw: Images, captions: Sequence[Asked], reader: SceneReader, label: str) -> list[dict[str, float]]:
+    def judged(batch: Sequence[Asked]) -> list[dict[str, float]]:
+        numbers, drawn, asked = zip(*batch)
+        readings = decode(read(reader, draw(drawn, range(numbers[0], numbers[-1] + 1))))
+        return [recognised(reading.objects, item.scene.objects) for item, reading in zip(asked, readings)]
+
+    return map_batches(judged, captions, BATCH, label, "caption")
+
+
 def measure_recognition(
     sampler: SystemSampler, reader: SceneReader, images: int, max_objects: int, seed: int
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
@@ -93,16 +106,12 @@ def measure_recognition(
         shifted = scenes[1:] + scenes[:1]
         table[kind] = {}
         for name, draw in _rows(sampler, seed).items():
-            shares: dict[str, list[float]] = {measure: [] for measure in MEASURES}
-            for start in range(0, images, BATCH):
-                some = scenes[start : start + BATCH]
-                readings = decode(read(reader, draw(some, range(start, start + len(some)))))
-                # The floor's images are right, but asked for what the next caption names.
-                asked = shifted[start : start + BATCH] if name == FLOOR else some
-                for item, reading in zip(asked, readings):
-                    for measure, share in recognised(reading.objects, item.scene.objects).items():
-                        shares[measure].append(100 * share)
-            table[kind][name] = {measure: mean_with_interval([values]) for measure, values in shares.items()}
+            # The floor's images are right, but asked for what the next caption names.
+            asked = shifted if name == FLOOR else scenes
+            shares = _shares(draw, list(zip(range(images), scenes, asked)), reader, f"{kind}, {name}")
+            table[kind][name] = {
+                measure: mean_with_interval([[100 * share[measure] for share in shares]]) for measure in MEASURES
+            }
     return table
 
 
@@ -142,17 +151,9 @@ def run(arguments: argparse.Namespace) -> None:
         "depth_guidance": DEFAULT_GUIDANCE,
         "weights_sha256": weights_sha256(directory),
     }
-    values = {
-        kind: {name: {measure: asdict(value) for measure, value in row.items()} for name, row in rows.items()}
-        for kind, rows in table.items()
-    }
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"run": made_with, "table": values}, indent=1)
-    (arguments.output / "recognition.json").write_text(text, encoding="utf-8")
     lines = ["| captions | images from | " + " | ".join(MEASURES) + " |", "|---|---|" + "---|" * len(MEASURES)]
     for kind, rows in table.items():
         for name, row in rows.items():
             lines.append(f"| {' | '.join([kind, name, *map(str, row.values())])} |")
-    (arguments.output / "recognition.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(json.dumps(made_with))
-    print("\n".join(lines))
+    write_report(arguments.output, "recognition", made_with, table, "\n".join(lines))

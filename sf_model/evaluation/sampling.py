@@ -51,11 +51,15 @@ def no_depth(batch: int, image_size: int) -> MetricDepth:
     return MetricDepth(ones, torch.zeros_like(ones), torch.full((batch,), 55.0))
 
 
+def rendered_depth(rendering: world.Rendering, scenes: Sequence[world.Scene]) -> MetricDepth:
+    """The depth of the scenes' rendering, at full confidence."""
+    fov = torch.tensor([scene.camera.fov_y_deg for scene in scenes])
+    return MetricDepth(rendering.depth_m, torch.ones_like(rendering.depth_m), fov)
+
+
 def scene_depth(scenes: Sequence[world.Scene], image_size: int) -> MetricDepth:
     """The scenes' true depth, at full confidence."""
-    depth = world.render(scenes, image_size, image_size).depth_m
-    fov = torch.tensor([scene.camera.fov_y_deg for scene in scenes])
-    return MetricDepth(depth, torch.ones_like(depth), fov)
+    return rendered_depth(world.render(scenes, image_size, image_size), scenes)
 
 
 def _depth_sampling(shape: tuple[int, ...], numbers: Sequence[int], seed: int) -> DepthSampling:

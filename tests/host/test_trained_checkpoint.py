@@ -13,7 +13,6 @@ import safetensors
 import safetensors.torch
 import torch
 import yaml
-from accelerate.state import AcceleratorState
 
 from sf_model.training.bases import commands
 from sf_model.training.bases.base import Base
@@ -36,6 +35,7 @@ from tests.host.same_image import (
 from tests.host.server import ComfyServer
 from tests.host.tiny_checkpoints import tiny_config
 from tests.training import tiny_data
+from tests.training.run_command import run_command
 
 NAME = "trained"
 # By which the probe nodes' files name their base (`probe_nodes/tiny_files.py`).
@@ -62,15 +62,9 @@ def train(server: ComfyServer, case: Case, repository: Path, folder: Path) -> Pa
     values["stage2"]["lora_rank"] = LORA_RANK[case.architecture]
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
     for command in ("cache", "stage1", "stage2"):
-        run(command, config)
-    run("export", config, "--output", str(folder / "models"), "--name", NAME)
+        run_command(command, config)
+    run_command("export", config, "--output", str(folder / "models"), "--name", NAME)
     return config
-
-
-def run(command: str, config: Path, *more: str) -> None:
-    # A command has a process of its own; accelerate remembers the last one's settings.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    commands.main([command, "--config", str(config), *more])
 
 
 def install(file: Path, target: Path, architecture: str) -> None:

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from accelerate.state import AcceleratorState
 from PIL import Image
 
 from sf_model.checkpoint import load_checkpoint
-from sf_model.training.bases import commands, trainer
+from sf_model.training.bases import trainer
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.settings import load_settings
 from sf_model.training.bases.sheet import SHEET_ROWS
@@ -25,6 +24,7 @@ from sf_model.training.images.batches import StoreBatches, split_rows
 from sf_model.training.images.store import Place, Row, Store
 from sf_model.training.sheets import GUTTER, SCALE, SHEET_STEPS
 from tests.training import tiny_bases, tiny_data
+from tests.training.run_command import run_command as run
 
 STATE_FILES = ("system.safetensors", "optimizer.safetensors", "average.safetensors")
 
@@ -33,12 +33,6 @@ STATE_FILES = ("system.safetensors", "optimizer.safetensors", "average.safetenso
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
     folder = tmp_path_factory.mktemp("weights")
     return {base: tiny_bases.write_weights(base, folder / base) for base in ("omnigen2", "qwen_image")}
-
-
-def run(command: str, config: Path, *more: str) -> None:
-    # A command has a process of its own; accelerate remembers the last one's settings.
-    AcceleratorState._reset_state(reset_partial_state=True)
-    commands.main([command, "--config", str(config), *more])
 
 
 def log(config: Path, stage: str) -> list[dict]:
