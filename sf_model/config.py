@@ -65,9 +65,11 @@ class DepthAdapterConfig:
 
 @dataclass(frozen=True)
 class DepthFlowConfig:
-    """Sizes of the noisy depth's input (`depth_flow`): channels of the time's sinusoids."""
+    """Sizes of the noisy depth's input (`depth_flow`): channels of the time's sinusoids, and of the noisy depth on its
+    way past the queries (`depth_detail`; None: no such way)."""
 
     time_channels: int
+    detail_channels: int | None
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,12 @@ class SpatialFusionConfig:
     def from_dict(values: dict[str, Any]) -> SpatialFusionConfig:
         """The inverse of `to_dict`, strict: an unknown, missing or mistyped field raises ValueError with its path.
 
-        Checkpoints from before `depth_flow` have none.
+        Checkpoints from before `depth_flow`, or from before its `detail_channels`, have none.
         """
         if isinstance(values, dict):
             values = {"depth_flow": None, **values}
+            if isinstance(values["depth_flow"], dict):
+                values["depth_flow"] = {"detail_channels": None, **values["depth_flow"]}
         return _from_dict(SpatialFusionConfig, values, "config")
 
 
@@ -158,7 +162,7 @@ DUMMY = SpatialFusionConfig(
     spatial_transformer=SpatialTransformerConfig(24, 48, 3, 1e-6, query_grid=4, stride=8, source_feature_dim=12),
     depth_head=DepthHeadConfig((8, 8, 12, 12), 8),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
-    depth_flow=DepthFlowConfig(time_channels=256),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8),
 )
 
 MINI = SpatialFusionConfig(
@@ -168,7 +172,7 @@ MINI = SpatialFusionConfig(
     spatial_transformer=SpatialTransformerConfig(256, 640, 4, 1e-6, query_grid=8, stride=8, source_feature_dim=None),
     depth_head=DepthHeadConfig((32, 48, 64, 64), 48),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
-    depth_flow=DepthFlowConfig(time_channels=256),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )
 
 OMNIGEN2 = SpatialFusionConfig(
@@ -180,7 +184,7 @@ OMNIGEN2 = SpatialFusionConfig(
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
-    depth_flow=DepthFlowConfig(time_channels=256),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )
 
 # The published width: the expert's layers have the MLLM's own sizes, so that they can be initialised from them.
@@ -199,7 +203,7 @@ QWEN_IMAGE = SpatialFusionConfig(
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
-    depth_flow=DepthFlowConfig(time_channels=256),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )
 
 # The first Qwen-Image-Edit shows its MLLM source images otherwise than the later ones: a base of its own.
@@ -214,7 +218,7 @@ Z_IMAGE = SpatialFusionConfig(
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
-    depth_flow=DepthFlowConfig(time_channels=256),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )
 
 CONFIGS: dict[str, SpatialFusionConfig] = {

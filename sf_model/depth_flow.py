@@ -21,7 +21,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .config import DepthFlowConfig
-from .depth_head import UPSCALE
+from .depth_detail import DepthDetail
+from .depth_head import UPSCALE, ShownDetail
 from .flow_times import shifted_times
 from .metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
 
@@ -77,6 +78,7 @@ class DepthFlowInput(nn.Module):
         self,
         config: DepthFlowConfig,
         hidden_size: int,
+        fusion_channels: int,
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -91,6 +93,15 @@ class DepthFlowInput(nn.Module):
             if layer.weight is not None:  # The host's dynamic loading brings the weights later.
                 nn.init.zeros_(layer.weight)
                 nn.init.zeros_(layer.bias)
+        self.detail = (
+            None
+            if config.detail_channels is None
+            else DepthDetail(config.detail_channels, STATE_CHANNELS, fusion_channels, operations, **factory)
+        )
+
+    def shown(self, noisy: NoisyDepth, dtype: torch.dtype) -> ShownDetail | None:
+        """What the head gains; None in checkpoints from before it."""
+        return None if self.detail is None else self.detail(noisy.state, noisy.time, noisy.known, dtype)
 
     def forward(self, noisy: NoisyDepth, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """((B, rows * columns, D) for the queries, (B, 1, D) for every token)."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -59,6 +60,17 @@ class FusionBlock(nn.Module):
         return self.out_conv(path)
 
 
+@dataclass(frozen=True)
+class ShownDetail:
+    """What a noisy depth adds to the head (`depth_detail`): to the maps at half and at a quarter of the output's size,
+    (B, fusion_channels, 4 rows, 4 columns) and (.., 2 rows, 2 columns), and to what the last convolution reads, from
+    the path before it: `refine` (B, fusion_channels, 8 rows, 8 columns) -> (B, fusion_channels / 2, ..)."""
+
+    half: torch.Tensor
+    quarter: torch.Tensor
+    refine: Callable[[torch.Tensor], torch.Tensor]
+
+
 class DepthHead(nn.Module):
     """Geometric states of every layer on a (rows, columns) grid -> dense maps, and the camera's field of view."""
 
@@ -103,7 +115,12 @@ class DepthHead(nn.Module):
         self.fov = operations.Linear(hidden_size, 1, **factory)
 
     def forward(
-        self, states: Sequence[torch.Tensor], rows: int, columns: int, out_dtype: torch.dtype | None = None
+        self,
+        states: Sequence[torch.Tensor],
+        rows: int,
+        columns: int,
+        out_dtype: torch.dtype | None = None,
+        detail: ShownDetail | None = None,
     ) -> torch.Tensor:
         """(B, 3, 8 rows, 8 columns) float32: log metres, validity logit, confidence logit. out_dtype: computing type of
         the last two convolutions, which must take it, by default the states' or autocast's; float32 keeps half
@@ -114,6 +131,8 @@ class DepthHead(nn.Module):
         ):
             x = norm(states[tap]).transpose(1, 2).unflatten(2, (rows, columns))
             maps.append(scratch(resize(project(x))))
+        if detail is not None:
+            maps[0], maps[1] = maps[0] + detail.half, maps[1] + detail.quarter
         path = maps[-1]
         for level in reversed(range(NUM_TAPS)):
             finer = maps[level - 1] if level > 0 else None
@@ -121,7 +140,10 @@ class DepthHead(nn.Module):
             path = self.fusions[level](path, maps[level] if level < NUM_TAPS - 1 else None, size)
         with _computing_in(out_dtype, path.device):
             path = path.to(out_dtype or path.dtype)
-            out = self.out_conv2(F.relu(self.out_conv1(path))).float()
+            last = self.out_conv1(path)
+            if detail is not None:
+                last = last + detail.refine(path)
+            out = self.out_conv2(F.relu(last)).float()
         log_depth = out[:, LOG_DEPTH] * LOG_DEPTH_STD + LOG_DEPTH_MEAN
         return torch.stack([log_depth, out[:, VALIDITY], out[:, CONFIDENCE]], dim=1)
 

@@ -84,7 +84,9 @@ class DepthPredictor(nn.Module):
         self.spatial_transformer = SpatialTransformer(sizes, config.mllm, **factory)
         self.depth_head = DepthHead(config.depth_head, sizes.hidden_size, sizes.num_layers, **factory)
         self.depth_flow = (
-            None if config.depth_flow is None else DepthFlowInput(config.depth_flow, sizes.hidden_size, **factory)
+            None
+            if config.depth_flow is None
+            else DepthFlowInput(config.depth_flow, sizes.hidden_size, config.depth_head.fusion_channels, **factory)
         )
         self.source_encoder = (
             None
@@ -170,11 +172,12 @@ class DepthPredictor(nn.Module):
                     f"checkpoint {self.config.name!r} was trained without source images; disconnect the source image"
                 )
             source_tokens = self.source_encoder(reads.source_features.to(dtype or reads.source_features.dtype))
-        added = None
+        added = detail = None
         if noisy is not None:
             if self.depth_flow is None:
                 raise ValueError(f"checkpoint {self.config.name!r} was trained without a depth flow; predict the mean")
-            added = self.depth_flow(noisy, dtype or reads.keys_values[0][0].dtype)
+            computing = dtype or reads.keys_values[0][0].dtype
+            added, detail = self.depth_flow(noisy, computing), self.depth_flow.shown(noisy, computing)
         states, camera = self.spatial_transformer(
             reads.keys_values,
             rows,
@@ -186,6 +189,6 @@ class DepthPredictor(nn.Module):
             on_layer,
             added,
         )
-        maps = self.depth_head(states, rows, columns, out_dtype)
+        maps = self.depth_head(states, rows, columns, out_dtype, detail)
         fov_y_deg = self.depth_head.field_of_view(camera, out_dtype)
         return DepthPrediction(maps[:, LOG_DEPTH], maps[:, VALIDITY], maps[:, CONFIDENCE], fov_y_deg)

@@ -68,7 +68,7 @@ def spatial_config(backbone: str, source: bool) -> SpatialFusionConfig:
         ),
         depth_head=DepthHeadConfig((8, 8, 12, 12), 8),
         depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=16, num_blocks=1, out_channels=16),
-        depth_flow=DepthFlowConfig(time_channels=32),
+        depth_flow=DepthFlowConfig(time_channels=32, detail_channels=8),
     )
 
 
