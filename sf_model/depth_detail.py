@@ -39,10 +39,17 @@ class DepthDetail(nn.Module):
         self.path_in = operations.Conv2d(fusion_channels, channels, 1, **factory)
         self.unit = ResidualConvUnit(channels, operations, dtype, device)
         self.path_out = operations.Conv2d(channels, fusion_channels // 2, 1, **factory)
+        if self.in_conv.weight is not None:  # The host's dynamic loading brings the weights later.
+            self._initialise()
+
+    def _initialise(self) -> None:
+        # With the default a third of the variance is lost in each of these, and what is left learns ten times slower.
+        for layer in (self.in_conv, self.down_half, self.down_quarter, self.unit.conv1):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
         for layer in (self.out_half, self.out_quarter, self.path_out):
-            if layer.weight is not None:  # The host's dynamic loading brings the weights later.
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(
         self, state: torch.Tensor, time: torch.Tensor, known: torch.Tensor | None, dtype: torch.dtype

@@ -191,6 +191,52 @@ def test_what_is_not_known_is_not_told() -> None:
     assert not torch.allclose(mean.log_depth[0], mixed.log_depth[0])
 
 
+def test_detail_is_not_told_where_the_depth_is_not_known() -> None:
+    torch.manual_seed(0)
+    predictor = DepthPredictor(DUMMY).eval()
+    for parameter in predictor.depth_flow.detail.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    noise = torch.randn(predictor.noise_shape(2, 32, 32))
+    noisy = NoisyDepth(noise, torch.tensor([0.2, 0.9]), torch.tensor([True, False]))
+    with torch.no_grad():
+        mean, mixed = predictor(keys_values(), 32, 32), predictor(keys_values(), 32, 32, noisy=noisy)
+    assert torch.equal(mean.log_depth[1], mixed.log_depth[1])
+    assert (mean.log_depth[0] - mixed.log_depth[0]).abs().max() > 0.01
+
+
+def test_detail_brings_single_pixels_past_the_queries() -> None:
+    """Clean states of independent pixels: from a query's vector the head learns little more than their mean."""
+    generator = torch.Generator().manual_seed(0)
+    states = torch.randn(120, 4, 2, 16, 16, generator=generator)
+    errors = {}
+    for detail_channels in (None, 8):
+        torch.manual_seed(0)
+        flow = replace(DUMMY.depth_flow, detail_channels=detail_channels)
+        predictor = DepthPredictor(replace(DUMMY, depth_flow=flow))
+        parameters = [p for name, p in predictor.named_parameters() if name.startswith(("depth_flow", "depth_head"))]
+        optimizer = torch.optim.Adam(parameters, lr=1e-3)
+        for state in states:
+            noisy = NoisyDepth(state, torch.full((4,), 0.99))
+            log_depth = predictor(keys_values(4), 16, 16, noisy=noisy).log_depth
+            error = ((log_depth - LOG_DEPTH_MEAN) / LOG_DEPTH_STD - state[:, 0]).square().mean()
+            optimizer.zero_grad()
+            error.backward()
+            optimizer.step()
+        errors[detail_channels] = error.item()
+    assert errors[8] < 0.4 < 0.8 < errors[None]
+
+
+def test_a_checkpoint_from_before_the_detail_has_none() -> None:
+    old = DUMMY.to_dict()
+    del old["depth_flow"]["detail_channels"]
+    config = SpatialFusionConfig.from_dict(old)
+    assert config == replace(DUMMY, depth_flow=replace(DUMMY.depth_flow, detail_channels=None))
+    predictor = DepthPredictor(config).eval()
+    assert not any("detail" in name for name in predictor.state_dict())
+    noise = draw_noise(predictor.noise_shape(2, 32, 32), 0)
+    assert predictor.sample(keys_values(), 32, 32, DepthSampling(noise, steps=2)).log_depth.shape == (2, 32, 32)
+
+
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_samples_follow_their_seed_and_have_the_image_size(guidance: float) -> None:
     torch.manual_seed(0)
