@@ -231,5 +231,7 @@ def _activation_bytes(
     map_values = queries * UPSCALE**2 * config.depth_head.fusion_channels
     # The last convolutions' input and output are in float32, whatever the type of the others.
     last_maps = 0 if dtype == torch.float32 else 1.5 * FLOAT_BYTES
+    if config.depth_flow is not None and config.depth_flow.detail_channels is not None:
+        map_values += queries * UPSCALE**2 * config.depth_flow.detail_channels
     values = tokens * per_token + 4 * map_values
     return int(dtype.itemsize * values + last_maps * map_values + FLOAT_BYTES * 16 * width * height)

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .config import SpatialFusionConfig
 from .depth_adapter import DepthAdapter
+from .depth_flow import NoisyDepth
 from .depth_predictor import DepthPrediction, DepthPredictor
 
 
@@ -22,8 +23,12 @@ class MetaModules:
     keys_values: list[tuple[torch.Tensor, torch.Tensor]]
     depth_input: torch.Tensor
 
-    def predict(self) -> DepthPrediction:
-        return self.predictor(self.keys_values, *self.depth_input.shape[-2:])
+    def predict(self, noisy: bool = False) -> DepthPrediction:
+        """The mean's pass, or one of a sampled depth's."""
+        height, width = self.depth_input.shape[-2:]
+        state = torch.empty(self.predictor.noise_shape(1, height, width), device="meta")
+        told = NoisyDepth(state, torch.empty(1, device="meta")) if noisy else None
+        return self.predictor(self.keys_values, height, width, noisy=told)
 
     def adapt(self) -> torch.Tensor:
         return self.adapter(self.depth_input)
@@ -42,11 +47,12 @@ def meta_modules(config: SpatialFusionConfig, side_px: int, prompt_tokens: int) 
 
 
 @lru_cache
-def spatial_flops(config: SpatialFusionConfig, side_px: int, prompt_tokens: int, predictions: int = 1) -> int:
-    """Of so many passes of the spatial transformer with its head and one of the adapter, operation by operation."""
+def spatial_flops(config: SpatialFusionConfig, side_px: int, prompt_tokens: int, sampled_passes: int = 0) -> int:
+    """Of the spatial transformer with its head (the mean's one pass, or so many of a sampled depth's) and of the
+    adapter's one, operation by operation."""
     modules = meta_modules(config, side_px, prompt_tokens)
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
-        modules.predict()
+        modules.predict(noisy=sampled_passes > 0)
         prediction = counter.get_total_flops()
         modules.adapt()
-    return counter.get_total_flops() + (predictions - 1) * prediction
+    return counter.get_total_flops() + (max(1, sampled_passes) - 1) * prediction

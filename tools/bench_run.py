@@ -265,7 +265,7 @@ class Bench:
         added = self.bases.parameters(modules.predictor) + self.bases.parameters(modules.adapter)
         sampling = importlib.import_module(f"{PACK}.sf_model.depth_flow").DepthSampling
         passes = sampling(noise=None).passes
-        sampled, mean = (counting.spatial_flops(config, size.side_px, PROMPT_TOKENS, count) for count in (passes, 1))
+        sampled, mean = (counting.spatial_flops(config, size.side_px, PROMPT_TOKENS, count) for count in (passes, 0))
         base = parameters + self.bases.parameters(self.bases.meta_text_encoder(self.architecture, {}))
         return {
             "added_parameters": added,

@@ -35,6 +35,22 @@ import_host()
 collect_ignore = [] if importlib.util.find_spec("comfy.ldm.moge") else ["test_host_geometry.py"]
 
 
+def load_module(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def host_nodes() -> None:
+    """The host's own `nodes`, which its edit nodes import and which the pack's folder would hide."""
+    if Path(getattr(sys.modules.get("nodes"), "__file__", "") or "") != HOST / "nodes.py":
+        load_module("nodes", HOST / "nodes.py")
+
+
 @pytest.fixture(scope="session")
 def nodes() -> ModuleType:
     """The pack's nodes, imported under a name of its own as ComfyUI does it."""

@@ -3,10 +3,8 @@ same prompt, depth and image from the same files and noise."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -34,7 +32,7 @@ from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
 from sf_model.training.bases.sampling import sample_latent
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
-from tests.parity.conftest import HOST, REPOSITORY
+from tests.parity.conftest import REPOSITORY, load_module
 from tests.parity.measures import relative_error
 
 PROMPT = "a red chair 2 m away, to the left of a house"
@@ -78,25 +76,9 @@ if "argsort(window_index)" in inspect.getsource(comfy.text_encoders.qwen_vl):
     CASES["qwen_image first edit"] = Case("qwen_image", "qwen_image_edit", is_edit=True)
 
 
-def _load_module(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def tiny_bases() -> ModuleType:
-    return _load_module("spatialfusion_tiny_bases", TINY_BASES)
-
-
-@pytest.fixture(scope="module")
-def host_nodes() -> None:
-    """The host's own `nodes`, which its edit nodes import and which the pack's folder would hide."""
-    if Path(getattr(sys.modules.get("nodes"), "__file__", "") or "") != HOST / "nodes.py":
-        _load_module("nodes", HOST / "nodes.py")
+    return load_module("spatialfusion_tiny_bases", TINY_BASES)
 
 
 @pytest.fixture(scope="module")

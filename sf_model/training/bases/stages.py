@@ -94,8 +94,8 @@ class BaseStage(nn.Module):
         base.check(config)
         if run.depth_flow > 0 and config.depth_flow is None:
             raise ValueError(
-                f'configuration {config.name!r} has no depth_flow: add one ({{"time_channels": 256}}), or set '
-                f"{self.name}.depth_flow to 0"
+                f"configuration {config.name!r} has no depth_flow: add one "
+                f'({{"time_channels": 256, "detail_channels": 32}}), or set {self.name}.depth_flow to 0'
             )
         self.config, self.run = config, run
         with torch.random.fork_rng(devices=[]):
