@@ -13,10 +13,10 @@ from ..sf_model.backbones.mini import MINI_DIR, SPATIALFUSION_FILE
 from ..sf_model.backbones.revision import MLLM_WEIGHT
 from ..sf_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from ..sf_model.config import SpatialFusionConfig
+from ..sf_model.source_encoder import own_patch_px
 from .base_revision import revision_warning
 from .notices import warn
 from .sockets import CATEGORY, SpatialFusion
-from .source_features import own_patch_px
 from .spatialfusion_model import SpatialFusionModel, build_patchers
 from .text_decoder import find_decoder
 

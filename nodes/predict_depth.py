@@ -61,7 +61,10 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                 io.Image.Input(
                     "source",
                     optional=True,
-                    tooltip="The image to edit. Needs a checkpoint trained for editing, with its CLIP_VISION loaded.",
+                    tooltip=(
+                        "The image to edit. Needs a checkpoint trained for editing; beside real models with its "
+                        "CLIP_VISION loaded (the Mini needs none)."
+                    ),
                 ),
                 io.Vae.Input(
                     "vae",

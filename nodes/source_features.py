@@ -8,9 +8,7 @@ import comfy.clip_vision
 import torch
 import torch.nn.functional as F
 
-from ..sf_model.backbones import get_backbone
-from ..sf_model.config import SpatialFusionConfig
-from ..sf_model.source_encoder import source_patch_dim, source_patches
+from ..sf_model.source_encoder import own_patch_px, source_patches
 from .spatialfusion_model import SpatialFusionModel
 
 
@@ -20,14 +18,6 @@ class SourceFeatures:
 
     tokens: torch.Tensor
     grid: tuple[int, int]
-
-
-def own_patch_px(config: SpatialFusionConfig) -> int | None:
-    """The side of the source's own patches, where a checkpoint reads these and needs no DINOv2."""
-    patch_px = get_backbone(config.backbone).source_patch_px
-    if patch_px is None or config.spatial_transformer.source_feature_dim != source_patch_dim(patch_px):
-        return None
-    return patch_px
 
 
 def source_features(

@@ -2,7 +2,8 @@
 
 A query is one vector for a patch of 8 x 8 pixels, and has a scene to compose; what it hands to the head are places and
 lumps. Outlines are in the noisy depth already, from the middle of the flow on. As in a U-Net (arXiv 1505.04597), the
-head is shown it again: in the maps of a half and of a quarter of its resolution, and beside the last convolutions.
+head is shown it again: in the maps of a half and of a quarter of its resolution, and beside the last convolutions. An
+edit keeps most outlines of its source image, so that the source's pixels, where the checkpoint reads these, go with it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class DepthDetail(nn.Module):
         channels: int,
         state_channels: int,
         fusion_channels: int,
+        source_channels: int | None = None,
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -39,6 +41,7 @@ class DepthDetail(nn.Module):
         self.path_in = operations.Conv2d(fusion_channels, channels, 1, **factory)
         self.unit = ResidualConvUnit(channels, operations, dtype, device)
         self.path_out = operations.Conv2d(channels, fusion_channels // 2, 1, **factory)
+        self.source_in = None if source_channels is None else operations.Conv2d(source_channels, channels, 1, **factory)
         if self.in_conv.weight is not None:  # The host's dynamic loading brings the weights later.
             self._initialise()
 
@@ -47,18 +50,29 @@ class DepthDetail(nn.Module):
         for layer in (self.in_conv, self.down_half, self.down_quarter, self.unit.conv1):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
-        for layer in (self.out_half, self.out_quarter, self.path_out):
+        zero = [self.out_half, self.out_quarter, self.path_out]
+        for layer in zero if self.source_in is None else [*zero, self.source_in]:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
     def forward(
-        self, state: torch.Tensor, time: torch.Tensor, known: torch.Tensor | None, dtype: torch.dtype
+        self,
+        state: torch.Tensor,
+        time: torch.Tensor,
+        known: torch.Tensor | None,
+        dtype: torch.dtype,
+        source: torch.Tensor | None = None,
     ) -> ShownDetail:
-        """state (B, 2, H, W) at times (B,), `known` (B,) bool as in `NoisyDepth`; dtype: computing type. What it adds
-        is in the head's channels at H x W, and at half and a quarter of it."""
+        """state (B, 2, H, W) at times (B,), `known` (B,) bool as in `NoisyDepth`; dtype: computing type. source: (B,
+        source_channels, any height and width) of the source's pixels. What it adds is in the head's channels at H x W,
+        and at half and a quarter of it."""
         share = 1 if known is None else known.to(dtype).view(-1, 1, 1, 1)
         level = time.to(state).view(-1, 1, 1, 1).expand(-1, 1, *state.shape[-2:])
         full = self.in_conv(torch.cat([state, level], dim=1).to(dtype))
+        if source is not None and self.source_in is not None:
+            if source.shape[-2:] != full.shape[-2:]:
+                source = F.interpolate(source, size=full.shape[-2:], mode="bilinear", align_corners=False)
+            full = full + self.source_in(F.relu(source.to(full.dtype)))
         half = self.down_half(F.relu(full))
         quarter = self.down_quarter(F.relu(half))
 

@@ -79,6 +79,7 @@ class DepthFlowInput(nn.Module):
         config: DepthFlowConfig,
         hidden_size: int,
         fusion_channels: int,
+        source_channels: int | None = None,
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -96,12 +97,18 @@ class DepthFlowInput(nn.Module):
         self.detail = (
             None
             if config.detail_channels is None
-            else DepthDetail(config.detail_channels, STATE_CHANNELS, fusion_channels, operations, **factory)
+            else DepthDetail(
+                config.detail_channels, STATE_CHANNELS, fusion_channels, source_channels, operations, **factory
+            )
         )
 
-    def shown(self, noisy: NoisyDepth, dtype: torch.dtype) -> ShownDetail | None:
-        """What the head gains; None in checkpoints from before it."""
-        return None if self.detail is None else self.detail(noisy.state, noisy.time, noisy.known, dtype)
+    def shown(
+        self, noisy: NoisyDepth, dtype: torch.dtype, source_pixels: torch.Tensor | None = None
+    ) -> ShownDetail | None:
+        """What the head gains, also of the pixels of a source image; None in checkpoints from before it."""
+        if self.detail is None:
+            return None
+        return self.detail(noisy.state, noisy.time, noisy.known, dtype, source_pixels)
 
     def forward(self, noisy: NoisyDepth, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         """((B, rows * columns, D) for the queries, (B, 1, D) for every token)."""

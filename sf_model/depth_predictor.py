@@ -15,7 +15,7 @@ from .config import SpatialFusionConfig
 from .depth_flow import STATE_CHANNELS, DepthFlowInput, DepthSampling, NoisyDepth, sample_depth
 from .depth_head import CONFIDENCE, LOG_DEPTH, UPSCALE, VALIDITY, DepthHead
 from .metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
-from .source_encoder import SourceEncoder
+from .source_encoder import PIXEL_CHANNELS, EncodedSource, PixelEncoder, SourceEncoder, own_patch_px
 from .spatial_transformer import KeysValues, SpatialTransformer
 
 
@@ -49,8 +49,7 @@ class _Reads:
 
     keys_values: KeysValues
     prompt_mask: torch.Tensor | None
-    source_features: torch.Tensor | None
-    source_grid: tuple[int, int] | None
+    source: EncodedSource | None
 
     def and_without_prompt(self, layers: Collection[int]) -> _Reads:
         """The batch twice, then without any token of the prompt, nor of a source image that the MLLM read with it;
@@ -62,9 +61,8 @@ class _Reads:
             tuple(torch.cat([x, x]) for x in pair) if layer in layers else pair
             for layer, pair in enumerate(self.keys_values)
         ]
-        features = self.source_features
-        twice = None if features is None else torch.cat([features, features])
-        return _Reads(doubled, torch.cat([seen, torch.zeros_like(every)]), twice, self.source_grid)
+        source = None if self.source is None else self.source.twice()
+        return _Reads(doubled, torch.cat([seen, torch.zeros_like(every)]), source)
 
 
 class DepthPredictor(nn.Module):
@@ -83,16 +81,23 @@ class DepthPredictor(nn.Module):
         sizes = config.spatial_transformer
         self.spatial_transformer = SpatialTransformer(sizes, config.mllm, **factory)
         self.depth_head = DepthHead(config.depth_head, sizes.hidden_size, sizes.num_layers, **factory)
+        patch_px = own_patch_px(config)
         self.depth_flow = (
             None
             if config.depth_flow is None
-            else DepthFlowInput(config.depth_flow, sizes.hidden_size, config.depth_head.fusion_channels, **factory)
+            else DepthFlowInput(
+                config.depth_flow,
+                sizes.hidden_size,
+                config.depth_head.fusion_channels,
+                None if patch_px is None else PIXEL_CHANNELS,
+                **factory,
+            )
         )
-        self.source_encoder = (
-            None
-            if sizes.source_feature_dim is None
-            else SourceEncoder(sizes.source_feature_dim, sizes.hidden_size, **factory)
-        )
+        self.source_encoder: SourceEncoder | None = None
+        if patch_px is not None:
+            self.source_encoder = PixelEncoder(patch_px, sizes.hidden_size, **factory)
+        elif sizes.source_feature_dim is not None:
+            self.source_encoder = SourceEncoder(sizes.source_feature_dim, sizes.hidden_size, **factory)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of queries for an image of height x width pixels."""
@@ -124,7 +129,7 @@ class DepthPredictor(nn.Module):
         the checkpoint has no source encoder or no flow, or the keys/values are another MLLM's.
         """
         rows, columns = self.grid(height, width)
-        reads = _Reads(keys_values, prompt_mask, source_features, source_grid)
+        reads = _Reads(keys_values, prompt_mask, self._encoded(source_features, source_grid, dtype))
         return self._predict(reads, rows, columns, dtype, out_dtype, on_layer, noisy).resized(height, width)
 
     def sample(
@@ -145,7 +150,7 @@ class DepthPredictor(nn.Module):
         The other arguments, and errors, as in `forward`; `on_layer` is called in every step.
         """
         rows, columns = self.grid(height, width)
-        reads = _Reads(keys_values, prompt_mask, source_features, source_grid)
+        reads = _Reads(keys_values, prompt_mask, self._encoded(source_features, source_grid, dtype))
         layers = set(self.spatial_transformer.layer_map)
         both = reads.and_without_prompt(layers) if sampling.guided else reads
 
@@ -153,6 +158,18 @@ class DepthPredictor(nn.Module):
             return self._predict(both if guided else reads, rows, columns, dtype, out_dtype, on_layer, noisy)
 
         return sample_depth(predict, sampling).resized(height, width)
+
+    def _encoded(
+        self, features: torch.Tensor | None, grid: tuple[int, int] | None, dtype: torch.dtype | None
+    ) -> EncodedSource | None:
+        if features is None:
+            return None
+        assert grid is not None
+        if self.source_encoder is None:
+            raise ValueError(
+                f"checkpoint {self.config.name!r} was trained without source images; disconnect the source image"
+            )
+        return self.source_encoder(features.to(dtype or features.dtype), grid)
 
     def _predict(
         self,
@@ -165,26 +182,20 @@ class DepthPredictor(nn.Module):
         noisy: NoisyDepth | None,
     ) -> DepthPrediction:
         """At the head's own size, 8 rows x 8 columns."""
-        source_tokens = None
-        if reads.source_features is not None:
-            if self.source_encoder is None:
-                raise ValueError(
-                    f"checkpoint {self.config.name!r} was trained without source images; disconnect the source image"
-                )
-            source_tokens = self.source_encoder(reads.source_features.to(dtype or reads.source_features.dtype))
         added = detail = None
         if noisy is not None:
             if self.depth_flow is None:
                 raise ValueError(f"checkpoint {self.config.name!r} was trained without a depth flow; predict the mean")
+            pixels = None if reads.source is None else reads.source.pixels
             computing = dtype or reads.keys_values[0][0].dtype
-            added, detail = self.depth_flow(noisy, computing), self.depth_flow.shown(noisy, computing)
+            added, detail = self.depth_flow(noisy, computing), self.depth_flow.shown(noisy, computing, pixels)
         states, camera = self.spatial_transformer(
             reads.keys_values,
             rows,
             columns,
             reads.prompt_mask,
-            source_tokens,
-            reads.source_grid,
+            None if reads.source is None else reads.source.tokens,
+            None if reads.source is None else reads.source.grid,
             dtype,
             on_layer,
             added,

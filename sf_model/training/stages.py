@@ -28,7 +28,12 @@ from .world_data import Batch, true_depth
 Losses = dict[str, torch.Tensor]
 
 # Parts for reference and source images: without edits no batch reaches them, so that they keep their weights.
-EDITING_PARAMETERS = ("transformer.ref_image_", "transformer.image_index_embedding", "predictor.source_encoder.")
+EDITING_PARAMETERS = (
+    "transformer.ref_image_",
+    "transformer.image_index_embedding",
+    "predictor.source_encoder.",
+    "predictor.depth_flow.detail.source_in.",
+)
 
 
 @dataclass(frozen=True)
