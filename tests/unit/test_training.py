@@ -19,7 +19,6 @@ from sf_model.depth_predictor import DepthPrediction
 from sf_model.evaluation.sampling import SystemSampler
 from sf_model.flow_times import shifted_times
 from sf_model.metric_depth import LOG_DEPTH_STD
-from sf_model.source_encoder import source_patch_dim, source_patches
 from sf_model.training import __main__ as command_line
 from sf_model.training import run_record
 from sf_model.training.ema import ParameterAverage
@@ -416,17 +415,6 @@ def test_batches_of_edits_are_a_share_of_all(tokenizer_dir: Path) -> None:
     assert torch.equal(batch["source"], world.render([pair.source for pair in pairs], 32, 32).rgb)
     assert "source" not in data[1]
     assert data.edit_pairs(2) != data.edit_pairs(4)
-
-
-def test_source_patches_by_hand() -> None:
-    image = torch.zeros(1, 3, 16, 24)
-    image[:, 1, 8:, :8] = 1.0  # the lower left of six patches is green
-    patches, grid = source_patches(image, 8)
-    assert (patches.shape, grid) == ((1, 6, source_patch_dim(8)), (2, 3))
-    assert (patches[0, 3] == torch.tensor([-1.0, 1.0, -1.0]).repeat_interleave(64)).all()
-    assert (patches[0, [0, 1, 2, 4, 5]] == -1).all()
-    resized, grid = source_patches(torch.ones(1, 3, 30, 30), 8)
-    assert (resized.shape, grid) == ((1, 16, 192), (4, 4)) and (resized == 1).all()
 
 
 def test_edits_train_and_export_what_reads_the_source(

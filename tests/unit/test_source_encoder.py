@@ -1,0 +1,75 @@
+"""What the spatial transformer reads of a source image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sf_model.config import DUMMY
+from sf_model.depth_flow import NoisyDepth
+from sf_model.depth_predictor import DepthPredictor
+from sf_model.source_encoder import PixelEncoder, SourceEncoder, own_patch_px, source_patch_dim, source_patches
+from sf_model.training.mini_sizes import SIZES
+
+PATCHES = SIZES["dummy"].with_source().spatialfusion
+
+
+def test_source_patches_by_hand() -> None:
+    image = torch.zeros(1, 3, 16, 24)
+    image[:, 1, 8:, :8] = 1.0  # the lower left of six patches is green
+    patches, grid = source_patches(image, 8)
+    assert (patches.shape, grid) == ((1, 6, source_patch_dim(8)), (2, 3))
+    assert (patches[0, 3] == torch.tensor([-1.0, 1.0, -1.0]).repeat_interleave(64)).all()
+    assert (patches[0, [0, 1, 2, 4, 5]] == -1).all()
+    resized, grid = source_patches(torch.ones(1, 3, 30, 30), 8)
+    assert (resized.shape, grid) == ((1, 16, 192), (4, 4)) and (resized == 1).all()
+
+
+def test_own_pixels_are_read_where_the_configuration_says_so() -> None:
+    assert (own_patch_px(DUMMY), own_patch_px(PATCHES)) == (None, 8)
+    assert type(DepthPredictor(DUMMY).source_encoder) is SourceEncoder
+    assert type(DepthPredictor(PATCHES).source_encoder) is PixelEncoder
+    without = replace(DUMMY, spatial_transformer=replace(DUMMY.spatial_transformer, source_feature_dim=None))
+    assert DepthPredictor(without).source_encoder is None
+
+
+@torch.no_grad()
+def test_the_pixel_encoder_sees_the_image_that_was_cut_into_patches() -> None:
+    """Its pixels are a convolution of the image itself; a cell sees light, which a norm takes from a lone flat patch,
+    and what is around it."""
+    torch.manual_seed(0)
+    encoder = PixelEncoder(8, 16)
+    image = torch.rand(1, 3, 24, 40)
+    encoded = encoder(*source_patches(image, 8))
+    assert (encoded.tokens.shape, encoded.grid, encoded.pixels.shape) == ((1, 15, 16), (3, 5), (1, 32, 24, 40))
+    assert torch.allclose(encoded.pixels, encoder.pixels(image * 2 - 1), atol=1e-6)
+    dark, light = (encoder(*source_patches(torch.full((1, 3, 24, 24), grey), 8)).tokens[0, 4] for grey in (0.2, 0.8))
+    assert (dark - light).abs().max() > 0.1
+    around = image.clone()
+    around[..., :8, :] = 0
+    assert (encoder(*source_patches(around, 8)).tokens - encoded.tokens)[0, 5:10].abs().max() > 1e-3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("grid", [(2, 2), (4, 4)])
+def test_a_source_s_pixels_reach_the_head(grid: tuple[int, int]) -> None:
+    """Also from a source of another size than the depth's state; not where the depth is not known."""
+    torch.manual_seed(0)
+    predictor = DepthPredictor(PATCHES).eval()
+    for parameter in predictor.depth_flow.detail.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    # Nothing but the detail tells the source.
+    predictor.source_encoder.project.weight.zero_()
+    mllm = PATCHES.mllm
+    pairs = [(torch.randn(2, mllm.num_kv_heads, 4, mllm.head_dim),) * 2] * mllm.num_layers
+    noisy = NoisyDepth(torch.randn(2, 2, 32, 32), torch.tensor([0.5, 0.5]), torch.tensor([True, False]))
+
+    def depth(image: torch.Tensor) -> torch.Tensor:
+        patches, size = source_patches(image, 8)
+        return predictor(pairs, 32, 32, source_features=patches, source_grid=size, noisy=noisy).log_depth
+
+    moved = depth(torch.rand(2, 3, 8 * grid[0], 8 * grid[1])) - depth(torch.rand(2, 3, 8 * grid[0], 8 * grid[1]))
+    assert moved[0].abs().max() > 1e-3
+    assert moved[1].abs().max() == 0
