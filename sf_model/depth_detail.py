@@ -49,7 +49,6 @@ class DepthDetail(nn.Module):
         # With the default a third of the variance is lost in each of these, and what is left learns ten times slower.
         for layer in (self.in_conv, self.down_half, self.down_quarter, self.unit.conv1):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
         zero = [self.out_half, self.out_quarter, self.path_out]
         for layer in zero if self.source_in is None else [*zero, self.source_in]:
             nn.init.zeros_(layer.weight)

@@ -88,7 +88,6 @@ class PixelEncoder(SourceEncoder):
         for layer in (self.pixels, *self.halvings):
             if layer.weight is not None:  # The host's dynamic loading brings the weights later.
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
 
     def forward(self, features: torch.Tensor, grid: tuple[int, int]) -> EncodedSource:
         """features: (B, N, 3 patch_px^2) of `source_patches`, with their grid."""
