@@ -22,13 +22,11 @@ class MetaModules:
     adapter: DepthAdapter
     keys_values: list[tuple[torch.Tensor, torch.Tensor]]
     depth_input: torch.Tensor
+    noisy: NoisyDepth
 
     def predict(self, noisy: bool = False) -> DepthPrediction:
         """The mean's pass, or one of a sampled depth's."""
-        height, width = self.depth_input.shape[-2:]
-        state = torch.empty(self.predictor.noise_shape(1, height, width), device="meta")
-        told = NoisyDepth(state, torch.empty(1, device="meta")) if noisy else None
-        return self.predictor(self.keys_values, height, width, noisy=told)
+        return self.predictor(self.keys_values, *self.depth_input.shape[-2:], noisy=self.noisy if noisy else None)
 
     def adapt(self) -> torch.Tensor:
         return self.adapter(self.depth_input)
@@ -38,11 +36,13 @@ def meta_modules(config: SpatialFusionConfig, side_px: int, prompt_tokens: int) 
     mllm = config.mllm
     with torch.device("meta"):
         pair = torch.empty(1, mllm.num_kv_heads, prompt_tokens, mllm.head_dim)
+        predictor = DepthPredictor(config)
         return MetaModules(
-            DepthPredictor(config),
+            predictor,
             DepthAdapter(config.depth_adapter),
             [(pair, pair)] * mllm.num_layers,
             torch.empty(1, 3, side_px, side_px),
+            NoisyDepth(torch.empty(predictor.noise_shape(1, side_px, side_px)), torch.empty(1)),
         )
 
 

@@ -14,6 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .config import DepthAdapterConfig
+from .initialisation import start_from_zero
 from .metric_depth import MetricDepth
 
 INPUT_CHANNELS = 3
@@ -50,9 +51,7 @@ class DepthAdapter(nn.Module):
 
     def zero_output(self) -> None:
         """Make F exactly zero, whatever the depth."""
-        if not self.out.weight.is_meta:
-            nn.init.zeros_(self.out.weight)
-            nn.init.zeros_(self.out.bias)
+        start_from_zero(self.out)
 
     def forward(self, depth_input: torch.Tensor) -> torch.Tensor:
         """depth_input: `MetricDepth.network_input` (B, 3, rows * downscale, columns * downscale)."""

@@ -15,6 +15,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .depth_head import ResidualConvUnit, ShownDetail
+from .initialisation import keep_variance, start_from_zero
 
 
 class DepthDetail(nn.Module):
@@ -42,17 +43,10 @@ class DepthDetail(nn.Module):
         self.unit = ResidualConvUnit(channels, operations, dtype, device)
         self.path_out = operations.Conv2d(channels, fusion_channels // 2, 1, **factory)
         self.source_in = None if source_channels is None else operations.Conv2d(source_channels, channels, 1, **factory)
-        if self.in_conv.weight is not None:  # The host's dynamic loading brings the weights later.
-            self._initialise()
-
-    def _initialise(self) -> None:
-        # With the default a third of the variance is lost in each of these, and what is left learns ten times slower.
-        for layer in (self.in_conv, self.down_half, self.down_quarter, self.unit.conv1):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        zero = [self.out_half, self.out_quarter, self.path_out]
-        for layer in zero if self.source_in is None else [*zero, self.source_in]:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        keep_variance(self.in_conv, self.down_half, self.down_quarter, self.unit.conv1)
+        start_from_zero(self.out_half, self.out_quarter, self.path_out)
+        if self.source_in is not None:
+            start_from_zero(self.source_in)
 
     def forward(
         self,

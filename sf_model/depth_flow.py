@@ -24,6 +24,7 @@ from .config import DepthFlowConfig
 from .depth_detail import DepthDetail
 from .depth_head import UPSCALE, ShownDetail
 from .flow_times import shifted_times
+from .initialisation import start_from_zero
 from .metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
 
 if TYPE_CHECKING:
@@ -90,10 +91,7 @@ class DepthFlowInput(nn.Module):
         self.patch = operations.Linear(STATE_CHANNELS * UPSCALE**2, hidden_size, **factory)
         self.time_in = operations.Linear(config.time_channels, hidden_size, **factory)
         self.time_out = operations.Linear(hidden_size, hidden_size, **factory)
-        for layer in (self.patch, self.time_out):
-            if layer.weight is not None:  # The host's dynamic loading brings the weights later.
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        start_from_zero(self.patch, self.time_out)
         self.detail = (
             None
             if config.detail_channels is None

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from .backbones import get_backbone
 from .config import SpatialFusionConfig
+from .initialisation import keep_variance
 
 # Channels of the finest map that `PixelEncoder` makes of a source; each halving of the size doubles them.
 PIXEL_CHANNELS = 32
@@ -85,9 +86,7 @@ class PixelEncoder(SourceEncoder):
         self.halvings = nn.ModuleList(
             operations.Conv2d(wide, wider, 3, stride=2, padding=1, **factory) for wide, wider in zip(widths, widths[1:])
         )
-        for layer in (self.pixels, *self.halvings):
-            if layer.weight is not None:  # The host's dynamic loading brings the weights later.
-                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        keep_variance(self.pixels, *self.halvings)
 
     def forward(self, features: torch.Tensor, grid: tuple[int, int]) -> EncodedSource:
         """features: (B, N, 3 patch_px^2) of `source_patches`, with their grid."""

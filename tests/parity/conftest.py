@@ -45,6 +45,12 @@ def load_module(name: str, path: Path) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def tiny_bases() -> ModuleType:
+    """The real models' tiny weights, written by the host's own classes."""
+    return load_module("spatialfusion_tiny_bases", REPOSITORY / "tests" / "host" / "probe_nodes" / "tiny_bases.py")
+
+
+@pytest.fixture(scope="session")
 def host_nodes() -> None:
     """The host's own `nodes`, which its edit nodes import and which the pack's folder would hide."""
     if Path(getattr(sys.modules.get("nodes"), "__file__", "") or "") != HOST / "nodes.py":
@@ -55,11 +61,5 @@ def host_nodes() -> None:
 def nodes() -> ModuleType:
     """The pack's nodes, imported under a name of its own as ComfyUI does it."""
     if PACK not in sys.modules:
-        spec = importlib.util.spec_from_file_location(
-            PACK, REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-        )
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[PACK] = module
-        spec.loader.exec_module(module)
+        load_module(PACK, REPOSITORY / "__init__.py")
     return importlib.import_module(f"{PACK}.nodes")

@@ -7,8 +7,6 @@ patchers.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -22,7 +20,6 @@ import torch
 
 from sf_model.depth_flow import draw_noise
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
-from tests.parity.conftest import REPOSITORY
 
 PROMPT = "a red chair 2 m away"
 LORA_LAYER = {
@@ -30,17 +27,6 @@ LORA_LAYER = {
     "qwen_image": ("transformer_blocks.0.attn.to_q", 64, 64),
     "z_image": ("layers.0.attention.out", 256, 256),
 }
-
-
-@pytest.fixture(scope="module")
-def tiny_bases() -> ModuleType:
-    path = REPOSITORY / "tests" / "host" / "probe_nodes" / "tiny_bases.py"
-    spec = importlib.util.spec_from_file_location("spatialfusion_tiny_bases", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def lora_patches(keys: dict[str, str], layer: str, outputs: int, inputs: int) -> dict:

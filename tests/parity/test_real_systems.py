@@ -32,7 +32,6 @@ from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
 from sf_model.training.bases.sampling import sample_latent
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
-from tests.parity.conftest import REPOSITORY, load_module
 from tests.parity.measures import relative_error
 
 PROMPT = "a red chair 2 m away, to the left of a house"
@@ -40,7 +39,6 @@ HEIGHT, WIDTH = 96, 64
 STEPS, GUIDANCE = 4, 3.0
 IMAGE_TOLERANCE = 1e-3
 TOKENIZER = Path(comfy.text_encoders.omnigen2.__file__).parent / "qwen25_tokenizer"
-TINY_BASES = REPOSITORY / "tests" / "host" / "probe_nodes" / "tiny_bases.py"
 DINOV2 = {
     "model_type": "dinov2",
     "num_hidden_layers": 2,
@@ -74,11 +72,6 @@ CASES = {
 if "argsort(window_index)" in inspect.getsource(comfy.text_encoders.qwen_vl):
     CASES["qwen_image edit"] = Case("qwen_image", "qwen_image", is_edit=True)
     CASES["qwen_image first edit"] = Case("qwen_image", "qwen_image_edit", is_edit=True)
-
-
-@pytest.fixture(scope="module")
-def tiny_bases() -> ModuleType:
-    return load_module("spatialfusion_tiny_bases", TINY_BASES)
 
 
 @pytest.fixture(scope="module")
