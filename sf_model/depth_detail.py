@@ -57,7 +57,7 @@ class DepthDetail(nn.Module):
         source: torch.Tensor | None = None,
     ) -> ShownDetail:
         """state (B, 2, H, W) at times (B,), `known` (B,) bool as in `NoisyDepth`; dtype: computing type. source: (B,
-        source_channels, any height and width) of the source's pixels. What it adds is in the head's channels at H x W,
+        source_channels, any height and width), `EncodedSource.pixels`. What it adds is in the head's channels at H x W,
         and at half and a quarter of it."""
         share = 1 if known is None else known.to(dtype).view(-1, 1, 1, 1)
         level = time.to(state).view(-1, 1, 1, 1).expand(-1, 1, *state.shape[-2:])
@@ -65,7 +65,7 @@ class DepthDetail(nn.Module):
         if source is not None and self.source_in is not None:
             if source.shape[-2:] != full.shape[-2:]:
                 source = F.interpolate(source, size=full.shape[-2:], mode="bilinear", align_corners=False)
-            full = full + self.source_in(F.relu(source.to(full.dtype)))
+            full = full + self.source_in(source.to(full.dtype))
         half = self.down_half(F.relu(full))
         quarter = self.down_quarter(F.relu(half))
 

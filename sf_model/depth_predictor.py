@@ -15,7 +15,7 @@ from .config import SpatialFusionConfig
 from .depth_flow import STATE_CHANNELS, DepthFlowInput, DepthSampling, NoisyDepth, sample_depth
 from .depth_head import CONFIDENCE, LOG_DEPTH, UPSCALE, VALIDITY, DepthHead
 from .metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
-from .source_encoder import PIXEL_CHANNELS, EncodedSource, PixelEncoder, SourceEncoder, own_patch_px
+from .source_encoder import SOURCE_CHANNELS, EncodedSource, PixelEncoder, SourceEncoder, own_patch_px
 from .spatial_transformer import KeysValues, SpatialTransformer
 
 
@@ -89,7 +89,7 @@ class DepthPredictor(nn.Module):
                 config.depth_flow,
                 sizes.hidden_size,
                 config.depth_head.fusion_channels,
-                None if patch_px is None else PIXEL_CHANNELS,
+                None if patch_px is None else SOURCE_CHANNELS,
                 **factory,
             )
         )

@@ -1,7 +1,7 @@
 """Source image features -> tokens that the spatial transformer attends to when editing.
 
-The features are DINOv2's patch tokens. A small base has the image's own patches instead, and an encoder that is trained
-with its spatial transformer.
+The features are DINOv2's patch tokens. A small base has the image's own patches instead, and an encoder that has
+learned to read depth from pictures before, as DINOv2 has learned to see.
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ import torch.nn.functional as F
 
 from .backbones import get_backbone
 from .config import SpatialFusionConfig
-from .initialisation import keep_variance
+from .depth_flow import STATE_CHANNELS
+from .picture_depth import PIXEL_CHANNELS, PictureDepth
 
-# Channels of the finest map that `PixelEncoder` makes of a source; each halving of the size doubles them.
-PIXEL_CHANNELS = 32
+# Of the map that `PixelEncoder` hands to the head: the finest one of its network, and the depth that this reads.
+SOURCE_CHANNELS = PIXEL_CHANNELS + STATE_CHANNELS
 
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """tokens (B, N, D) on `grid` = (rows, columns). pixels: (B, PIXEL_CHANNELS, H, W) of an encoder that sees the image
-    itself, else None."""
+    """tokens (B, N, D) on `grid` = (rows, columns). pixels: (B, SOURCE_CHANNELS, H, W) of an encoder that sees the
+    image itself, else None."""
 
     tokens: torch.Tensor
     grid: tuple[int, int]
@@ -66,8 +67,8 @@ class SourceEncoder(nn.Module):
 
 
 class PixelEncoder(SourceEncoder):
-    """The image's own patches, `source_patches`, through convolutions that halve its size until a patch is one cell: to
-    be told from others by place, light and surroundings, which the norm of a lone patch takes away."""
+    """The image's own patches, `source_patches`: a token is told from others by its place, its light and what is around
+    it, and knows the depth that `PictureDepth` reads there; the norm of a lone patch would take most of this away."""
 
     def __init__(
         self,
@@ -78,24 +79,19 @@ class PixelEncoder(SourceEncoder):
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__(source_patch_dim(patch_px), hidden_size, operations, dtype, device)
-        factory = {"dtype": dtype, "device": device}
         self.patch_px = patch_px
-        halvings = patch_px.bit_length() - 1
-        widths = [PIXEL_CHANNELS * 2**level for level in range(halvings)] + [self.feature_dim]
-        self.pixels = operations.Conv2d(3, PIXEL_CHANNELS, 3, padding=1, **factory)
-        self.halvings = nn.ModuleList(
-            operations.Conv2d(wide, wider, 3, stride=2, padding=1, **factory) for wide, wider in zip(widths, widths[1:])
-        )
-        keep_variance(self.pixels, *self.halvings)
+        self.picture_depth = PictureDepth(patch_px, self.feature_dim, STATE_CHANNELS, operations, dtype, device)
+        seen = self.feature_dim + STATE_CHANNELS * patch_px**2
+        self.project_seen = operations.Linear(seen, hidden_size, dtype=dtype, device=device)
 
     def forward(self, features: torch.Tensor, grid: tuple[int, int]) -> EncodedSource:
         """features: (B, N, 3 patch_px^2) of `source_patches`, with their grid."""
         self._check(features)
-        image = F.pixel_shuffle(features.transpose(1, 2).unflatten(2, grid), self.patch_px)
-        pixels = x = self.pixels(image)
-        for layer in self.halvings:
-            x = layer(F.relu(x))
-        return EncodedSource(self.project(self.norm(x.flatten(2).transpose(1, 2))), grid, pixels)
+        read = self.picture_depth(F.pixel_shuffle(features.transpose(1, 2).unflatten(2, grid), self.patch_px))
+        depth = F.pixel_unshuffle(read.state, self.patch_px)
+        seen = torch.cat([features, depth.flatten(2).transpose(1, 2)], dim=2)
+        tokens = self.project(self.norm(read.cells.flatten(2).transpose(1, 2))) + self.project_seen(seen)
+        return EncodedSource(tokens, grid, torch.cat([F.relu(read.pixels), read.state], dim=1))
 
 
 def own_patch_px(config: SpatialFusionConfig) -> int | None:

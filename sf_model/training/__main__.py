@@ -1,4 +1,6 @@
-"""python -m sf_model.training tokenizer|mllm|joint|base|stage1|stage2|export: train SpatialFusion-Mini on the world.
+"""python -m sf_model.training tokenizer|mllm|joint|base|source|stage1|stage2|export: train SpatialFusion-Mini.
+
+The data is the synthetic world, rendered on the way.
 
 With --config, label|cache|stage1|stage2|export train beside a real base instead (docs/training.md).
 
@@ -39,11 +41,12 @@ from .world_data import (
 PREVIOUS = {"stage1": "base", "stage2": "stage1"}
 # What a stage builds on: the stage before need not be there where --part names all of it.
 FOUNDATIONS = {"stage1": {"decoder"}, "stage2": {"decoder", "transformer", "predictor"}}
-PEAK_LEARNING_RATE = {"mllm": 1e-3, "joint": 8e-4, "base": 8e-4, "stage1": 1.5e-3, "stage2": 6e-4}
+PEAK_LEARNING_RATE = {"mllm": 1e-3, "joint": 8e-4, "base": 8e-4, "source": 2e-3, "stage1": 1.5e-3, "stage2": 6e-4}
 MIXTURES: Mapping[str, Mapping[str, float]] = {
     "mllm": LANGUAGE_MIXTURE,
     "joint": SPATIAL_MIXTURE,
     "base": PLAIN_MIXTURE,
+    "source": SPATIAL_MIXTURE,
     "stage1": SPATIAL_MIXTURE,
     "stage2": SPATIAL_MIXTURE,
 }
@@ -245,7 +248,7 @@ def _train(arguments: argparse.Namespace) -> None:
         depth_dropout=getattr(arguments, "depth_dropout", StageConfig().depth_dropout),
         edits=data.edits,
     )
-    if data.edits:
+    if data.edits or arguments.command == "source":
         sizes = sizes.with_source()
     system = SpatialFusionSystem(sizes, arguments.seed)
     state = latest_state(run_dir)

@@ -14,7 +14,7 @@ from ..depth_flow import DepthSampling, draw_noise
 from ..metric_depth import MetricDepth
 from ..picture import depth_picture
 from .flow import euler_sample, interpolate
-from .stages import Stage
+from .stages import SourceStage, Stage
 from .system import EncodedPrompt, SpatialFusionSystem
 from .world_data import Batch, true_depth
 
@@ -60,8 +60,9 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
     """Draw the validation batch to `path` and return its figures.
 
     Columns: true image | true depth | mean of the depths (from stage 1 on) | one sampled depth (with a depth flow) |
-    image generated from the last depth (base and stage 2). The flow loss is measured with the mean as the scaffold,
-    with a shuffled one and without: the adapter is used where they differ.
+    image generated from the last depth (base and stage 2). Of `source`: true image | true depth | depth read. The flow
+    loss is measured with the mean as the scaffold, with a shuffled one and without: the adapter is used where they
+    differ.
     """
     system = stage.system
     was_training = stage.training
@@ -71,6 +72,12 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
         stage.train(was_training)
         return metrics
     rgb, truth = batch["rgb"], true_depth(batch)
+    if isinstance(stage, SourceStage):
+        read = stage.read(rgb, batch["fov_y_deg"])
+        pictures = [rgb, *(depth_picture(depth) * 2 - 1 for depth in (truth, read.to_metric_depth()))]
+        write_png([column[:SHEET_ROWS] for column in pictures], path)
+        stage.train(was_training)
+        return _depth_metrics(read.log_depth.exp(), batch)
     prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
     empty = system.encode(stage.empty_prompt_ids, torch.ones_like(stage.empty_prompt_ids, dtype=torch.bool))
     columns, metrics = [rgb, depth_picture(truth) * 2 - 1], {}
@@ -79,9 +86,7 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
         raw = system.predict_depth(prompt, *rgb.shape[-2:])
         prediction = scaffold = raw.to_metric_depth()
         columns.append(depth_picture(prediction) * 2 - 1)
-        depth_m = raw.log_depth.exp()
-        metrics["abs_rel"] = depth_metrics.abs_rel(depth_m, batch["depth_m"]).mean().item()
-        metrics["delta1"] = depth_metrics.delta1(depth_m, batch["depth_m"]).mean().item()
+        metrics |= _depth_metrics(raw.log_depth.exp(), batch)
         if stage.config.depth_flow > 0:
             shape = system.predictor.noise_shape(len(rgb), *rgb.shape[-2:])
             sampling = DepthSampling(draw_noise(shape, seed=0).to(rgb))
@@ -100,6 +105,13 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
     write_png([column[:SHEET_ROWS] for column in columns], path)
     stage.train(was_training)
     return metrics
+
+
+def _depth_metrics(depth_m: torch.Tensor, batch: Batch) -> dict[str, float]:
+    return {
+        "abs_rel": depth_metrics.abs_rel(depth_m, batch["depth_m"]).mean().item(),
+        "delta1": depth_metrics.delta1(depth_m, batch["depth_m"]).mean().item(),
+    }
 
 
 def _flow_metrics(

@@ -4,6 +4,7 @@ mllm: next-token loss on documents of every kind of caption: it knows spatial la
 joint: all four at once, from nothing: a frozen MLLM must know what it is asked, and the Mini's starts with nothing.
 base: MLLM + diffusion transformer from nothing, flow matching on web-like captions, and next-token loss on captions of
 every kind: the MLLM knows spatial language as a pretrained one does, the image model does not.
+source: what the encoder of source images reads of their depth, before any edit.
 stage 1: spatial transformer and head on spatial captions; MLLM and diffusion transformer frozen (masked L2).
 stage 2: adapter, diffusion transformer and spatial transformer; L_diffusion + 0.5 L_depth on live predicted depth.
 """
@@ -19,9 +20,10 @@ import torch.nn.functional as F
 from ..backbones.mini import velocity_from_data
 from ..depth_flow import NoisyDepth, depth_state, flow_weight
 from ..depth_predictor import DepthPrediction
-from ..metric_depth import MetricDepth
+from ..metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MetricDepth
+from ..source_encoder import PixelEncoder
 from .flow import interpolate, sample_times
-from .losses import depth_losses, language_loss
+from .losses import DIFFERENCE_WEIGHT, depth_losses, difference_loss, language_loss
 from .system import EncodedPrompt, SpatialFusionSystem, drop_prompts
 from .world_data import Batch, true_depth
 
@@ -62,7 +64,8 @@ class StageConfig:
 
 
 class Stage(nn.Module):
-    """Base of the three: `trainable` names the system's parts that learn, every other one is frozen."""
+    """Base of the stages: `trainable` names the system's parts that learn, every other one is frozen. `reads_sources`:
+    whether its batches reach the parts for source images."""
 
     name: str
     trainable: tuple[str, ...]
@@ -71,15 +74,20 @@ class Stage(nn.Module):
         super().__init__()
         self.system, self.config = system, config
         self.register_buffer("empty_prompt_ids", empty_prompt_ids, persistent=False)
+        learns = tuple(f"{part}." for part in self.trainable)
         for name, value in system.named_parameters():
-            waits = config.edits == 0 and name.startswith(EDITING_PARAMETERS)
-            value.requires_grad_(name.split(".")[0] in self.trainable and not waits)
+            waits = not self.reads_sources and name.startswith(EDITING_PARAMETERS)
+            value.requires_grad_(name.startswith(learns) and not waits)
         if config.freeze_mllm:
             system.decoder.requires_grad_(False)
         if config.freeze_predictor:
             system.predictor.requires_grad_(False)
         elif config.depth_flow == 0 and system.predictor.depth_flow is not None:
             system.predictor.depth_flow.requires_grad_(False)
+
+    @property
+    def reads_sources(self) -> bool:
+        return self.config.edits > 0
 
     def trainable_parameters(self) -> dict[str, nn.Parameter]:
         return {name: value for name, value in self.system.named_parameters() if value.requires_grad}
@@ -152,6 +160,35 @@ class BaseStage(Stage):
         return {"loss": flow + self.config.language_weight * language, "flow": flow, "language": language}
 
 
+class SourceStage(Stage):
+    """Pictures of any scene and their depth: the prompts are not read."""
+
+    name = "source"
+    trainable = ("predictor.source_encoder.picture_depth",)
+    reads_sources = True
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+        encoder = self.system.predictor.source_encoder
+        assert isinstance(encoder, PixelEncoder)
+        height, width = batch["rgb"].shape[-2:]
+        error = encoder.picture_depth(batch["rgb"]).state.float() - depth_state(
+            batch["depth_m"], *self.system.predictor.grid(height, width)
+        )
+        valid = torch.isfinite(batch["depth_m"])
+        state = error.square().mean()
+        differences = difference_loss(torch.where(valid, error[:, 0], torch.zeros_like(error[:, 0])), valid)
+        return {"loss": state + DIFFERENCE_WEIGHT * differences, "state": state, "differences": differences}
+
+    def read(self, rgb: torch.Tensor, fov_y_deg: torch.Tensor) -> DepthPrediction:
+        """What the encoder sees in pictures (B, 3, H, W) in [-1, 1], whose field of view is known."""
+        encoder = self.system.predictor.source_encoder
+        assert isinstance(encoder, PixelEncoder)
+        log_depth, surface = encoder.picture_depth(rgb).state.float().unbind(1)
+        return DepthPrediction(
+            log_depth * LOG_DEPTH_STD + LOG_DEPTH_MEAN, surface, torch.zeros_like(log_depth), fov_y_deg
+        )
+
+
 class DepthStage(Stage):
     name = "stage1"
     trainable = ("predictor",)
@@ -220,5 +257,5 @@ class JointStage(FusionStage):
 
 
 STAGES: dict[str, type[Stage]] = {
-    stage.name: stage for stage in (LanguageStage, JointStage, BaseStage, DepthStage, FusionStage)
+    stage.name: stage for stage in (LanguageStage, JointStage, BaseStage, SourceStage, DepthStage, FusionStage)
 }
