@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from .backbones import get_backbone
 from .config import SpatialFusionConfig
 from .depth_flow import STATE_CHANNELS
-from .picture_depth import PIXEL_CHANNELS, PictureDepth
+from .monocular_depth import PIXEL_CHANNELS, MonocularDepth
 
 # Of the map that `PixelEncoder` hands to the head: the finest one of its network, and the depth that this reads.
 SOURCE_CHANNELS = PIXEL_CHANNELS + STATE_CHANNELS
@@ -68,7 +68,7 @@ class SourceEncoder(nn.Module):
 
 class PixelEncoder(SourceEncoder):
     """The image's own patches, `source_patches`: a token is told from others by its place, its light and what is around
-    it, and knows the depth that `PictureDepth` reads there; the norm of a lone patch would take most of this away."""
+    it, and knows the depth that `MonocularDepth` reads there; the norm of a lone patch would take most of this away."""
 
     def __init__(
         self,
@@ -80,14 +80,14 @@ class PixelEncoder(SourceEncoder):
     ) -> None:
         super().__init__(source_patch_dim(patch_px), hidden_size, operations, dtype, device)
         self.patch_px = patch_px
-        self.picture_depth = PictureDepth(patch_px, self.feature_dim, STATE_CHANNELS, operations, dtype, device)
+        self.monocular_depth = MonocularDepth(patch_px, self.feature_dim, STATE_CHANNELS, operations, dtype, device)
         seen = self.feature_dim + STATE_CHANNELS * patch_px**2
         self.project_seen = operations.Linear(seen, hidden_size, dtype=dtype, device=device)
 
     def forward(self, features: torch.Tensor, grid: tuple[int, int]) -> EncodedSource:
         """features: (B, N, 3 patch_px^2) of `source_patches`, with their grid."""
         self._check(features)
-        read = self.picture_depth(F.pixel_shuffle(features.transpose(1, 2).unflatten(2, grid), self.patch_px))
+        read = self.monocular_depth(F.pixel_shuffle(features.transpose(1, 2).unflatten(2, grid), self.patch_px))
         depth = F.pixel_unshuffle(read.state, self.patch_px)
         seen = torch.cat([features, depth.flatten(2).transpose(1, 2)], dim=2)
         tokens = self.project(self.norm(read.cells.flatten(2).transpose(1, 2))) + self.project_seen(seen)

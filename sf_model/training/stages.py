@@ -164,14 +164,14 @@ class SourceStage(Stage):
     """Pictures of any scene and their depth: the prompts are not read."""
 
     name = "source"
-    trainable = ("predictor.source_encoder.picture_depth",)
+    trainable = ("predictor.source_encoder.monocular_depth",)
     reads_sources = True
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         encoder = self.system.predictor.source_encoder
         assert isinstance(encoder, PixelEncoder)
         height, width = batch["rgb"].shape[-2:]
-        error = encoder.picture_depth(batch["rgb"]).state.float() - depth_state(
+        error = encoder.monocular_depth(batch["rgb"]).state.float() - depth_state(
             batch["depth_m"], *self.system.predictor.grid(height, width)
         )
         valid = torch.isfinite(batch["depth_m"])
@@ -183,7 +183,7 @@ class SourceStage(Stage):
         """What the encoder sees in pictures (B, 3, H, W) in [-1, 1], whose field of view is known."""
         encoder = self.system.predictor.source_encoder
         assert isinstance(encoder, PixelEncoder)
-        log_depth, surface = encoder.picture_depth(rgb).state.float().unbind(1)
+        log_depth, surface = encoder.monocular_depth(rgb).state.float().unbind(1)
         return DepthPrediction(
             log_depth * LOG_DEPTH_STD + LOG_DEPTH_MEAN, surface, torch.zeros_like(log_depth), fov_y_deg
         )

@@ -34,7 +34,7 @@ class ReadDepth:
     cells: torch.Tensor
 
 
-class PictureDepth(nn.Module):
+class MonocularDepth(nn.Module):
     """Images (B, 3, H, W) in [-1, 1], sides multiples of patch_px, a power of two."""
 
     def __init__(
