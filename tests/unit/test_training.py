@@ -501,8 +501,8 @@ def test_the_readme_s_training_commands(tmp_path: Path, tokenizer_dir: Path, mon
         monkeypatch.setattr("sys.argv", ["training", *arguments])
         command_line.main()
     checkpoint = load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE)
-    assert list(checkpoint.training["stages"]) == ["mllm", "joint", "stage1", "stage2"]
-    assert checkpoint.config == DUMMY.spatialfusion
+    assert list(checkpoint.training["stages"]) == ["mllm", "joint", "source", "stage1", "stage2"]
+    assert checkpoint.config == DUMMY.with_source().spatialfusion
 
 
 def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
