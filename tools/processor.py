@@ -1,4 +1,4 @@
-"""Instructions that a virtual machine announces and cannot carry out: a hypervisor may hide the sizes of AMX's tiles."""
+"""Instructions that a virtual machine announces and cannot carry out: a hypervisor may hide the sizes of AMX tiles."""
 
 from __future__ import annotations
 
