@@ -27,7 +27,8 @@ ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
 TOLERANCE = 2e-4
 # Of a diffusion model that is trained in full in bfloat16: its gradients are rounded before they are summed, and Adam's
 # first steps of what starts at zero have the size of the rate, however small the gradient.
-FULL_BF16_TOLERANCE = 2e-2
+# 0.032 of such a tensor on an Intel Xeon whose oneDNN has no AMX.
+FULL_BF16_TOLERANCE = 5e-2
 # Two processes of one machine round alike but for kernels that depend on where memory was given to them.
 ROUNDING = 1e-5
 # Of the run that is killed: enough for a busy machine to see its first state before its last.
