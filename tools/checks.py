@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sf_model.training.processor import PROBE, limited_instructions
+
 from . import hosts
 from .chromium import ensure_chromium
 from .environment import Environment, say
 from .errors import DevError
 from .host_process import OFFLINE
-from .processor import PROBE, instructions
 
 # Each of them may run the servers of both hosts and a browser, which is about 4 GiB.
 MAX_WORKERS = 4
@@ -31,8 +32,7 @@ def check(root: Path, pytest_arguments: list[str]) -> int:
     python = str(environment.python)
     env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in host_process.py
-    if "ONEDNN_MAX_CPU_ISA" not in env:
-        env |= instructions([python, "-c", PROBE])
+    env |= limited_instructions([python, "-c", PROBE])
     failed = []
     for arguments in (["check", "."], ["format", "--check", "."]):
         name = "ruff " + arguments[0]

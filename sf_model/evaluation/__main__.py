@@ -16,6 +16,7 @@ from typing import Any
 from .. import world
 from ..backbones.mini import TOKENIZER_DIR
 from ..training.export import load_exported
+from ..training.processor import avoid_refused_instructions
 from ..training.revision import current_commit
 from . import ambiguity, confidence, obedience, recognition
 from .arguments import plain
@@ -84,6 +85,7 @@ def _depth(arguments: argparse.Namespace, directory: Path) -> None:
 
 def main() -> None:
     arguments = _parser().parse_args()
+    avoid_refused_instructions()
     if "run_command" in arguments:
         arguments.run_command(arguments)
         return

@@ -23,6 +23,7 @@ from . import run_record
 from .export import averaged_system, export_system, load_exported, part_state_dict
 from .loop import LoopConfig, Trainer
 from .mini_sizes import SIZES, SOURCE_DIM
+from .processor import avoid_refused_instructions
 from .revision import current_commit
 from .run_state import latest_state, saved_step
 from .stages import STAGES, StageConfig
@@ -378,6 +379,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    avoid_refused_instructions()
     if any(argument.partition("=")[0] == "--config" for argument in sys.argv[1:]):
         from .bases import commands  # real bases need more packages than the Mini
 
