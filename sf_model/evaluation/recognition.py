@@ -1,7 +1,8 @@
 """python -m sf_model.evaluation recognition: are the objects that a caption names to be recognised in its image?
 
 The scene reader, which was trained on renders alone, names the objects that it sees. An object of the caption counts as
-recognised if the reader names its category and its colour together; every object that is seen serves once.
+recognised if the reader names its category and its colour together; every object that is seen serves once. What is seen
+beside the caption's objects is counted too: two cars are no better an answer to "a car" than none.
 """
 
 from __future__ import annotations
@@ -36,12 +37,15 @@ MEASURES: dict[str, Callable[[FoundObject | SceneObject], object]] = {
     "category": lambda thing: thing.category,
     "colour": lambda thing: thing.color,
 }
+UNASKED = "not asked for"
+COLUMNS = (*MEASURES, UNASKED)
 
 Images = Callable[[Sequence[world.CaptionedScene], range], torch.Tensor]
 
 
 def recognised(found: Iterable[FoundObject], named: Sequence[SceneObject]) -> dict[str, float]:
-    """The share of the named objects that are found, by category and colour ("object") and by each alone."""
+    """The share of the named objects that are found, by category and colour ("object") and by each alone; and what is
+    found of no named category, or once too often, to each named object (UNASKED, from 0, may exceed 1)."""
     shares = {}
     found = tuple(found)
     for measure, key in MEASURES.items():
@@ -52,7 +56,7 @@ def recognised(found: Iterable[FoundObject], named: Sequence[SceneObject]) -> di
                 left.remove(key(thing))
                 hits += 1
         shares[measure] = hits / len(named)
-    return shares
+    return {**shares, UNASKED: len(found) / len(named) - shares["category"]}
 
 
 def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
@@ -110,7 +114,7 @@ def measure_recognition(
             asked = shifted if name == FLOOR else scenes
             shares = _shares(draw, list(zip(range(images), scenes, asked)), reader, f"{kind}, {name}")
             table[kind][name] = {
-                measure: mean_with_interval([[100 * share[measure] for share in shares]]) for measure in MEASURES
+                measure: mean_with_interval([[100 * share[measure] for share in shares]]) for measure in COLUMNS
             }
     return table
 
@@ -151,7 +155,7 @@ def run(arguments: argparse.Namespace) -> None:
         "depth_guidance": DEFAULT_GUIDANCE,
         "weights_sha256": weights_sha256(directory),
     }
-    lines = ["| captions | images from | " + " | ".join(MEASURES) + " |", "|---|---|" + "---|" * len(MEASURES)]
+    lines = ["| captions | images from | " + " | ".join(COLUMNS) + " |", "|---|---|" + "---|" * len(COLUMNS)]
     for kind, rows in table.items():
         for name, row in rows.items():
             lines.append(f"| {' | '.join([kind, name, *map(str, row.values())])} |")

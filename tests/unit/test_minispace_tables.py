@@ -28,7 +28,7 @@ from sf_model.evaluation.minispace.rows import (
 )
 from sf_model.evaluation.minispace.table import against, seed_mean, summarise
 from sf_model.evaluation.obedience import obedience, si_rmse
-from sf_model.evaluation.recognition import recognised
+from sf_model.evaluation.recognition import UNASKED, recognised
 from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for
 from sf_model.evaluation.scene_reader.network import TINY_READER, SceneReader
 from sf_model.evaluation.scene_reader.reading import FoundObject
@@ -95,14 +95,15 @@ def test_true_renders_and_depths_are_the_prompts_own() -> None:
 
 def test_recognised_by_hand() -> None:
     """Two red cars are named and one is seen, with a blue chair: half of the objects, half of the categories, half of
-    the colours; what is seen serves once."""
+    the colours; what is seen serves once, and what is left was not asked for."""
     cars = [SceneObject("car", "red", (0.0, 5.0), 0.0, (4.0, 2.0, 1.5))] * 2
     place, size = (0.0, 1.0, 5.0), (1.0, 1.0, 1.0)
     car, chair = FoundObject("car", "red", place, size, 0.0), FoundObject("chair", "blue", place, size, 0.0)
-    assert recognised([car, chair], cars) == {"object": 0.5, "category": 0.5, "colour": 0.5}
-    assert recognised([], cars) == {"object": 0.0, "category": 0.0, "colour": 0.0}
+    assert recognised([car, chair], cars) == {"object": 0.5, "category": 0.5, "colour": 0.5, UNASKED: 0.5}
+    assert recognised([], cars) == {"object": 0.0, "category": 0.0, "colour": 0.0, UNASKED: 0.0}
+    assert recognised([car, car, car], cars[:1])[UNASKED] == 2.0
     mixed = FoundObject("car", "blue", place, size, 0.0)
-    assert recognised([mixed], cars[:1]) == {"object": 0.0, "category": 1.0, "colour": 0.0}
+    assert recognised([mixed], cars[:1]) == {"object": 0.0, "category": 1.0, "colour": 0.0, UNASKED: 0.0}
 
 
 def test_obedience_by_hand() -> None:
@@ -306,7 +307,8 @@ def test_the_other_commands(
     seen = json.loads((tmp_path / "recognition.json").read_text(encoding="utf-8"))["table"]
     assert list(seen) == ["plain", "free"]
     assert list(seen["plain"])[1:5] == ["true depth", "sampled depth", "mean depth", "no depth"]
-    assert all(0 <= cell["mean"] <= 100 for rows in seen.values() for row in rows.values() for cell in row.values())
+    shares = [(name, cell["mean"]) for rows in seen.values() for row in rows.values() for name, cell in row.items()]
+    assert all(mean >= 0 and (mean <= 100 or name == UNASKED) for name, mean in shares)
 
     path = tmp_path / "confidence.json"
     run_command(monkeypatch, "confidence", "--weights", str(exported), "--images", "4", "--json", str(path))
