@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sf_model.training.processor import PROBE, limited_instructions
-
 from . import hosts
 from .chromium import ensure_chromium
 from .environment import Environment, say
@@ -26,6 +24,9 @@ def check(root: Path, pytest_arguments: list[str]) -> int:
     tests stay together, and the files go in their order: those with servers take longest and come first.
     Without a browser the tests that need one fail, each with what is missing, and the others still run.
     """
+    # Only here: `dev.py demo` of a folder that holds tools/ alone still has to say what is missing.
+    from sf_model.training.processor import PROBE, limited_instructions
+
     environment = Environment(root)
     hosts.prepare(environment, "test", [hosts.NEWEST, hosts.OLDEST])
     hosts.ensure_clean_environment(root)
