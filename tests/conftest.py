@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from sf_model.training.processor import avoid_refused_instructions
 from tests.pack_copies import ARCHIVE, comfy_cli, make_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# For the servers and commands that tests start, too.
+avoid_refused_instructions()
 
 
 @pytest.fixture(scope="session")

@@ -24,16 +24,12 @@ def check(root: Path, pytest_arguments: list[str]) -> int:
     tests stay together, and the files go in their order: those with servers take longest and come first.
     Without a browser the tests that need one fail, each with what is missing, and the others still run.
     """
-    # Only here: `dev.py demo` of a folder that holds tools/ alone still has to say what is missing.
-    from sf_model.training.processor import PROBE, limited_instructions
-
     environment = Environment(root)
     hosts.prepare(environment, "test", [hosts.NEWEST, hosts.OLDEST])
     hosts.ensure_clean_environment(root)
     python = str(environment.python)
     env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in host_process.py
-    env |= limited_instructions([python, "-c", PROBE])
     failed = []
     for arguments in (["check", "."], ["format", "--check", "."]):
         name = "ruff " + arguments[0]

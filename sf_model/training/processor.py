@@ -1,8 +1,7 @@
 """Instructions that a virtual machine announces and cannot carry out.
 
 A hypervisor may announce AMX and hide the sizes of its tiles. oneDNN, which multiplies torch's bfloat16 matrices, then
-ends the process with an illegal instruction, so it is tried in another process first. Standard library only: dev.py
-asks before torch is there.
+ends the process with an illegal instruction, so it is tried in another process first.
 """
 
 from __future__ import annotations
