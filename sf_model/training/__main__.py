@@ -138,6 +138,12 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
         command.add_argument(
             "--depth-flow", type=_share, default=0.0, help="share of depths that are predicted from a noisy one"
         )
+        command.add_argument(
+            "--depth-time-mean",
+            type=float,
+            default=defaults.depth_time_mean,
+            help="mean of the noisy depths' logit-normal times; higher is less noise",
+        )
     command.add_argument(
         "--time-mean", type=float, default=defaults.time_mean, help="mean of the logit-normal times; 0 is symmetric"
     )
@@ -246,6 +252,7 @@ def _train(arguments: argparse.Namespace) -> None:
         freeze_predictor=getattr(arguments, "freeze_predictor", False),
         true_depth=getattr(arguments, "true_depth", 0.0),
         depth_flow=getattr(arguments, "depth_flow", 0.0),
+        depth_time_mean=getattr(arguments, "depth_time_mean", StageConfig().depth_time_mean),
         depth_dropout=getattr(arguments, "depth_dropout", StageConfig().depth_dropout),
         edits=data.edits,
     )

@@ -1,0 +1,124 @@
+"""python -m sf_model.training.controls: train every row of the controls' table, from one base, and export it.
+
+base: a diffusion transformer from nothing, on captions that hardly mention space; the MLLM is the Mini's, frozen.
+Then, for each number of spatial scenes: a depth predictor from nothing (stage 1), and for each training seed two
+second stages of equal steps, batches, data and learning rate: SpatialFusion (the adapter sees the predictor's depth)
+and data-only (it sees none). Two trainings run side by side, one core each. The same command again goes on where it
+stopped; what is finished is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..backbones.mini import MINI_DIR, SPATIALFUSION_FILE, TOKENIZER_DIR
+
+SIZE = "mini"
+IMAGE = ("--image-sizes", "64", "--workers", "0", "--sheet-every", "1000000", "--save-every", "250")
+IMAGE_TIMES = ("--time-mean", "-2.2")
+BASE = ("--freeze-mllm", "--max-objects", "3", *IMAGE_TIMES, "--batch-size", "16", "--learning-rate", "1.2e-3")
+DEPTH = ("--depth-flow", "0.85", "--batch-size", "16", "--learning-rate", "1.2e-3", "--warmup-steps", "50")
+FUSION = (*IMAGE_TIMES, "--freeze-predictor", "--batch-size", "16", "--learning-rate", "6e-4", "--warmup-steps", "50")
+FUSION += ("--ema-decay", "0.995")
+# Of SpatialFusion's scaffolds; the others are predicted from depths of as much noise as a sampled one's last step.
+LIVE = ("--true-depth", "0.3", "--depth-flow", "1", "--depth-time-mean", "0")
+WITHOUT = ("--true-depth", "1", "--depth-dropout", "1")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: its folder under --runs, its stage, its options, and the runs whose weights it starts from."""
+
+    name: str
+    stage: str
+    options: tuple[str, ...]
+    parts: tuple[tuple[str, str], ...] = ()
+
+
+def planned(scenes: list[int], seeds: list[int], steps: dict[str, int]) -> list[Run]:
+    """Every run after those that it starts from."""
+    runs = [Run("base", "base", (*BASE, "--steps", str(steps["base"])))]
+    for count in scenes:
+        limited = ("--scenes", str(count))
+        runs.append(Run(f"depth-{count}", "stage1", (*DEPTH, *limited, "--steps", str(steps["stage1"]))))
+    for count in scenes:
+        for seed in seeds:
+            common = (*FUSION, "--scenes", str(count), "--steps", str(steps["stage2"]), "--seed", str(seed))
+            parts = (("transformer", "base"), ("predictor", f"depth-{count}"))
+            runs.append(Run(f"fusion-{count}-{seed}", "stage2", (*common, *LIVE), parts))
+            runs.append(Run(f"data-only-{count}-{seed}", "stage2", (*common, *WITHOUT), parts))
+    return runs
+
+
+def command_of(run: Run, root: Path, by_name: dict[str, Run]) -> list[str]:
+    """The command that trains it."""
+    parts = [f"decoder={MINI_DIR}", *(f"{part}={_state(root, by_name[name])}" for part, name in run.parts)]
+    named = [argument for part in parts for argument in ("--part", part)]
+    return [*_module(), run.stage, "--runs", str(root / run.name), *named, *run.options, *IMAGE]
+
+
+def _module() -> list[str]:
+    return [sys.executable, "-m", "sf_model.training"]
+
+
+def _state(root: Path, run: Run) -> Path:
+    return root / run.name / SIZE / run.stage
+
+
+def train(run: Run, root: Path, by_name: dict[str, Run]) -> None:
+    """Train and export one run. CalledProcessError where a command fails; its log is beside the run."""
+    exported = root / "exported" / run.name
+    if (exported / SPATIALFUSION_FILE).exists():
+        return
+    tokenizer = root / run.name / SIZE / TOKENIZER_DIR
+    if not tokenizer.is_dir():
+        shutil.copytree(MINI_DIR / TOKENIZER_DIR, tokenizer)
+    export = [*_module(), "export", "--stage", run.stage, "--runs", str(root / run.name), "--output", str(exported)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with (root / f"{run.name}.log").open("a", encoding="utf-8") as log:
+        for command in (command_of(run, root, by_name), export):
+            print(" ".join(command), file=log, flush=True)
+            subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
+
+
+def train_all(runs: list[Run], root: Path) -> None:
+    """Two at a time, each after those that it starts from; `runs` are in such an order."""
+    root.mkdir(parents=True, exist_ok=True)
+    by_name = {run.name: run for run in runs}
+    done: dict[str, Future[None]] = {}
+
+    def after_its_parts(run: Run) -> None:
+        for _, name in run.parts:
+            done[name].result()
+        train(run, root, by_name)
+        print(f"{run.name}: done", flush=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        for run in runs:
+            done[run.name] = pool.submit(after_its_parts, run)
+        for future in done.values():
+            future.result()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m sf_model.training.controls", description=__doc__)
+    parser.add_argument("--runs", type=Path, default=Path("runs/controls"))
+    parser.add_argument("--scenes", type=int, nargs="+", default=[2000, 10000, 50000])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--base-steps", type=int, default=15000)
+    parser.add_argument("--depth-steps", type=int, default=6000)
+    parser.add_argument("--fusion-steps", type=int, default=2000)
+    arguments = parser.parse_args()
+    steps = {"base": arguments.base_steps, "stage1": arguments.depth_steps, "stage2": arguments.fusion_steps}
+    train_all(planned(arguments.scenes, arguments.seeds, steps), arguments.runs)
+
+
+if __name__ == "__main__":
+    main()
