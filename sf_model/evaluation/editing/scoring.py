@@ -24,7 +24,7 @@ from ..minispace.scoring import (
     soft,
     soft_measure,
 )
-from ..scene_reader.reading import SceneReading, find, on_ground, true_object
+from ..scene_reader.reading import SceneReading, camera_height_m, find, on_ground, seen_from, true_object
 
 _FACING_SIDE = {"camera": "front", "away": "back", "left": "left", "right": "right"}
 # An object has stayed within a third of a metre, or a tenth of its distance where that is more; it has kept its size
@@ -57,15 +57,23 @@ class EditScore:
         return self.change * (self.objects_stayed + self.pixels_stayed) / 2
 
 
-def located(obj: SceneObject, reading: SceneReading) -> SceneObject | None:
-    """The object of this category and colour as it was read, in the world's frame."""
+def located(obj: SceneObject, reading: SceneReading, height_m: float | None = None) -> SceneObject | None:
+    """The object of this category and colour as it was read, in the world's frame; seen from the camera's height
+    `height_m`, where that is known: an edit leaves the camera where it is."""
     found = find(reading, obj.category, obj.color)
-    return None if found is None else on_ground(found, reading.camera.pitch_deg)
+    if found is None:
+        return None
+    pitch_deg = reading.camera.pitch_deg
+    return on_ground(found if height_m is None else seen_from(found, pitch_deg, height_m), pitch_deg)
 
 
-def reference(obj: SceneObject, scene: Scene, reading: SceneReading) -> SceneObject:
-    """The object as it was read in its own image, or as it truly is where it was not found there."""
-    return located(obj, reading) or on_ground(true_object(obj, scene.camera), scene.camera.pitch_deg)
+def reference(obj: SceneObject, scene: Scene, reading: SceneReading) -> tuple[SceneObject, float]:
+    """The object as it was read in its own image, or as it truly is where it was not found there, and the height of the
+    camera that sees it so."""
+    found, pitch_deg = find(reading, obj.category, obj.color), reading.camera.pitch_deg
+    if found is None:
+        found, pitch_deg = true_object(obj, scene.camera), scene.camera.pitch_deg
+    return on_ground(found, pitch_deg), camera_height_m(found, pitch_deg)
 
 
 def edit_score(pair: EditPair, source: SceneReading, edited: SceneReading, pixels_stayed: float) -> EditScore:
@@ -83,14 +91,14 @@ def subject_index(pair: EditPair) -> int:
 
 def _change(pair: EditPair, subject: int, source: SceneReading, edited: SceneReading) -> float:
     obj = (pair.target if pair.kind == "add" else pair.source).objects[subject]
-    before, after = located(obj, source), located(obj, edited)
+    was, height_m = reference(obj, pair.target if pair.kind == "add" else pair.source, source)
+    before, after = located(obj, source), located(obj, edited, height_m)
     if pair.kind == "remove":
         return float(before is not None and after is None)
     if pair.kind == "add":
         return _added(pair.facts, after) if before is None and after is not None else 0.0
     if after is None:
         return 0.0
-    was = reference(obj, pair.source, source)
     return {"pose": _turned, "move": _moved, "resize": _resized}[pair.kind](pair.facts[0], was, after)
 
 
@@ -136,8 +144,8 @@ def _objects_stayed(pair: EditPair, subject: int, source: SceneReading, edited: 
         own = index == subject and pair.kind != "add"
         if own and pair.kind == "remove":
             continue
-        after = located(obj, edited)
-        was = reference(obj, pair.source, source)
+        was, height_m = reference(obj, pair.source, source)
+        after = located(obj, edited, height_m)
         scores.append(0.0 if after is None else _stayed(was, after, KEPT[pair.kind] if own else _ALL))
     return sum(scores) / len(scores) if scores else 1.0
 

@@ -23,7 +23,7 @@ from ...world.geometry import (
     view_heading_deg,
     volume_m3,
 )
-from ..scene_reader.reading import CameraReading, FoundObject, SceneReading, find, on_ground
+from ..scene_reader.reading import CameraReading, FoundObject, SceneReading, find, on_ground, seen_from_one_height
 from .prompts import Constraint
 
 # (full score up to, no score from), degrees.
@@ -161,7 +161,8 @@ def score(constraint: Constraint, found: Sequence[FoundObject], camera: CameraRe
     named = [find(reading, category, color) for category, color in constraint.objects]
     if any(obj is None for obj in named):
         return 0.0
-    objects = [on_ground(obj, camera.pitch_deg) for obj in named]
+    seen = seen_from_one_height([obj for obj in named if obj is not None], camera.pitch_deg)
+    objects = [on_ground(obj, camera.pitch_deg) for obj in seen]
     if any(claim.name == "same_facing" for claim in constraint.claims):
         return _complex_pose(constraint.claims, objects)
     return math.prod(_SCORERS[claim.name](claim, objects) for claim in constraint.claims)

@@ -7,7 +7,8 @@ Camera axes are OpenCV's (x right, y down, z forward). A view heading is relativ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from ...world.geometry import bearing_deg, view_heading_deg
 from ...world.scene import Camera, Scene, SceneObject
@@ -47,6 +48,38 @@ def footprint_in_camera(obj: SceneObject, camera: Camera) -> tuple[float, float,
     x, z = obj.position_m
     sin_p, cos_p = math.sin(math.radians(camera.pitch_deg)), math.cos(math.radians(camera.pitch_deg))
     return x, camera.height_m * cos_p - z * sin_p, camera.height_m * sin_p + z * cos_p
+
+
+# A reading so far off is not a matter of scale any more.
+MAX_SCALE = 2.0
+
+
+def camera_height_m(found: FoundObject, pitch_deg: float) -> float:
+    """How high the camera stands over the ground under the object, if the object is where it was read."""
+    _, y, depth = found.position_m
+    return y * math.cos(math.radians(pitch_deg)) + depth * math.sin(math.radians(pitch_deg))
+
+
+def seen_from(found: FoundObject, pitch_deg: float, height_m: float) -> FoundObject:
+    """The same picture of an object, seen by a camera of this height: a picture has no scale of its own, and a larger
+    thing, farther away, under a higher camera looks the same. A height that is off by more than MAX_SCALE is left."""
+    own_m = camera_height_m(found, pitch_deg)
+    if own_m <= 0 or not 1 / MAX_SCALE <= height_m / own_m <= MAX_SCALE:
+        return found
+    x, y, depth = (height_m / own_m * extent for extent in found.position_m)
+    length, width, height = (height_m / own_m * extent for extent in found.size_m)
+    return replace(found, position_m=(x, y, depth), size_m=(length, width, height))
+
+
+def seen_from_one_height(found: Sequence[FoundObject], pitch_deg: float) -> list[FoundObject]:
+    """The objects of one picture, as its one camera sees them: from the geometric mean of the heights that they were
+    read from. The reader gives each the usual size of its category, and so, where one is larger, a height that is too
+    low."""
+    heights = [camera_height_m(obj, pitch_deg) for obj in found]
+    if not heights or min(heights) <= 0:
+        return list(found)
+    common_m = math.exp(sum(map(math.log, heights)) / len(heights))
+    return [seen_from(obj, pitch_deg, common_m) for obj in found]
 
 
 def on_ground(found: FoundObject, pitch_deg: float) -> SceneObject:
