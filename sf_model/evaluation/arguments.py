@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..training.revision import current_commit
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
 from .sampling import SystemSampler, weights_directory
@@ -55,6 +56,8 @@ def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
         "reader_sha256": hashlib.sha256(arguments.reader.read_bytes()).hexdigest()[:16],
         "steps": arguments.steps,
         "guidance": arguments.guidance,
+        "depth_steps": DEFAULT_STEPS,
+        "depth_guidance": DEFAULT_GUIDANCE,
         "precision": arguments.precision,
         "image_size": arguments.image_size,
     }

@@ -16,7 +16,6 @@ from pathlib import Path
 import torch
 
 from .. import world
-from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..metric_depth import MetricDepth
 from ..world.scene import SceneObject
 from .arguments import add_drawing_arguments, provenance, sampler_of
@@ -151,8 +150,6 @@ def run(arguments: argparse.Namespace) -> None:
         **provenance(arguments),
         "images_per_kind": arguments.images,
         "max_objects": arguments.max_objects,
-        "depth_steps": DEFAULT_STEPS,
-        "depth_guidance": DEFAULT_GUIDANCE,
         "weights_sha256": weights_sha256(directory),
     }
     lines = ["| captions | images from | " + " | ".join(COLUMNS) + " |", "|---|---|" + "---|" * len(COLUMNS)]

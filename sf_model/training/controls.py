@@ -4,7 +4,7 @@ base: a diffusion transformer from nothing, on captions that hardly mention spac
 Then, for each number of spatial scenes: a depth predictor from nothing (stage 1), and for each training seed two
 second stages of equal steps, batches, data and learning rate: SpatialFusion (the adapter sees the predictor's depth)
 and data-only (it sees none). Two trainings run side by side, one core each. The same command again goes on where it
-stopped; what is finished is not trained again.
+stopped, and is refused where a run was begun with other settings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..backbones.mini import MINI_DIR, SPATIALFUSION_FILE, TOKENIZER_DIR
+from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
 
 SIZE = "mini"
 IMAGE = ("--image-sizes", "64", "--workers", "0", "--sheet-every", "1000000", "--save-every", "250")
@@ -75,8 +75,6 @@ def _state(root: Path, run: Run) -> Path:
 def train(run: Run, root: Path, by_name: dict[str, Run]) -> None:
     """Train and export one run. CalledProcessError where a command fails; its log is beside the run."""
     exported = root / "exported" / run.name
-    if (exported / SPATIALFUSION_FILE).exists():
-        return
     tokenizer = root / run.name / SIZE / TOKENIZER_DIR
     if not tokenizer.is_dir():
         shutil.copytree(MINI_DIR / TOKENIZER_DIR, tokenizer)

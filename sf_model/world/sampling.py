@@ -167,12 +167,22 @@ def place_in_view(rng: random.Random, camera: Camera, size_m: tuple[float, float
     return round(x, 3), round(z, 3)
 
 
-def sample_scene(rng: random.Random, split: str = "train", count: int | None = None, aspect: float = 1.0) -> Scene:
-    """A scene of 1 to 4 objects (mostly 1 or 2), all well framed, apart and mostly unoccluded."""
+def sample_scene(
+    rng: random.Random,
+    split: str = "train",
+    count: int | None = None,
+    aspect: float = 1.0,
+    identities: Sequence[tuple[str, str]] | None = None,
+) -> Scene:
+    """A scene of 1 to 4 objects (mostly 1 or 2), all well framed, apart and mostly unoccluded; of these (category,
+    colour) pairs where `identities` are given, whatever the split and the count."""
+    asked = identities
+    if asked is not None:
+        count = len(asked)
     if count is None:
         count = rng.choices((1, 2, 3, 4), weights=(35, 45, 14, 6))[0]
     while True:
-        identities = sample_identities(rng, count, split)
+        identities = sample_identities(rng, count, split) if asked is None else list(asked)
         camera = sample_camera(rng)
         objects: tuple[SceneObject, ...] = ()
         for _ in range(_ATTEMPTS):

@@ -7,7 +7,15 @@ import pytest
 
 from sf_model.evaluation.minispace.prompts import GROUPS, Constraint, Prompt, minispace_prompts
 from sf_model.evaluation.minispace.scoring import identity_shares, score, soft, soft_measure
-from sf_model.evaluation.scene_reader.reading import CameraReading, FoundObject, on_ground, true_object, true_reading
+from sf_model.evaluation.scene_reader.reading import (
+    CameraReading,
+    FoundObject,
+    camera_height_m,
+    on_ground,
+    seen_from_one_height,
+    true_object,
+    true_reading,
+)
 from sf_model.world import HELD_OUT, SPATIAL_KINDS, Camera, Fact, Scene, SceneObject
 
 LEVEL = CameraReading(0.0, 50.0)
@@ -252,3 +260,20 @@ def test_prompts_are_held_out_distinct_and_of_the_seed_alone(prompts: list[Promp
     few = minispace_prompts(seed=0, per_template=2)
     assert few == [prompt for prompt in prompts if prompt.number % 10_000 < 2]
     assert few != minispace_prompts(seed=1, per_template=2)
+
+
+def test_objects_of_one_picture_are_seen_from_one_height() -> None:
+    """Two chairs under a camera 1.5 m high; one is 1.44 times as large and was read as 1.44 times as near, from 1.5 /
+    1.44 m. Seen from the mean height of 1.25 m, it is 1.2 times as large as was read, the other 1 / 1.2."""
+    size = (0.5, 0.5, 1.0)
+    one = FoundObject("chair", "red", (0.0, 1.5, 6.0), size, 0.0)
+    other = FoundObject("chair", "blue", (1.0 / 1.44, 1.5 / 1.44, 6.0 / 1.44), size, 0.0)
+    assert camera_height_m(other, 0.0) == pytest.approx(1.5 / 1.44)
+    small, large = seen_from_one_height([one, other], 0.0)
+    assert small.size_m == pytest.approx([x / 1.2 for x in size])
+    assert large.size_m == pytest.approx([x * 1.2 for x in size])
+    assert large.position_m == pytest.approx((1.0 / 1.2, 1.25, 6.0 / 1.2))
+    # Looking down by 30 degrees at a point 4 m ahead along the axis: 2 m below the camera.
+    assert camera_height_m(FoundObject("chair", "red", (0.0, 0.0, 4.0), size, 0.0), 30.0) == pytest.approx(2)
+    above = FoundObject("chair", "red", (0.0, -1.0, 4.0), size, 0.0)
+    assert seen_from_one_height([one, above], 0.0) == [one, above]

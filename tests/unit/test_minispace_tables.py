@@ -20,18 +20,20 @@ from sf_model.evaluation.minispace.rows import (
     BUILTIN_ROWS,
     FUSION,
     PromptResult,
+    judge,
     run_row,
+    scattered_scene,
     shuffled_partners,
     system_drawer,
     true_depth,
     true_renders,
 )
-from sf_model.evaluation.minispace.table import against, seed_mean, summarise
+from sf_model.evaluation.minispace.table import WHERE_FOUND, against, markdown, seed_mean, summarise
 from sf_model.evaluation.obedience import obedience, si_rmse
 from sf_model.evaluation.recognition import UNASKED, recognised
 from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for
 from sf_model.evaluation.scene_reader.network import TINY_READER, SceneReader
-from sf_model.evaluation.scene_reader.reading import FoundObject
+from sf_model.evaluation.scene_reader.reading import FoundObject, true_reading
 from sf_model.evaluation.scene_reader.training import save_reader
 from sf_model.training.mini_sizes import SIZES
 from sf_model.world.scene import SceneObject
@@ -73,11 +75,35 @@ def test_rows_are_compared_prompt_by_prompt() -> None:
     assert averaged[0].score == 0.5
 
 
-def test_shuffled_depths_come_from_other_sub_domains() -> None:
+def test_shuffled_depths_are_of_the_same_kind_with_another_claim() -> None:
     prompts = minispace_prompts(seed=0, per_template=2)
     partners = shuffled_partners(prompts)
-    assert all(partners[prompt.number].sub_domain != prompt.sub_domain for prompt in prompts)
+    for prompt in prompts:
+        partner = partners[prompt.number]
+        assert partner.sub_domain == prompt.sub_domain and partner.template != prompt.template
+        assert len(partner.scene.objects) == len(prompt.scene.objects)
     assert {partner.number for partner in partners.values()} == {prompt.number for prompt in prompts}
+
+
+def test_chance_has_the_right_objects_where_nobody_asked_for_them() -> None:
+    """Its camera distances, say, are those of any scene: a perfect reading scores a fraction."""
+    prompts = minispace_prompts(seed=0, per_template=5)
+    scenes = [scattered_scene(prompt) for prompt in prompts]
+    assert scenes == [scattered_scene(prompt) for prompt in prompts]
+    results = [judge(prompt, true_reading(scene)) for prompt, scene in zip(prompts, scenes)]
+    assert all((result.objects, result.colors, result.unasked) == (1, 1, 0) for result in results)
+    assert 10 < summarise(prompts, results)["all"].mean < 50
+
+
+def test_where_found_leaves_out_images_that_lack_an_object() -> None:
+    prompts = minispace_prompts(seed=0, per_template=1)
+    half = len(prompts) // 2
+    results = [PromptResult(0.8, 1.0, 1.0, 0.0)] * half + [PromptResult(0.0, 0.5, 0.5, 0.0)] * half
+    row = summarise(prompts, results)
+    assert (row["all"].mean, row[WHERE_FOUND].mean) == pytest.approx((40, 80))
+    lost = summarise(prompts, [PromptResult(0.0, 0.5, 0.5, 0.0)] * len(prompts))
+    assert lost[WHERE_FOUND] is None
+    assert "| - |" in markdown(prompts, {"lost": [PromptResult(0.0, 0.5, 0.5, 0.0)] * len(prompts)})
 
 
 def test_noise_belongs_to_the_prompt() -> None:

@@ -46,7 +46,7 @@ KEPT: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class EditScore:
-    """All in [0, 1]; `overall` is the change times the mean of what stayed."""
+    """All in [0, 1]. `overall` is their product: with everything erased, what was to be removed is gone, too."""
 
     change: float
     objects_stayed: float
@@ -54,7 +54,7 @@ class EditScore:
 
     @property
     def overall(self) -> float:
-        return self.change * (self.objects_stayed + self.pixels_stayed) / 2
+        return self.change * self.objects_stayed * self.pixels_stayed
 
 
 def located(obj: SceneObject, reading: SceneReading, height_m: float | None = None) -> SceneObject | None:

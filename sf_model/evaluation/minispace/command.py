@@ -20,6 +20,7 @@ from .rows import (
     BLANK,
     BUILTIN_ROWS,
     CEILING,
+    CHANCE,
     FLOOR,
     FUSION,
     SCAFFOLD_ROWS,
@@ -27,6 +28,7 @@ from .rows import (
     PromptResult,
     blank_images,
     run_row,
+    scattered_renders,
     shuffled_partners,
     system_drawer,
     true_renders,
@@ -67,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
     runs: dict[str, list[list[PromptResult]]] = {}
     for name, label, draw in _drawers(arguments, prompts, reader):
         runs.setdefault(name, []).append(run_row(label, prompts, draw, reader))
-    ordered = [FLOOR, *dict(arguments.compare), *SCAFFOLD_ROWS, CEILING]
+    ordered = [FLOOR, CHANCE, *dict(arguments.compare), *SCAFFOLD_ROWS, CEILING]
     results = {name: seed_mean(runs[name]) for name in ordered if name in runs}
     accuracy = measure(reader, READER_IMAGES, arguments.seed)
     record = {
@@ -88,6 +90,8 @@ def _drawers(
     size = reader.config.image_size
     if FLOOR in asked:
         yield FLOOR, FLOOR, lambda batch: blank_images(batch, size)
+    if CHANCE in asked:
+        yield CHANCE, CHANCE, lambda batch: scattered_renders(batch, size)
     if CEILING in asked:
         yield CEILING, CEILING, lambda batch: true_renders(batch, size)
     partners = shuffled_partners(prompts)

@@ -1,13 +1,15 @@
 """The rows of the table: images of the benchmark's prompts from a system under some scaffold, or from none.
 
-floor: a blank image. ceiling: the renders of the prompts' own scenes. The other rows draw every prompt from the same
+floor: a blank image. chance: renders of the right objects at random places, what a system scores that draws them and
+knows nothing of space. ceiling: the renders of the prompts' own scenes. The other rows draw every prompt from the same
 noise: with the system's own depth as the nodes give it by default (a sampled scene, or the mean where only that was
-trained), with the mean of all scenes that fit, with the true depth (oracle), with the depth for another sub-domain's
-prompt (shuffled), or with none (blank).
+trained), with the mean of all scenes that fit, with the true depth (oracle), with the depth for another template's
+prompt of the same sub-domain (shuffled), or with none (blank).
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,8 +30,8 @@ MEAN = "mean depth"
 BLANK = "blank depth"
 ORACLE = "oracle depth"
 SCAFFOLD_ROWS = (BLANK, "shuffled depth", MEAN, FUSION, ORACLE)
-FLOOR, CEILING = "floor", "ceiling"
-BUILTIN_ROWS = (FLOOR, *SCAFFOLD_ROWS, CEILING)
+FLOOR, CHANCE, CEILING = "floor", "chance", "ceiling"
+BUILTIN_ROWS = (FLOOR, CHANCE, *SCAFFOLD_ROWS, CEILING)
 BLANK_GREY = 0.5
 BATCH = 36
 
@@ -38,12 +40,13 @@ Drawer = Callable[[Sequence[Prompt]], torch.Tensor]
 
 @dataclass(frozen=True)
 class PromptResult:
-    """What a row's image of one prompt scored, and the shares of its objects that are there, with the right colour."""
+    """What a row's image of one prompt scored, the shares of its objects that are there and that have the right colour,
+    and what was found beside them, to each named object (from 0, may exceed 1)."""
 
     score: float
     objects: float
     colors: float
-    found: int
+    unasked: float
 
 
 def blank_images(prompts: Sequence[Prompt], image_size: int) -> torch.Tensor:
@@ -54,24 +57,35 @@ def true_renders(prompts: Sequence[Prompt], image_size: int) -> torch.Tensor:
     return world.render([prompt.scene for prompt in prompts], image_size, image_size).rgb
 
 
+def scattered_renders(prompts: Sequence[Prompt], image_size: int) -> torch.Tensor:
+    return world.render([scattered_scene(prompt) for prompt in prompts], image_size, image_size).rgb
+
+
+def scattered_scene(prompt: Prompt) -> world.Scene:
+    """The prompt's objects at random places, the same for the same prompt."""
+    return world.sample_scene(random.Random(f"scattered-{prompt.number}"), identities=prompt.constraint.objects)
+
+
 def true_depth(prompts: Sequence[Prompt], image_size: int) -> MetricDepth:
     """Of the prompts' own scenes, at full confidence."""
     return scene_depth([prompt.scene for prompt in prompts], image_size)
 
 
 def shuffled_partners(prompts: Sequence[Prompt]) -> dict[int, Prompt]:
-    """{prompt's number: another prompt}, one to one; the partner is always of another sub-domain."""
-    groups: dict[str, list[Prompt]] = {}
+    """{prompt's number: another prompt}, one to one; the partner is always of another template of the sub-domain, so
+    that it has as many objects, and another claim. ValueError where the templates' numbers of prompts differ."""
+    groups: dict[str, dict[int, list[Prompt]]] = {}
     for prompt in prompts:
-        groups.setdefault(prompt.sub_domain, []).append(prompt)
-    lists = list(groups.values())
-    if len({len(group) for group in lists}) != 1 or len(lists) < 2:
-        raise ValueError("shuffling needs at least two sub-domains with equally many prompts")
+        groups.setdefault(prompt.sub_domain, {}).setdefault(prompt.template, []).append(prompt)
     partners = {}
-    for place in range(len(lists[0])):
-        step = 1 + place % (len(lists) - 1)
-        for index, group in enumerate(lists):
-            partners[group[place].number] = lists[(index + step) % len(lists)][place]
+    for templates in groups.values():
+        lists = list(templates.values())
+        if len({len(group) for group in lists}) != 1 or len(lists) < 2:
+            raise ValueError("shuffling needs at least two templates with equally many prompts")
+        for place in range(len(lists[0])):
+            step = 1 + place % (len(lists) - 1)
+            for index, group in enumerate(lists):
+                partners[group[place].number] = lists[(index + step) % len(lists)][place]
     return partners
 
 
@@ -100,7 +114,8 @@ def judge(prompt: Prompt, reading: SceneReading) -> PromptResult:
     """The score of one image by what was read in it."""
     objects, colors = identity_shares(prompt.constraint, reading.objects)
     points = score(prompt.constraint, reading.objects, reading.camera)
-    return PromptResult(points, objects, colors, len(reading.objects))
+    named = len(prompt.constraint.objects)
+    return PromptResult(points, objects, colors, len(reading.objects) / named - objects)
 
 
 def run_row(name: str, prompts: Sequence[Prompt], draw: Drawer, reader: SceneReader) -> list[PromptResult]:

@@ -12,6 +12,8 @@ from ..bootstrap import Estimate, mean_with_interval, ratio_with_interval
 from .prompts import GROUPS, Prompt
 from .rows import FUSION, PromptResult
 
+WHERE_FOUND = "where found"
+
 Results = Mapping[str, Sequence[PromptResult]]
 
 
@@ -32,7 +34,7 @@ def seed_mean(runs: Sequence[Sequence[PromptResult]]) -> list[PromptResult]:
             statistics.fmean(one.score for one in results),
             statistics.fmean(one.objects for one in results),
             statistics.fmean(one.colors for one in results),
-            round(statistics.fmean(one.found for one in results)),
+            statistics.fmean(one.unasked for one in results),
         )
         for results in zip(*runs)
     ]
@@ -42,13 +44,16 @@ def _sections() -> dict[str, tuple[str, ...]]:
     return {"all": world.SPATIAL_KINDS, **GROUPS, **{kind: (kind,) for kind in world.SPATIAL_KINDS}}
 
 
-def summarise(prompts: Sequence[Prompt], results: Sequence[PromptResult]) -> dict[str, Estimate]:
-    """A row: the mean over all, over each group and each sub-domain, and the shares of objects and colours."""
+def summarise(prompts: Sequence[Prompt], results: Sequence[PromptResult]) -> dict[str, Estimate | None]:
+    """A row: the mean over all, over each group and each sub-domain, the shares of objects and colours, and the mean of
+    the images alone that show every named object (of all training seeds): how these are placed; None if none does."""
     scores = [result.score for result in results]
     row = {name: mean_with_interval(strata(prompts, scores, kinds)) for name, kinds in _sections().items()}
-    for name in ("objects", "colors"):
+    for name in ("objects", "colors", "unasked"):
         values = [getattr(result, name) for result in results]
         row[name] = mean_with_interval(strata(prompts, values, world.SPATIAL_KINDS))
+    there = [100.0 * result.score for result in results if result.colors == 1]
+    row[WHERE_FOUND] = mean_with_interval([there]) if there else None
     return row
 
 
@@ -82,11 +87,15 @@ def markdown(prompts: Sequence[Prompt], results: Results) -> str:
     return text
 
 
-def _rows_markdown(rows: Mapping[str, Mapping[str, Estimate]]) -> str:
+def _cell(value: Estimate | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _rows_markdown(rows: Mapping[str, Mapping[str, Estimate | None]]) -> str:
     columns = list(next(iter(rows.values())))
-    head = ["all", *GROUPS, "objects", "colors"]
+    head = ["all", *GROUPS, "objects", "colors", "unasked", WHERE_FOUND]
     lines = [_line("row", head), _rule(len(head))]
-    lines += [_line(name, [str(row[column]) for column in head]) for name, row in rows.items()]
+    lines += [_line(name, [_cell(row[column]) for column in head]) for name, row in rows.items()]
     rest = [column for column in columns if column not in head]
     lines += ["", _line("row", [column.replace("_", " ") for column in rest]), _rule(len(rest))]
     lines += [_line(name, [f"{row[column].mean:.1f}" for column in rest]) for name, row in rows.items()]
@@ -117,7 +126,7 @@ def _rule(columns: int) -> str:
 def as_json(prompts: Sequence[Prompt], results: Results) -> dict[str, Any]:
     """The same table, and what every prompt scored."""
     rows = {
-        name: {column: asdict(value) for column, value in summarise(prompts, row).items()}
+        name: {column: None if value is None else asdict(value) for column, value in summarise(prompts, row).items()}
         for name, row in results.items()
     }
     differences = {}
