@@ -77,15 +77,14 @@ def _parser() -> argparse.ArgumentParser:
             _add_stage_arguments(command, name)
         if name == "export":
             command.add_argument("--stage", choices=("base", "stage1", "stage2"), default="stage2")
+            _add_part_argument(command)
             command.add_argument(
                 "--output", type=Path, help=f"default, of stage2 alone: {MINI_DIR.name} of the package"
             )
     return parser
 
 
-def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
-    command.add_argument("--steps", type=int, required=True, help="optimiser steps in all")
-    command.add_argument("--init", type=Path, help="start from this exported system, not from the stage before")
+def _add_part_argument(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--part",
         type=_part,
@@ -94,6 +93,12 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
         metavar="NAME=DIRECTORY",
         help=f"take one of {', '.join(PARTS)} from this run or exported system instead; may be given several times",
     )
+
+
+def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
+    command.add_argument("--steps", type=int, required=True, help="optimiser steps in all")
+    command.add_argument("--init", type=Path, help="start from this exported system, not from the stage before")
+    _add_part_argument(command)
     if stage in ("joint", "stage2"):
         command.add_argument("--freeze-predictor", action="store_true", help="train the adapter and the DiT alone")
         command.add_argument("--true-depth", type=float, default=0.0, help="share of scaffolds that are the true depth")
@@ -325,13 +330,24 @@ def _start_from(arguments: argparse.Namespace, system: SpatialFusionSystem) -> N
         state = _required_state(arguments, PREVIOUS[arguments.command])
         for name, _ in system.named_children():
             _load(system.get_submodule(name), part_state_dict(name, state.parent))
-    for name, directory in arguments.part:
-        try:
-            _load(system.get_submodule(name), part_state_dict(name, directory))
-        except (ValueError, RuntimeError) as error:
-            raise SystemExit(f"--part {name}={directory}: {error}") from error
+    _load_parts(arguments, system)
     if getattr(arguments, "expert_from_mllm", False):
         system.predictor.spatial_transformer.initialize_from_mllm(system.decoder.model.state_dict())
+
+
+def _load_parts(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:
+    for name, directory in arguments.part:
+        try:
+            _load(system.get_submodule(name), _weights_of(name, directory))
+        except (ValueError, RuntimeError) as error:
+            raise SystemExit(f"--part {name}={directory}: {error}") from error
+
+
+def _weights_of(part: str, directory: Path) -> dict[str, torch.Tensor]:
+    try:
+        return part_state_dict(part, directory)
+    except ValueError as error:
+        raise SystemExit(f"--part {part}={directory}: {error}") from error
 
 
 def _load(module: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
@@ -368,12 +384,13 @@ def _export(arguments: argparse.Namespace) -> None:
     if output is None:
         raise SystemExit(f"export --stage {arguments.stage} needs --output: it is no whole system")
     state = _required_state(arguments, arguments.stage)
-    sizes = SIZES[arguments.size]
-    project = part_state_dict("predictor", state.parent).get("source_encoder.project.weight")
+    sizes, parts = SIZES[arguments.size], dict(arguments.part)
+    project = _weights_of("predictor", parts.get("predictor", state.parent)).get("source_encoder.project.weight")
     if project is not None and project.shape[1] == SOURCE_DIM:
         sizes = sizes.with_source()
     system = SpatialFusionSystem(sizes, seed=0)
     averaged_system(state, system)
+    _load_parts(arguments, system)
     stages = {
         stage: run_record.summary(_run_dir(arguments, stage))
         for stage in _leading_to(arguments.stage)
@@ -382,6 +399,10 @@ def _export(arguments: argparse.Namespace) -> None:
     last = stages[arguments.stage]
     revision = f"{arguments.size}-{last['commits'][-1]}-seed{last['seed']}-{last['steps']}"
     training = {"stages": stages, "exported_by": current_commit()}
+    training["parts"] = {
+        name: run_record.summary(directory) if (directory / run_record.CONFIG_FILE).exists() else str(directory)
+        for name, directory in parts.items()
+    }
     export_system(system, _tokenizer_dir(arguments), output, revision, training)
 
 

@@ -525,6 +525,10 @@ def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.M
         assert (tmp_path / f"runs/dummy/{stage}/sheets/0000002.png").stat().st_size > 1000
     run("export", "--output", str(tmp_path / "out"))
     run("export", "--stage", "base", "--output", str(tmp_path / "base"))
+    run("export", "--part", f"transformer={tmp_path / 'base'}", "--output", str(tmp_path / "mixed"))
+    for part, origin in (("transformer", "base"), ("predictor", "out"), ("adapter", "out")):
+        mixed, own = part_state_dict(part, tmp_path / "mixed"), part_state_dict(part, tmp_path / origin)
+        assert all(torch.equal(mixed[name], own[name]) for name in own), part
     assert list(load_checkpoint(tmp_path / "base" / SPATIALFUSION_FILE).training["stages"]) == ["base"]
     with pytest.raises(SystemExit, match="export --stage base needs --output"):
         run("export", "--stage", "base")
