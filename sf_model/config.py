@@ -45,10 +45,12 @@ class SpatialTransformerConfig:
 
 @dataclass(frozen=True)
 class DepthHeadConfig:
-    """Sizes of the DPT head: channels of the four reassembled maps, and of the fused one."""
+    """Sizes of the DPT head: channels of the four reassembled maps, and of the fused one. `patch_output`: every query's
+    last state gives the pixels of its own patch as well."""
 
     reassemble_channels: tuple[int, int, int, int]
     fusion_channels: int
+    patch_output: bool
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,14 @@ class SpatialFusionConfig:
     def from_dict(values: dict[str, Any]) -> SpatialFusionConfig:
         """The inverse of `to_dict`, strict: an unknown, missing or mistyped field raises ValueError with its path.
 
-        Checkpoints from before `depth_flow`, or from before its `detail_channels`, have none.
+        Checkpoints from before `depth_flow`, its `detail_channels` or the head's `patch_output` have none.
         """
         if isinstance(values, dict):
             values = {"depth_flow": None, **values}
             if isinstance(values["depth_flow"], dict):
                 values["depth_flow"] = {"detail_channels": None, **values["depth_flow"]}
+            if isinstance(values.get("depth_head"), dict):
+                values["depth_head"] = {"patch_output": False, **values["depth_head"]}
         return _from_dict(SpatialFusionConfig, values, "config")
 
 
@@ -160,7 +164,7 @@ DUMMY = SpatialFusionConfig(
     backbone="mini",
     mllm=DUMMY_MLLM,
     spatial_transformer=SpatialTransformerConfig(24, 48, 3, 1e-6, query_grid=4, stride=8, source_feature_dim=12),
-    depth_head=DepthHeadConfig((8, 8, 12, 12), 8),
+    depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8),
 )
@@ -170,9 +174,9 @@ MINI = SpatialFusionConfig(
     backbone="mini",
     mllm=MINI_MLLM,
     spatial_transformer=SpatialTransformerConfig(256, 640, 4, 1e-6, query_grid=8, stride=8, source_feature_dim=None),
-    depth_head=DepthHeadConfig((32, 48, 64, 64), 48),
+    depth_head=DepthHeadConfig((16, 24, 32, 32), 24, patch_output=True),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
-    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=16),
 )
 
 OMNIGEN2 = SpatialFusionConfig(
@@ -182,7 +186,7 @@ OMNIGEN2 = SpatialFusionConfig(
     spatial_transformer=SpatialTransformerConfig(
         1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
     ),
-    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
+    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )
@@ -201,7 +205,7 @@ QWEN_IMAGE = SpatialFusionConfig(
     spatial_transformer=SpatialTransformerConfig(
         1536, 6144, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
     ),
-    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
+    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )
@@ -216,7 +220,7 @@ Z_IMAGE = SpatialFusionConfig(
     spatial_transformer=SpatialTransformerConfig(
         1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
     ),
-    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256),
+    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )

@@ -12,13 +12,15 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .config import DepthHeadConfig
+from .initialisation import start_from_zero
 from .metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
 
 NUM_TAPS = 4
 # Output resolution over the query grid's: the finest reassembled map is 4x, the last fusion doubles it.
 UPSCALE = 8
 MIN_FOV_DEG, MAX_FOV_DEG = 5.0, 150.0
-LOG_DEPTH, VALIDITY, CONFIDENCE = range(3)
+OUTPUTS = 3
+LOG_DEPTH, VALIDITY, CONFIDENCE = range(OUTPUTS)
 
 
 def tap_layers(num_layers: int) -> list[int]:
@@ -110,7 +112,13 @@ class DepthHead(nn.Module):
         )
         # As published, the first convolution after the fusion halves the channels.
         self.out_conv1 = operations.Conv2d(fused, fused // 2, 3, padding=1, **factory)
-        self.out_conv2 = operations.Conv2d(fused // 2, 3, 3, padding=1, **factory)
+        self.out_conv2 = operations.Conv2d(fused // 2, OUTPUTS, 3, padding=1, **factory)
+        self.patch_norm = self.patch_out = None
+        if config.patch_output:
+            # In an encoder the early layers hold what is fine; here they hold noise, and the last composes the scene.
+            self.patch_norm = operations.LayerNorm(hidden_size, **factory)
+            self.patch_out = operations.Linear(hidden_size, OUTPUTS * UPSCALE**2, **factory)
+            start_from_zero(self.patch_out)
         self.fov_norm = operations.LayerNorm(hidden_size, **factory)
         self.fov = operations.Linear(hidden_size, 1, **factory)
 
@@ -123,8 +131,8 @@ class DepthHead(nn.Module):
         detail: ShownDetail | None = None,
     ) -> torch.Tensor:
         """(B, 3, 8 rows, 8 columns) float32: log metres, validity logit, confidence logit. out_dtype: computing type of
-        the last two convolutions, which must take it, by default the states' or autocast's; float32 keeps half
-        precision from making steps of a slope."""
+        the last two convolutions and of the patches, which must take it, by default the states' or autocast's; float32
+        keeps half precision from making steps of a slope."""
         maps = []
         for tap, norm, project, resize, scratch in zip(
             self.taps, self.norms, self.projects, self.resizes, self.scratch
@@ -144,6 +152,10 @@ class DepthHead(nn.Module):
             if detail is not None:
                 last = last + detail.refine(path)
             out = self.out_conv2(F.relu(last)).float()
+            if self.patch_out is not None:
+                pixels = self.patch_out(self.patch_norm(states[-1].to(path.dtype)))
+                pixels = pixels.transpose(1, 2).unflatten(2, (rows, columns))
+                out = out + F.pixel_shuffle(pixels, UPSCALE).float()
         log_depth = out[:, LOG_DEPTH] * LOG_DEPTH_STD + LOG_DEPTH_MEAN
         return torch.stack([log_depth, out[:, VALIDITY], out[:, CONFIDENCE]], dim=1)
 

@@ -15,7 +15,6 @@ from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
 from .sampling import SystemSampler, weights_directory
 from .scene_reader.training import READER_FILE
 
-
 # What is published is of prompts that nobody looked at: 0 and 1 were, while the Mini was made.
 PUBLISHED_SEED = 7
 

@@ -121,6 +121,12 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
         command.add_argument("--freeze-mllm", action="store_true", help="train the diffusion transformer alone")
     if stage == "stage1":
         command.add_argument(
+            "--depth-draws",
+            type=int,
+            default=1,
+            help="noises and times that each image serves with: its prompt is read once",
+        )
+        command.add_argument(
             "--expert-from-mllm", action="store_true", help="start the spatial transformer from the MLLM's own layers"
         )
     command.add_argument("--batch-size", type=int, default=32)
@@ -260,6 +266,7 @@ def _train(arguments: argparse.Namespace) -> None:
         depth_time_mean=getattr(arguments, "depth_time_mean", StageConfig().depth_time_mean),
         depth_dropout=getattr(arguments, "depth_dropout", StageConfig().depth_dropout),
         edits=data.edits,
+        depth_draws=getattr(arguments, "depth_draws", 1),
     )
     if data.edits or arguments.command == "source":
         sizes = sizes.with_source()

@@ -46,7 +46,8 @@ class StageConfig:
     samples whose scaffold is the scene's own depth, as users bring it from photos or compositions; the paper has 0.
     `depth_flow`: the share of the samples whose depth is predicted from a noisy one (`sf_model.depth_flow`), at times
     of `depth_time_mean` and `depth_time_std`; the others are predicted from the prompt alone. `edits`: the share of
-    batches that edit a source image, whose parts then learn too."""
+    batches that edit a source image, whose parts then learn too. `depth_draws`: in stage 1 each image serves with so
+    many noises and times, as in AlphaFold 3's diffusion: its prompt is read, and it is rendered, once."""
 
     time_mean: float = -1.8
     time_std: float = 1.5
@@ -61,6 +62,7 @@ class StageConfig:
     depth_time_mean: float = -1.8
     depth_time_std: float = 1.5
     edits: float = 0.0
+    depth_draws: int = 1
 
 
 class Stage(nn.Module):
@@ -196,6 +198,14 @@ class DepthStage(Stage):
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         with torch.no_grad():
             prompt = self.system.encode(batch["input_ids"], batch["prompt_mask"])
+        draws = self.config.depth_draws
+        if draws > 1:
+            batch = {
+                name: batch[name].repeat_interleave(draws, dim=0)
+                for name in ("depth_m", "fov_y_deg", "source")
+                if name in batch
+            }
+            prompt = prompt.repeated(draws)
         _, losses = self._predict_depth(prompt, batch, generator)
         return {"loss": losses["depth"], **losses}
 

@@ -27,6 +27,14 @@ class EncodedPrompt:
     mask: torch.Tensor
     keys_values: KeysValues
 
+    def repeated(self, count: int) -> EncodedPrompt:
+        """Every prompt `count` times, one after another."""
+        hidden, mask, *flat = (
+            value.repeat_interleave(count, dim=0)
+            for value in (self.hidden, self.mask, *(value for pair in self.keys_values for value in pair))
+        )
+        return EncodedPrompt(hidden, mask, list(zip(flat[::2], flat[1::2])))
+
 
 class SpatialFusionSystem(nn.Module):
     """The four networks under the names of their files; freezing and the loss belong to the stages."""

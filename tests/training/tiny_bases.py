@@ -66,7 +66,7 @@ def spatial_config(backbone: str, source: bool) -> SpatialFusionConfig:
         spatial_transformer=SpatialTransformerConfig(
             32, 48, 2, 1e-6, query_grid=2, stride=32, source_feature_dim=DINOV2_DIM if source else None
         ),
-        depth_head=DepthHeadConfig((8, 8, 12, 12), 8),
+        depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
         depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=16, num_blocks=1, out_channels=16),
         depth_flow=DepthFlowConfig(time_channels=32, detail_channels=8),
     )
