@@ -16,13 +16,13 @@ QWEN_IMAGE_BASE = 7_615_616_512 + 20_430_401_088
 Z_IMAGE_BASE = 4_022_468_096 + 6_154_908_736
 
 PARAMETERS = {
-    "dummy": 54_924,
-    "mini": 3_870_748,
-    "omnigen2": 211_193_268,
-    "omnigen2_full": 817_438_132,
-    "qwen_image": 451_159_476,
-    "qwen_image_edit": 451_159_476,
-    "z_image": 268_841_908,
+    "dummy": 59_772,
+    "mini": 3_514_112,
+    "omnigen2": 211_392_116,
+    "omnigen2_full": 817_835_636,
+    "qwen_image": 451_457_652,
+    "qwen_image_edit": 451_457_652,
+    "z_image": 269_040_756,
 }
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sf_model.config import DUMMY
+from sf_model.config import DUMMY, SpatialFusionConfig
 from sf_model.depth_adapter import DepthAdapter
 from sf_model.depth_head import UPSCALE, DepthHead, tap_layers
 from sf_model.depth_predictor import DepthPrediction, DepthPredictor
-from sf_model.metric_depth import LOG_DEPTH_MEAN, MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
+from sf_model.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 
 
 def keys_values(batch: int = 1, length: int = 5) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -46,6 +46,35 @@ def test_head_of_zero_output_says_the_mean_depth() -> None:
     maps = head([torch.randn(2, 15, 24)] * 3, rows=3, columns=5)
     assert maps.shape == (2, 3, 3 * UPSCALE, 5 * UPSCALE)
     assert torch.equal(maps[:, 0], torch.full((2, 24, 40), LOG_DEPTH_MEAN))
+
+
+def test_a_query_gives_the_pixels_of_its_own_patch() -> None:
+    """Channel by channel, row by row: the last layer's state alone, and no pixel of another patch."""
+    head = DepthHead(DUMMY.depth_head, hidden_size=24, num_layers=3)
+    torch.nn.init.zeros_(head.out_conv2.weight)
+    torch.nn.init.zeros_(head.out_conv2.bias)
+    with torch.no_grad():
+        head.patch_out.bias.copy_(torch.arange(3 * UPSCALE**2))
+    maps = head([torch.randn(1, 15, 24)] * 3, rows=3, columns=5)
+    normalised = (maps[0, 0] - LOG_DEPTH_MEAN) / LOG_DEPTH_STD
+    patch = torch.arange(UPSCALE**2, dtype=torch.float32).view(UPSCALE, UPSCALE)
+    torch.testing.assert_close(normalised, patch.repeat(3, 5))
+    torch.testing.assert_close(maps[0, 1], (patch + UPSCALE**2).repeat(3, 5))
+    torch.nn.init.normal_(head.patch_out.weight)
+    states = torch.randn(1, 15, 24)
+    other = states.clone()
+    other[0, 1 * 5 + 3] = torch.randn(24)  # row 1, column 3
+    changed = (head([states, states, other], 3, 5) != head([states, states, states], 3, 5))[0].any(dim=0)
+    assert changed.nonzero().amin(dim=0).tolist() == [UPSCALE, 3 * UPSCALE]
+    assert changed.nonzero().amax(dim=0).tolist() == [2 * UPSCALE - 1, 4 * UPSCALE - 1]
+
+
+def test_checkpoints_from_before_the_patches_load_without_them() -> None:
+    old = DUMMY.to_dict()
+    del old["depth_head"]["patch_output"]
+    config = SpatialFusionConfig.from_dict(old)
+    assert config == dataclasses.replace(DUMMY, depth_head=dataclasses.replace(DUMMY.depth_head, patch_output=False))
+    assert not any("patch" in name for name in DepthHead(config.depth_head, 24, 3).state_dict())
 
 
 def test_rows_and_columns_are_not_swapped() -> None:

@@ -246,6 +246,22 @@ def test_a_share_of_the_scaffolds_is_the_true_depth(tokenizer_dir: Path) -> None
         assert bool((scaffold.confidence[true] == 1).all()) and "depth" in losses
 
 
+def test_several_draws_of_a_batch_are_a_batch_of_copies(tokenizer_dir: Path) -> None:
+    """Each with a noise and a time of its own; the prompt is read once."""
+    batch = WorldBatches(data_config({"free": 1.0}), tokenizer_dir)[0]
+    copies = {name: value.repeat_interleave(3, dim=0) for name, value in batch.items()}
+    losses = []
+    for draws, seen in ((3, batch), (1, copies), (1, batch)):
+        config = StageConfig(depth_flow=0.8, depth_draws=draws)
+        stage = build_stage("stage1", tokenizer_dir, config=config)
+        torch.nn.init.normal_(
+            stage.system.predictor.depth_flow.patch.weight, generator=torch.Generator().manual_seed(2)
+        )
+        losses.append(stage(seen, torch.Generator().manual_seed(1))["loss"].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] != pytest.approx(losses[2], rel=1e-3)
+
+
 def test_documents_tell_a_scene_twice(tokenizer_dir: Path) -> None:
     """Each is two prompts in the template: a caption and where its objects are, or two texts that fix one scene, with
     the same numbers in both."""
