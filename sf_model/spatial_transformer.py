@@ -19,7 +19,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .attention import attend
 from .config import MLLMConfig, SpatialTransformerConfig
 from .rotary import apply_rotary, query_positions, rotary_tables
 
@@ -67,9 +66,10 @@ class SharedAttention(nn.Module):
         q_BHNd = apply_rotary(q_BHNd.transpose(1, 2), *rotary)
         k_BKNd = apply_rotary(k_BKNd.transpose(1, 2), *rotary)
         prompt_k, prompt_v = prompt_kv
-        k = torch.cat([prompt_k.to(k_BKNd.dtype), k_BKNd], dim=2)
-        v = torch.cat([prompt_v.to(v_BKNd.dtype), v_BKNd], dim=2)
-        out = attend(q_BHNd, k, v, mask)
+        groups = self.num_heads // self.num_kv_heads
+        k = torch.cat([prompt_k.to(k_BKNd.dtype), k_BKNd], dim=2).repeat_interleave(groups, dim=1)
+        v = torch.cat([prompt_v.to(v_BKNd.dtype), v_BKNd], dim=2).repeat_interleave(groups, dim=1)
+        out = F.scaled_dot_product_attention(q_BHNd, k, v, attn_mask=mask)
         return self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
 
 
