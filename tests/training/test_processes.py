@@ -25,6 +25,9 @@ FSDP = REPOSITORY / "configs/accelerate/fsdp.yaml"
 ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
 # Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero.
 TOLERANCE = 2e-4
+# The same with matrices multiplied in bfloat16, where layers behind one that starts at zero have gradients of all but
+# zero: 1.6e-3 on an AMD EPYC.
+BF16_TOLERANCE = 1e-2
 # Of a diffusion model that is trained in full in bfloat16: its gradients are rounded before they are summed, and Adam's
 # first steps of what starts at zero have the size of the rate, however small the gradient.
 # 0.032 of such a tensor on an Intel Xeon whose oneDNN has no AMX.
@@ -100,7 +103,9 @@ def test_two_processes_killed_on_the_way_equal_one(mode: str, base: str, tmp_pat
                 assert not (run / "state-0000004").exists()
                 run_together(2, [calls[stage]], **environment)
         averages[processes] = {stage: average_of(config, stage) for stage in STAGES}
-    tolerance = FULL_BF16_TOLERANCE if (mode, base) == ("fsdp", "qwen_image") else TOLERANCE
+    tolerance = TOLERANCE
+    if shared:
+        tolerance = FULL_BF16_TOLERANCE if base == "qwen_image" else BF16_TOLERANCE
     for stage in STAGES:
         assert_close(averages[2][stage], averages[1][stage], tolerance)
 
