@@ -14,7 +14,7 @@ from ..depth_flow import DepthSampling, draw_noise
 from ..metric_depth import MetricDepth
 from ..training.export import load_exported
 from ..training.loop import NOISE_SEED_STRIDE
-from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS, expand_prompt, sample_images
+from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS, sample_images
 from ..training.system import EncodedPrompt
 from ..training.tokenizer import encode_prompts, load_tokenizer
 
@@ -141,7 +141,7 @@ class SystemSampler:
         self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor, sources: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Images (B, 3, S, S) in [0, 1]; `sources`, of the same size, are what the texts edit."""
-        prompt, empty = self._encode(texts), expand_prompt(self._empty, len(texts))
+        prompt, empty = self._encode(texts), self._empty.repeated(len(texts))
         with self._precision():
             images = sample_images(self.system, prompt, empty, depth, noise, self.guidance, self.steps, source=sources)
         return ((images + 1) / 2).clamp(0, 1)

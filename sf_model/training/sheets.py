@@ -49,12 +49,6 @@ def sample_images(
     return euler_sample(velocity, noise, steps, shift)
 
 
-def expand_prompt(prompt: EncodedPrompt, batch: int) -> EncodedPrompt:
-    """One prompt for a whole batch."""
-    pairs = [(keys.expand(batch, -1, -1, -1), values.expand(batch, -1, -1, -1)) for keys, values in prompt.keys_values]
-    return EncodedPrompt(prompt.hidden.expand(batch, -1, -1), prompt.mask.expand(batch, -1), pairs)
-
-
 @torch.no_grad()
 def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
     """Draw the validation batch to `path` and return its figures.
@@ -101,7 +95,7 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
             prompt.hidden[rows], prompt.mask[rows], [(k[rows], v[rows]) for k, v in prompt.keys_values]
         )
         shown = None if scaffold is None else scaffold[rows]
-        columns.append(sample_images(system, some, expand_prompt(empty, SHEET_ROWS), shown, noise[rows]))
+        columns.append(sample_images(system, some, empty.repeated(SHEET_ROWS), shown, noise[rows]))
     write_png([column[:SHEET_ROWS] for column in columns], path)
     stage.train(was_training)
     return metrics
