@@ -162,6 +162,9 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
     command.add_argument("--workers", type=int, default=1, help="processes that render; 0 renders in the main one")
     command.add_argument("--mixed-precision", choices=("no", "bf16"), default="bf16")
     command.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third more time")
+    command.add_argument(
+        "--compile", action="store_true", help="torch.compile the layers: minutes of start, then a quarter faster"
+    )
     command.add_argument("--log-every", type=int, default=20)
     command.add_argument("--save-every", type=int, default=200)
     command.add_argument("--sheet-every", type=int, default=400)
@@ -280,6 +283,8 @@ def _train(arguments: argparse.Namespace) -> None:
     _check_depth_flow(arguments, system)
     if arguments.gradient_checkpointing:
         system.transformer.enable_gradient_checkpointing()
+    if arguments.compile:
+        system.compile_layers()
     start = {"init": str(arguments.init), "parts": {name: str(directory) for name, directory in arguments.part}}
     run_record.begin_session(
         run_dir,

@@ -23,8 +23,10 @@ from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
 SIZE = "mini"
 IMAGE = ("--image-sizes", "64", "--workers", "0", "--sheet-every", "1000000", "--save-every", "250")
 IMAGE_TIMES = ("--time-mean", "-2.2")
-BASE = ("--freeze-mllm", "--max-objects", "3", *IMAGE_TIMES, "--batch-size", "16", "--learning-rate", "1.2e-3")
-DEPTH = ("--depth-flow", "0.85", "--batch-size", "16", "--learning-rate", "1.2e-3", "--warmup-steps", "50")
+BASE = ("--freeze-mllm", "--max-objects", "3", "--compile", *IMAGE_TIMES, "--batch-size", "16")
+BASE += ("--learning-rate", "1.2e-3")
+DEPTH = ("--depth-flow", "0.85", "--depth-draws", "4", "--compile", "--batch-size", "16")
+DEPTH += ("--learning-rate", "1.2e-3", "--warmup-steps", "50")
 FUSION = (*IMAGE_TIMES, "--freeze-predictor", "--batch-size", "16", "--learning-rate", "6e-4", "--warmup-steps", "50")
 FUSION += ("--ema-decay", "0.995")
 # Of SpatialFusion's scaffolds; the others are predicted from depths of as much noise as a sampled one's last step.
@@ -34,7 +36,8 @@ WITHOUT = ("--true-depth", "1", "--depth-dropout", "1")
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its folder under --runs, its stage, its options, and the runs whose weights it starts from."""
+    """One training: its folder under --runs, its stage, its options, and the runs (or other folders) whose weights it
+    starts from."""
 
     name: str
     stage: str
@@ -42,16 +45,16 @@ class Run:
     parts: tuple[tuple[str, str], ...] = ()
 
 
-def planned(scenes: list[int], seeds: list[int], steps: dict[str, int]) -> list[Run]:
-    """Every run after those that it starts from."""
-    runs = [Run("base", "base", (*BASE, "--steps", str(steps["base"])))]
+def planned(scenes: list[int], seeds: list[int], steps: dict[str, int], base: Path | None = None) -> list[Run]:
+    """Every run after those that it starts from; `base`: the folder of one that is trained already."""
+    runs = [] if base is not None else [Run("base", "base", (*BASE, "--steps", str(steps["base"])))]
     for count in scenes:
         limited = ("--scenes", str(count))
         runs.append(Run(f"depth-{count}", "stage1", (*DEPTH, *limited, "--steps", str(steps["stage1"]))))
     for count in scenes:
         for seed in seeds:
             common = (*FUSION, "--scenes", str(count), "--steps", str(steps["stage2"]), "--seed", str(seed))
-            parts = (("transformer", "base"), ("predictor", f"depth-{count}"))
+            parts = (("transformer", "base" if base is None else str(base)), ("predictor", f"depth-{count}"))
             runs.append(Run(f"fusion-{count}-{seed}", "stage2", (*common, *LIVE), parts))
             runs.append(Run(f"data-only-{count}-{seed}", "stage2", (*common, *WITHOUT), parts))
     return runs
@@ -59,7 +62,8 @@ def planned(scenes: list[int], seeds: list[int], steps: dict[str, int]) -> list[
 
 def command_of(run: Run, root: Path, by_name: dict[str, Run]) -> list[str]:
     """The command that trains it."""
-    parts = [f"decoder={MINI_DIR}", *(f"{part}={_state(root, by_name[name])}" for part, name in run.parts)]
+    starts = {part: _state(root, by_name[name]) if name in by_name else Path(name) for part, name in run.parts}
+    parts = [f"decoder={MINI_DIR}", *(f"{part}={start}" for part, start in starts.items())]
     named = [argument for part in parts for argument in ("--part", part)]
     return [*_module(), run.stage, "--runs", str(root / run.name), *named, *run.options, *IMAGE]
 
@@ -94,7 +98,8 @@ def train_all(runs: list[Run], root: Path) -> None:
 
     def after_its_parts(run: Run) -> None:
         for _, name in run.parts:
-            done[name].result()
+            if name in done:
+                done[name].result()
         train(run, root, by_name)
         print(f"{run.name}: done", flush=True)
 
@@ -110,12 +115,13 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/controls"))
     parser.add_argument("--scenes", type=int, nargs="+", default=[2000, 10000, 50000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--base", type=Path, help="run or exported system whose image model is the base: train none")
     parser.add_argument("--base-steps", type=int, default=15000)
     parser.add_argument("--depth-steps", type=int, default=6000)
     parser.add_argument("--fusion-steps", type=int, default=2000)
     arguments = parser.parse_args()
     steps = {"base": arguments.base_steps, "stage1": arguments.depth_steps, "stage2": arguments.fusion_steps}
-    train_all(planned(arguments.scenes, arguments.seeds, steps), arguments.runs)
+    train_all(planned(arguments.scenes, arguments.seeds, steps, arguments.base), arguments.runs)
 
 
 if __name__ == "__main__":

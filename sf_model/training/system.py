@@ -19,6 +19,10 @@ from .omnigen2 import OmniGen2Transformer
 from .qwen2 import build_decoder, prompt_keys_values
 
 
+# Lengths, sizes of images, with and without a source image, forth and back.
+COMPILED_VARIANTS = 64
+
+
 @dataclass(frozen=True)
 class EncodedPrompt:
     """One pass of the MLLM: hidden states (B, S, D), mask (B, S) bool, and every layer's keys and values."""
@@ -49,6 +53,15 @@ class SpatialFusionSystem(nn.Module):
             self.predictor = DepthPredictor(sizes.spatialfusion)
             self.adapter = DepthAdapter(sizes.spatialfusion.depth_adapter)
             self.transformer.initialize_weights()
+
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """torch.compile for what is repeated, layer by layer: whole networks compile for many minutes, and the DPT
+        head's enlargements come out slower than they were. Parameters keep their names."""
+        import torch._dynamo  # seconds, and only for this
+
+        torch._dynamo.config.cache_size_limit = max(COMPILED_VARIANTS, torch._dynamo.config.cache_size_limit)
+        for layer in (*self.predictor.spatial_transformer.layers, *self.transformer.layers):
+            layer.compile(backend=backend)
 
     def encode(self, input_ids: torch.Tensor, mask: torch.Tensor) -> EncodedPrompt:
         hidden, keys_values = prompt_keys_values(self.decoder, input_ids, mask, self.sizes.decoder.text_layer)

@@ -50,3 +50,11 @@ def test_runs_wait_for_what_they_start_from(tmp_path: Path, monkeypatch: pytest.
     assert sorted(finished) == sorted(run.name for run in runs)
     for run in runs:
         assert all(finished.index(part) < finished.index(run.name) for _, part in run.parts)
+
+
+def test_a_base_that_is_there_is_not_trained(tmp_path: Path) -> None:
+    runs = planned([100], [0], STEPS, base=tmp_path)
+    assert [run.name for run in runs] == ["depth-100", "fusion-100-0", "data-only-100-0"]
+    _, fusion, control = (arguments_of(run, runs) for run in runs)
+    for run in (fusion, control):
+        assert dict(run["part"])["transformer"] == tmp_path

@@ -262,6 +262,23 @@ def test_several_draws_of_a_batch_are_a_batch_of_copies(tokenizer_dir: Path) -> 
     assert losses[0] != pytest.approx(losses[2], rel=1e-3)
 
 
+def test_compiled_layers_give_the_same_losses_and_gradients(tokenizer_dir: Path) -> None:
+    """Traced by dynamo and run as traced: the generated code needs a C++ compiler, which not every machine has."""
+    batch = WorldBatches(data_config({"free": 1.0}), tokenizer_dir)[0]
+    outcomes = []
+    for compiled in (False, True):
+        stage = build_stage("stage2", tokenizer_dir, config=StageConfig(depth_flow=0.5))
+        names = list(stage.state_dict())
+        if compiled:
+            stage.system.compile_layers(backend="aot_eager")
+            assert list(stage.state_dict()) == names
+        loss = stage(batch, torch.Generator().manual_seed(1))["loss"]
+        loss.backward()
+        layer = stage.system.predictor.spatial_transformer.layers[0]
+        outcomes.append((loss.item(), layer.mlp.up_proj.weight.grad.norm().item()))
+    assert outcomes[1] == pytest.approx(outcomes[0], rel=1e-4)
+
+
 def test_documents_tell_a_scene_twice(tokenizer_dir: Path) -> None:
     """Each is two prompts in the template: a caption and where its objects are, or two texts that fix one scene, with
     the same numbers in both."""
