@@ -18,7 +18,6 @@ from .mini_sizes import SOURCE_PATCH_PX, SystemSizes
 from .omnigen2 import OmniGen2Transformer
 from .qwen2 import build_decoder, prompt_keys_values
 
-
 # Lengths, sizes of images, with and without a source image, forth and back.
 COMPILED_VARIANTS = 64
 
