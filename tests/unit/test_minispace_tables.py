@@ -28,7 +28,7 @@ from sf_model.evaluation.minispace.rows import (
     true_depth,
     true_renders,
 )
-from sf_model.evaluation.minispace.table import WHERE_FOUND, against, markdown, seed_mean, summarise
+from sf_model.evaluation.minispace.table import WHERE_FOUND, against, markdown, seed_mean, seeds_markdown, summarise
 from sf_model.evaluation.obedience import obedience, si_rmse
 from sf_model.evaluation.recognition import UNASKED, recognised
 from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for
@@ -73,6 +73,14 @@ def test_rows_are_compared_prompt_by_prompt() -> None:
     assert compared["relation"]["difference"].low == 25
     averaged = seed_mean([ours, theirs])
     assert averaged[0].score == 0.5
+    by_seed = seeds_markdown(prompts, {FUSION: [ours, theirs], "base": [theirs, theirs], "ceiling": [ours]})
+    assert by_seed.splitlines()[2:] == [
+        "| SpatialFusion, 1 | 58.3 | 75.0 | 50.0 | 50.0 |",
+        "| SpatialFusion, 2 | 25.0 | 25.0 | 25.0 | 25.0 |",
+        "| base, 1 | 25.0 (2.33x) | 25.0 (3.00x) | 25.0 (2.00x) | 25.0 (2.00x) |",
+        "| base, 2 | 25.0 (1.00x) | 25.0 (1.00x) | 25.0 (1.00x) | 25.0 (1.00x) |",
+    ]
+    assert seeds_markdown(prompts, {FUSION: [ours], "base": [theirs]}) == ""
 
 
 def test_shuffled_depths_are_of_the_same_kind_with_another_claim() -> None:

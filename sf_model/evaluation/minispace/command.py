@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..arguments import add_drawing_arguments, named_directory, plain, provenance, sampler_of
 from ..sampling import BUILTIN, weights_directory, weights_sha256
 from ..scene_reader.accuracy import ReaderAccuracy, accuracy_table, measure
@@ -33,7 +31,7 @@ from .rows import (
     system_drawer,
     true_renders,
 )
-from .table import as_json, markdown, seed_mean
+from .table import as_json, markdown, seed_mean, seed_means, seeds_markdown
 
 READER_IMAGES = 500
 
@@ -76,9 +74,10 @@ def run(arguments: argparse.Namespace) -> None:
         "run": run_record,
         "reader": {name: plain(value) for name, value in accuracy.items()},
         **as_json(prompts, results),
-        "training_seeds": {name: [_mean(one) for one in seeds] for name, seeds in runs.items()},
+        "training_seeds": seed_means(prompts, runs),
     }
-    _write(arguments.output, record, markdown(prompts, results), accuracy)
+    tables = [markdown(prompts, results), seeds_markdown(prompts, {name: runs[name] for name in results})]
+    _write(arguments.output, record, "\n\n".join(filter(None, tables)), accuracy)
 
 
 def _drawers(
@@ -104,11 +103,6 @@ def _drawers(
         sampler = sampler_of(arguments, directory)
         scaffold = FUSION if sampler.reads_depth else BLANK
         yield name, f"{name} ({directory.name})", system_drawer(sampler, scaffold, partners, arguments.seed)
-
-
-def _mean(results: list[PromptResult]) -> float:
-    """The sub-domains have equally many prompts: this is the table's own mean."""
-    return 100.0 * torch.tensor([result.score for result in results]).mean().item()
 
 
 def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from .rows import FUSION, PromptResult
 WHERE_FOUND = "where found"
 
 Results = Mapping[str, Sequence[PromptResult]]
+Runs = Mapping[str, Sequence[Sequence[PromptResult]]]
+"""Each row's results by training seed."""
 
 
 def strata(prompts: Sequence[Prompt], values: Sequence[float], sub_domains: Sequence[str]) -> list[list[float]]:
@@ -76,6 +78,45 @@ def against(prompts: Sequence[Prompt], results: Results, reference: str) -> dict
                 "ratio": ratio_with_interval(strata(prompts, ours, kinds), strata(prompts, theirs, kinds)),
             }
     return table
+
+
+def seed_means(prompts: Sequence[Prompt], runs: Runs) -> dict[str, list[dict[str, float]]]:
+    """{row: {"all" and each group: mean} of every training seed}."""
+    sections = {"all": world.SPATIAL_KINDS, **GROUPS}
+    return {
+        name: [
+            {
+                section: statistics.fmean(
+                    value for values in strata(prompts, [one.score for one in results], kinds) for value in values
+                )
+                for section, kinds in sections.items()
+            }
+            for results in seeds
+        ]
+        for name, seeds in runs.items()
+    }
+
+
+def seeds_markdown(prompts: Sequence[Prompt], runs: Runs) -> str:
+    """Every training seed of the rows that have several; in parentheses how often SpatialFusion's score of the same
+    seed has it. Empty where no row has several."""
+    means = {name: seeds for name, seeds in seed_means(prompts, runs).items() if len(seeds) > 1}
+    if not means:
+        return ""
+    head = ["all", *GROUPS]
+    lines = [_line("row, training", head), _rule(len(head))]
+    for name, seeds in means.items():
+        for number, row in enumerate(seeds):
+            ours = means.get(FUSION, [])
+            reference = ours[number] if name != FUSION and len(ours) == len(seeds) else None
+            lines.append(_line(f"{name}, {number + 1}", [_with_ratio(row, reference, section) for section in head]))
+    return "\n".join(lines)
+
+
+def _with_ratio(row: Mapping[str, float], reference: Mapping[str, float] | None, section: str) -> str:
+    if reference is None or row[section] == 0:
+        return f"{row[section]:.1f}"
+    return f"{row[section]:.1f} ({reference[section] / row[section]:.2f}x)"
 
 
 def markdown(prompts: Sequence[Prompt], results: Results) -> str:
