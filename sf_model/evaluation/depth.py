@@ -25,7 +25,9 @@ BASELINE_BATCHES = 16
 
 @dataclass(frozen=True)
 class DepthScore:
-    """Means over images; `sky_accuracy` is the share of pixels whose surface-or-sky is right (nan for baselines)."""
+    """Means over images; `sky_accuracy` is the share of pixels whose surface-or-sky is right (nan for baselines).
+
+    A surface that is taken for sky has an AbsRel, of the depth that it would have there, and is wrong for delta1."""
 
     abs_rel: float
     delta1: float
@@ -108,22 +110,30 @@ def _score_batch(
         noise = draw_noise(system.predictor.noise_shape(len(true), *true.shape[-2:]), seed=0)
         predictions["sampled"] = system.sample_depth(prompt, *true.shape[-2:], DepthSampling(noise))
     return {
-        **{name: _score_prediction(value, true) for name, value in predictions.items()},
-        "constant": _score(torch.full_like(true, baselines.constant_m), true, float("nan")),
-        "mean map": _score(baselines.mean_map_m.expand_as(true), true, float("nan")),
+        **{name: score_prediction(value, true) for name, value in predictions.items()},
+        "constant": _score_baseline(torch.full_like(true, baselines.constant_m), true),
+        "mean map": _score_baseline(baselines.mean_map_m.expand_as(true), true),
     }
 
 
-def _score_prediction(prediction: DepthPrediction, true: torch.Tensor) -> DepthScore:
+def score_prediction(prediction: DepthPrediction, true: torch.Tensor) -> DepthScore:
+    """Of maps (B, H, W) against the true metres, inf for sky."""
     depth = prediction.log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
-    sky_right = ((prediction.validity_logit > 0) == torch.isfinite(true)).float().mean().item()
-    return _score(depth, true, sky_right)
+    surface = prediction.validity_logit > 0
+    shown = torch.where(surface, depth, torch.full_like(depth, torch.inf))
+    sky_right = (surface == torch.isfinite(true)).float().mean().item()
+    return _score(depth, true, shown, sky_right)
 
 
-def _score(depth: torch.Tensor, true: torch.Tensor, sky_accuracy: float) -> DepthScore:
+def _score(depth: torch.Tensor, true: torch.Tensor, shown: torch.Tensor, sky_accuracy: float) -> DepthScore:
+    """shown: the depth with inf for what is predicted to be sky."""
     return DepthScore(
-        depth_metrics.abs_rel(depth, true).mean().item(), depth_metrics.delta1(depth, true).mean().item(), sky_accuracy
+        depth_metrics.abs_rel(depth, true).mean().item(), depth_metrics.delta1(shown, true).mean().item(), sky_accuracy
     )
+
+
+def _score_baseline(depth: torch.Tensor, true: torch.Tensor) -> DepthScore:
+    return _score(depth, true, depth, float("nan"))
 
 
 def _mean_score(scores: list[DepthScore]) -> DepthScore:

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from sf_model import depth_metrics, world
+from sf_model.depth_predictor import DepthPrediction
 from sf_model.evaluation import __main__ as command_line
-from sf_model.evaluation.depth import fit_baselines
+from sf_model.evaluation.depth import fit_baselines, score_prediction
 from sf_model.training.export import export_system, load_exported
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.sheets import GUTTER, SCALE, SHEET_ROWS
@@ -26,6 +27,15 @@ def test_measures_by_hand() -> None:
     assert depth_metrics.delta1(depth, true).item() == pytest.approx(2 / 3)
     assert depth_metrics.abs_rel(true, true).item() == 0.0
     assert depth_metrics.delta1(true, true).item() == 1.0
+
+
+def test_a_surface_taken_for_sky_is_no_hit() -> None:
+    true = torch.tensor([[[1.0, 2.0, 4.0, math.inf]]])
+    validity = torch.tensor([[[1.0, -1.0, 1.0, -1.0]]])
+    log_depth = torch.tensor([[[1.0, 2.0, 8.0, 3.0]]]).log()
+    score = score_prediction(DepthPrediction(log_depth, validity, validity, torch.tensor([50.0])), true)
+    # The second surface has the right depth and is called sky; the third is twice too far.
+    assert (score.delta1, score.abs_rel, score.sky_accuracy) == pytest.approx((1 / 3, 1 / 3, 3 / 4))
 
 
 def test_the_constant_baseline_is_the_best_constant() -> None:
