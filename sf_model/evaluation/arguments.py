@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import math
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..training.revision import current_commit
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
-from .sampling import SystemSampler, weights_directory
+from .sampling import BUILTIN, SystemSampler, weights_directory, weights_sha256
 from .scene_reader.training import READER_FILE
 
 # What is published is of prompts that nobody looked at: 0 and 1 were, while the Mini was made.
@@ -25,6 +26,33 @@ def named_directory(text: str) -> tuple[str, Path]:
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIRECTORY")
     return name, weights_directory(directory)
+
+
+def add_system_arguments(command: argparse.ArgumentParser) -> None:
+    """--weights and --compare: the systems of a table's rows."""
+    command.add_argument(
+        "--weights", nargs="+", default=[BUILTIN], help='"builtin" or exported folders; several are training seeds'
+    )
+    command.add_argument(
+        "--compare",
+        type=named_directory,
+        action="append",
+        default=[],
+        metavar="NAME=DIRECTORY",
+        help="another system's row, such as base= or data-only=; the same name again is another training seed",
+    )
+
+
+def weights_record(arguments: argparse.Namespace, own_row: str, rows: Collection[str]) -> list[dict[str, str]]:
+    """What every row was measured with. ValueError where --compare names one of the table's own `rows`, or where a
+    folder holds no weights."""
+    taken = sorted({name for name, _ in arguments.compare} & set(rows))
+    if taken:
+        raise ValueError(f"--compare {taken[0]}=: the table has a row of this name already; choose another")
+    systems = [(own_row, weights_directory(name)) for name in arguments.weights] + arguments.compare
+    return [
+        {"row": row, "directory": str(directory), "sha256": weights_sha256(directory)} for row, directory in systems
+    ]
 
 
 def add_drawing_arguments(command: argparse.ArgumentParser, output: Path) -> None:

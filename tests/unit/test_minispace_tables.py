@@ -323,12 +323,22 @@ def test_the_other_commands(
     with pytest.raises(SystemExit, match="no source image"):
         run_command(monkeypatch, "edit", *weights, "--rows", FUSION, "--prompts", "1", *common)
     run_command(monkeypatch, "edit", *weights, "--prompts", "1", *common)
-    assert "only floor and ceiling" in capsys.readouterr().out
+    assert "was not trained to edit" in capsys.readouterr().out
     editing = ["--weights", str(tmp_path / "editing")]
     export_untrained(tmp_path / "editing", SIZES["dummy"].with_source())
-    run_command(monkeypatch, "edit", *editing, "--prompts", "1", *common)
+    # Two training seeds, and another system.
+    more = [str(tmp_path / "editing"), "--compare", f"data-only={tmp_path / 'editing'}"]
+    run_command(monkeypatch, "edit", *editing, *more, "--prompts", "1", *common)
     edits = json.loads((tmp_path / "edit.json").read_text(encoding="utf-8"))
-    assert list(edits["rows"]) == ["floor", "blank depth", FUSION, "oracle depth", "ceiling"]
+    rows = edits["rows"]
+    assert list(rows) == ["floor", "unchanged", "data-only", "blank depth", FUSION, "oracle depth", "ceiling"]
+    assert [len(edits["prompts"][0]["results"][name]) for name in (FUSION, "data-only")] == [2, 1]
+    # The same weights from the same noise.
+    assert rows["data-only"] == rows[FUSION]
+    assert rows["floor"]["overall"]["mean"] == rows["unchanged"]["overall"]["mean"] == 0.0
+    assert rows["unchanged"]["pixels_stayed"]["mean"] == 100.0 > rows["floor"]["pixels_stayed"]["mean"]
+    with pytest.raises(SystemExit, match="row of this name already"):
+        run_command(monkeypatch, "edit", *editing, "--compare", f"ceiling={tmp_path / 'editing'}", *common)
 
     run_command(monkeypatch, "obedience", "--weights", str(exported), "--images", "3", *common)
     obeyed = json.loads((tmp_path / "obedience.json").read_text(encoding="utf-8"))["table"]

@@ -1,13 +1,15 @@
 """python -m sf_model.evaluation edit: the edit benchmark's table.
 
-ceiling: the true renders of the edited scenes. floor: the source image, unchanged. The others edit it by the
-instruction: with the own depth of the system, with the true depth of the edited scene (oracle), or with none (blank).
+ceiling: the true renders of the edited scenes. floor: a blank image. unchanged: the source image. The others edit it by
+the instruction: with the own depth of the system, with the true depth of the edited scene (oracle), or with none
+(blank). Several --weights, and the same name in several --compare, are training seeds, of which the row is the mean.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +19,10 @@ import torch
 
 from ... import world
 from ...metric_depth import MetricDepth
-from ..arguments import add_drawing_arguments, provenance, sampler_of
+from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
 from ..bootstrap import Estimate, mean_with_interval
-from ..minispace.rows import BLANK, CEILING, FLOOR, FUSION, ORACLE
-from ..sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory, weights_sha256
+from ..minispace.rows import BLANK, BLANK_GREY, CEILING, FLOOR, FUSION, ORACLE
+from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
@@ -29,8 +31,9 @@ from .prompts import EDIT_KINDS, PROMPTS_PER_KIND, QUICK_PROMPTS_PER_KIND, EditP
 from .scoring import EditScore, edit_score, pixels_stayed
 
 MEASURES = ("overall", "change", "objects_stayed", "pixels_stayed")
+UNCHANGED = "unchanged"
 SCAFFOLD_ROWS = (BLANK, FUSION, ORACLE)
-ROWS = (FLOOR, *SCAFFOLD_ROWS, CEILING)
+ROWS = (FLOOR, UNCHANGED, *SCAFFOLD_ROWS, CEILING)
 BATCH = 40
 
 EditDrawer = Callable[[Sequence[EditPrompt], torch.Tensor], torch.Tensor]
@@ -58,6 +61,14 @@ def edit_drawer(sampler: SystemSampler, scaffold: str, seed: int) -> EditDrawer:
     return draw
 
 
+def blank_images(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
+    return torch.full_like(sources, BLANK_GREY)
+
+
+def unchanged(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
+    return sources
+
+
 def true_edits(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
     size = sources.shape[-1]
     return world.render([prompt.pair.target for prompt in prompts], size, size).rgb
@@ -81,11 +92,12 @@ def run_row(
     return map_batches(scored, prompts, BATCH, name, "edit")
 
 
-def summarise(prompts: Sequence[EditPrompt], scores: Sequence[EditScore]) -> dict[str, Estimate]:
-    """In percent: every measure over all kinds, and `overall` of each kind."""
+def summarise(prompts: Sequence[EditPrompt], runs: Sequence[Sequence[EditScore]]) -> dict[str, Estimate]:
+    """In percent: every measure over all kinds, and `overall` of each kind; the mean of `runs`, one a training seed."""
 
     def strata(measure: str, kinds: Sequence[str]) -> list[list[float]]:
-        return [[100 * getattr(s, measure) for p, s in zip(prompts, scores) if p.pair.kind == kind] for kind in kinds]
+        means = [100 * statistics.fmean(getattr(one, measure) for one in scores) for scores in zip(*runs)]
+        return [[mean for prompt, mean in zip(prompts, means) if prompt.pair.kind == kind] for kind in kinds]
 
     row = {measure: mean_with_interval(strata(measure, EDIT_KINDS)) for measure in MEASURES}
     return row | {kind: mean_with_interval(strata("overall", [kind])) for kind in EDIT_KINDS}
@@ -101,7 +113,7 @@ def markdown(rows: dict[str, dict[str, Estimate]]) -> str:
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("edit", help="change pose, move by 1 m, resize, add, remove")
-    command.add_argument("--weights", default=BUILTIN, help='"builtin" or an exported folder')
+    add_system_arguments(command)
     command.add_argument("--rows", nargs="+", choices=ROWS, help="default: all that the weights can do")
     command.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS_PER_KIND} edits a kind")
     command.add_argument("--prompts", type=int, help=f"edits a kind (default {PROMPTS_PER_KIND})")
@@ -112,37 +124,58 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     count = arguments.prompts or (QUICK_PROMPTS_PER_KIND if arguments.quick else PROMPTS_PER_KIND)
     prompts = edit_prompts(arguments.seed, count)
-    directory = weights_directory(arguments.weights)
     try:
         reader = load_reader(arguments.reader)
-        sampler = sampler_of(arguments, directory)
-        rows = arguments.rows or _rows_of(sampler, arguments.weights)
-        drawers = {name: _drawer(name, sampler, arguments.seed) for name in ROWS if name in rows}
+        own = [sampler_of(arguments, weights_directory(name)) for name in arguments.weights]
+        rows = arguments.rows or _rows_of(own, arguments.weights)
+        drawers = _drawers(rows, own, arguments)
+        run_record = {
+            **provenance(arguments),
+            "prompts_per_kind": count,
+            "weights": weights_record(arguments, FUSION, ROWS),
+        }
     except ValueError as error:
         raise SystemExit(str(error)) from error
     # One size for all rows: the share of pixels that stay depends on it.
-    scores = {name: run_row(name, prompts, draw, reader, sampler.image_size) for name, draw in drawers.items()}
-    run_record = {**provenance(arguments), "prompts_per_kind": count, "weights_sha256": weights_sha256(directory)}
+    size = own[0].image_size
+    scores = {
+        name: [run_row(name, prompts, draw, reader, size) for draw in seeds] for name, seeds in drawers.items() if seeds
+    }
     _write(arguments.output, run_record, prompts, scores)
 
 
-def _rows_of(sampler: SystemSampler, weights: str) -> tuple[str, ...]:
-    if sampler.takes_source:
+def _rows_of(own: Sequence[SystemSampler], weights: Sequence[str]) -> tuple[str, ...]:
+    without = [name for name, sampler in zip(weights, own) if not sampler.takes_source]
+    if not without:
         return ROWS
-    print(f"{weights} was not trained to edit: only {FLOOR} and {CEILING} are measured")
-    return FLOOR, CEILING
+    print(f"{', '.join(without)} was not trained to edit: only what needs no weights is measured")
+    return FLOOR, UNCHANGED, CEILING
 
 
-def _drawer(row: str, sampler: SystemSampler, seed: int) -> EditDrawer:
-    if row == FLOOR:
-        return lambda batch, sources: sources
-    return true_edits if row == CEILING else edit_drawer(sampler, row, seed)
+def _drawers(
+    rows: Sequence[str], own: Sequence[SystemSampler], arguments: argparse.Namespace
+) -> dict[str, list[EditDrawer]]:
+    """{row: a drawer for each of its training seeds}, in the table's order."""
+    seed = arguments.seed
+    compared: dict[str, list[EditDrawer]] = {name: [] for name, _ in arguments.compare}
+    for name, directory in arguments.compare:
+        sampler = sampler_of(arguments, directory)
+        compared[name].append(edit_drawer(sampler, FUSION if sampler.reads_depth else BLANK, seed))
+    without_weights: dict[str, EditDrawer] = {FLOOR: blank_images, UNCHANGED: unchanged, CEILING: true_edits}
+    drawers: dict[str, list[EditDrawer]] = {}
+    for name in (FLOOR, UNCHANGED, *compared, *SCAFFOLD_ROWS, CEILING):
+        if name in compared:
+            drawers[name] = compared[name]
+        elif name in rows:
+            known = without_weights.get(name)
+            drawers[name] = [edit_drawer(sampler, name, seed) for sampler in own] if known is None else [known]
+    return drawers
 
 
 def _write(
-    output: Path, run_record: dict[str, Any], prompts: Sequence[EditPrompt], scores: dict[str, list[EditScore]]
+    output: Path, run_record: dict[str, Any], prompts: Sequence[EditPrompt], scores: dict[str, list[list[EditScore]]]
 ) -> None:
-    rows = {name: summarise(prompts, row) for name, row in scores.items()}
+    rows = {name: summarise(prompts, runs) for name, runs in scores.items()}
     record: dict[str, Any] = {
         "run": run_record,
         "rows": {name: {column: asdict(value) for column, value in row.items()} for name, row in rows.items()},
@@ -151,9 +184,12 @@ def _write(
                 "number": prompt.number,
                 "kind": prompt.pair.kind,
                 "instruction": prompt.pair.instruction,
-                "results": {name: {**asdict(row[i]), "overall": row[i].overall} for name, row in scores.items()},
+                "results": {
+                    name: [{**asdict(one[index]), "overall": one[index].overall} for one in runs]
+                    for name, runs in scores.items()
+                },
             }
-            for i, prompt in enumerate(prompts)
+            for index, prompt in enumerate(prompts)
         ],
     }
     output.mkdir(parents=True, exist_ok=True)

@@ -8,8 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..arguments import add_drawing_arguments, named_directory, plain, provenance, sampler_of
-from ..sampling import BUILTIN, weights_directory, weights_sha256
+from ..arguments import (
+    add_drawing_arguments,
+    add_system_arguments,
+    plain,
+    provenance,
+    sampler_of,
+    weights_record,
+)
+from ..sampling import weights_directory
 from ..scene_reader.accuracy import ReaderAccuracy, accuracy_table, measure
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
@@ -38,17 +45,7 @@ READER_IMAGES = 500
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("minispace", help="GenSpace's nine sub-domains, with controls, ceiling and floor")
-    command.add_argument(
-        "--weights", nargs="+", default=[BUILTIN], help='"builtin" or exported folders; several are training seeds'
-    )
-    command.add_argument(
-        "--compare",
-        type=named_directory,
-        action="append",
-        default=[],
-        metavar="NAME=DIRECTORY",
-        help="another system's row, such as base= or data-only=; the same name again is another training seed",
-    )
+    add_system_arguments(command)
     command.add_argument("--rows", nargs="+", choices=BUILTIN_ROWS, default=list(BUILTIN_ROWS))
     command.add_argument("--quick", action="store_true", help=f"{QUICK_PROMPTS_PER_TEMPLATE} prompts a template")
     command.add_argument("--prompts", type=int, help=f"prompts a template (default {PROMPTS_PER_TEMPLATE})")
@@ -106,16 +103,10 @@ def _drawers(
 
 
 def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
-    taken = sorted({name for name, _ in arguments.compare} & set(BUILTIN_ROWS))
-    if taken:
-        raise ValueError(f"--compare {taken[0]}=: the table has a row of this name already; choose another")
-    systems = [(FUSION, weights_directory(name)) for name in arguments.weights] + arguments.compare
     return {
         **provenance(arguments),
         "prompts_per_template": count,
-        "weights": [
-            {"row": row, "directory": str(directory), "sha256": weights_sha256(directory)} for row, directory in systems
-        ],
+        "weights": weights_record(arguments, FUSION, BUILTIN_ROWS),
     }
 
 
