@@ -77,7 +77,8 @@ def _rendering(captions: list[world.CaptionedScene], size: int) -> tuple[torch.T
     return rendering.rgb, rendered_depth(rendering, scenes)
 
 
-def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
+def _rows(sampler: SystemSampler, every: Sequence[world.CaptionedScene], seed: int) -> dict[str, Images]:
+    """every: all captions, of which the rows draw batches; the next one's depth is another caption's."""
     size = sampler.image_size
 
     def draw(captions: list[world.CaptionedScene], numbers: range, depth: MetricDepth) -> torch.Tensor:
@@ -92,8 +93,7 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
         return draw(captions, numbers, depth), depth
 
     def foreign(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:
-        true = _rendering(captions, size)[1]
-        depth = MetricDepth(true.depth.roll(1, 0), true.confidence.roll(1, 0), true.fov_y_deg.roll(1, 0))
+        depth = _rendering([every[(number + 1) % len(every)] for number in numbers], size)[1]
         return draw(captions, numbers, depth), depth
 
     def without(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:
@@ -111,11 +111,13 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
 def measure_obedience(
     sampler: SystemSampler, reader: SceneReader, images: int, seed: int
 ) -> dict[str, dict[str, Estimate]]:
-    """{row: {measure: mean with interval}} on held-out captions that fix the scene."""
+    """{row: {measure: mean with interval}} on held-out captions that fix the scene. ValueError for fewer than two."""
+    if images < 2:
+        raise ValueError(f"obedience needs two captions at least, for a depth of another one; --images is {images}")
     rng = random.Random(f"obedience-{seed}")
     captions = [world.sample(rng, KIND, "held_out") for _ in range(images)]
     table = {}
-    for name, draw in _rows(sampler, seed).items():
+    for name, draw in _rows(sampler, captions, seed).items():
         results = _measure(captions, draw, reader, name)
         table[name] = {measure: mean_with_interval([[result[measure] for result in results]]) for measure in results[0]}
     return table
@@ -137,7 +139,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(str(error)) from error
     if not sampler.reads_depth:
         raise SystemExit(f"{arguments.weights}: the adapter was not trained, so that no image follows a depth")
-    table = measure_obedience(sampler, reader, arguments.images, arguments.seed)
+    try:
+        table = measure_obedience(sampler, reader, arguments.images, arguments.seed)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
     run_record = {**provenance(arguments), "images": arguments.images, "weights_sha256": weights_sha256(directory)}
     lines = ["| scaffold | SI-RMSE | AbsRel | sky agreed |", "|---|---|---|---|"]
     for name, row in table.items():

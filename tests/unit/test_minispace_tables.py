@@ -344,6 +344,8 @@ def test_the_other_commands(
     obeyed = json.loads((tmp_path / "obedience.json").read_text(encoding="utf-8"))["table"]
     assert all(math.isfinite(cell["mean"]) for row in obeyed.values() for cell in row.values())
     export_untrained(tmp_path / "base", SIZES["dummy"], adapter=False)
+    with pytest.raises(SystemExit, match="two captions at least"):
+        run_command(monkeypatch, "obedience", "--weights", str(exported), "--images", "1", *common)
     with pytest.raises(SystemExit, match="adapter was not trained"):
         run_command(monkeypatch, "obedience", "--weights", str(tmp_path / "base"), *common)
 
