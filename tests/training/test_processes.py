@@ -23,8 +23,9 @@ from tests.training.processes import launch_environment, run_together, run_until
 REPOSITORY = Path(__file__).resolve().parents[2]
 FSDP = REPOSITORY / "configs/accelerate/fsdp.yaml"
 ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
-# Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero.
-TOLERANCE = 2e-4
+# Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero: 0.0002 of the
+# adapter's output, which starts at zero, on an Intel Xeon. A gradient that is not shared moves it by all of its norm.
+TOLERANCE = 1e-3
 # In bfloat16 gradients are rounded before they are summed, and the first steps of Adam, of what starts at zero or lies
 # behind it, have the size of the rate, however small the gradient. 0.032 of such a tensor on an Intel Xeon whose oneDNN
 # has no AMX, 0.022 on an AMD EPYC; a gradient that is not shared moves them by all of their norm.
