@@ -119,10 +119,9 @@ def _score_batch(
 def score_prediction(prediction: DepthPrediction, true: torch.Tensor) -> DepthScore:
     """Of maps (B, H, W) against the true metres, inf for sky."""
     depth = prediction.log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
-    surface = prediction.validity_logit > 0
-    shown = torch.where(surface, depth, torch.full_like(depth, torch.inf))
-    sky_right = (surface == torch.isfinite(true)).float().mean().item()
-    return _score(depth, true, shown, sky_right)
+    shown = prediction.to_metric_depth()
+    sky_right = (shown.valid == torch.isfinite(true)).float().mean().item()
+    return _score(depth, true, shown.depth, sky_right)
 
 
 def _score(depth: torch.Tensor, true: torch.Tensor, shown: torch.Tensor, sky_accuracy: float) -> DepthScore:

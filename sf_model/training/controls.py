@@ -36,25 +36,30 @@ WITHOUT = ("--true-depth", "1", "--depth-dropout", "1")
 
 @dataclass(frozen=True)
 class Run:
-    """One training: its folder under --runs, its stage, its options, and the runs (or other folders) whose weights it
-    starts from."""
+    """One training: its folder under --runs, its stage, its options, and what its weights start from: other runs, by
+    their names, or folders."""
 
     name: str
     stage: str
     options: tuple[str, ...]
-    parts: tuple[tuple[str, str], ...] = ()
+    parts: tuple[tuple[str, str | Path], ...] = ()
+
+    @property
+    def after(self) -> list[str]:
+        """The runs that it waits for."""
+        return [start for _, start in self.parts if isinstance(start, str)]
 
 
 def planned(scenes: list[int], seeds: list[int], steps: dict[str, int], base: Path | None = None) -> list[Run]:
     """Every run after those that it starts from; `base`: the folder of one that is trained already."""
-    runs = [] if base is not None else [Run("base", "base", (*BASE, "--steps", str(steps["base"])))]
+    runs = [Run("base", "base", (*BASE, "--steps", str(steps["base"])))] if base is None else []
     for count in scenes:
         limited = ("--scenes", str(count))
         runs.append(Run(f"depth-{count}", "stage1", (*DEPTH, *limited, "--steps", str(steps["stage1"]))))
     for count in scenes:
         for seed in seeds:
             common = (*FUSION, "--scenes", str(count), "--steps", str(steps["stage2"]), "--seed", str(seed))
-            parts = (("transformer", "base" if base is None else str(base)), ("predictor", f"depth-{count}"))
+            parts = (("transformer", base or "base"), ("predictor", f"depth-{count}"))
             runs.append(Run(f"fusion-{count}-{seed}", "stage2", (*common, *LIVE), parts))
             runs.append(Run(f"data-only-{count}-{seed}", "stage2", (*common, *WITHOUT), parts))
     return runs
@@ -62,8 +67,9 @@ def planned(scenes: list[int], seeds: list[int], steps: dict[str, int], base: Pa
 
 def command_of(run: Run, root: Path, by_name: dict[str, Run]) -> list[str]:
     """The command that trains it."""
-    starts = {part: _state(root, by_name[name]) if name in by_name else Path(name) for part, name in run.parts}
-    parts = [f"decoder={MINI_DIR}", *(f"{part}={start}" for part, start in starts.items())]
+    parts = [f"decoder={MINI_DIR}"]
+    for part, start in run.parts:
+        parts.append(f"{part}={start if isinstance(start, Path) else _state(root, by_name[start])}")
     named = [argument for part in parts for argument in ("--part", part)]
     return [*_module(), run.stage, "--runs", str(root / run.name), *named, *run.options, *IMAGE]
 
@@ -97,9 +103,8 @@ def train_all(runs: list[Run], root: Path) -> None:
     done: dict[str, Future[None]] = {}
 
     def after_its_parts(run: Run) -> None:
-        for _, name in run.parts:
-            if name in done:
-                done[name].result()
+        for name in run.after:
+            done[name].result()
         train(run, root, by_name)
         print(f"{run.name}: done", flush=True)
 

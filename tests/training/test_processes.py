@@ -23,9 +23,11 @@ from tests.training.processes import launch_environment, run_together, run_until
 REPOSITORY = Path(__file__).resolve().parents[2]
 FSDP = REPOSITORY / "configs/accelerate/fsdp.yaml"
 ACCELERATE = sorted((REPOSITORY / "configs/accelerate").glob("*.yaml"))
-# Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero: 0.0002 of the
-# adapter's output, which starts at zero, on an Intel Xeon. A gradient that is not shared moves it by all of its norm.
-TOLERANCE = 1e-3
+# Sums in another order; Adam's first steps enlarge what is left of them where a gradient is all but zero.
+TOLERANCE = 2e-4
+# Of what starts at zero and has nothing but such steps: 2.03e-4 on an Intel Xeon with AMX, where no other tensor has
+# more than 1.7e-5. A gradient that is not shared moves it by all of its norm.
+STARTS_AT_ZERO = {"adapter.out.weight": 1e-3}
 # In bfloat16 gradients are rounded before they are summed, and the first steps of Adam, of what starts at zero or lies
 # behind it, have the size of the rate, however small the gradient. 0.032 of such a tensor on an Intel Xeon whose oneDNN
 # has no AMX, 0.022 on an AMD EPYC; a gradient that is not shared moves them by all of their norm.
@@ -62,7 +64,7 @@ def assert_close(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         error = (found[name] - value).norm() / value.norm().clamp_min(1e-6)
-        assert error < tolerance, f"{name}: {error}"
+        assert error < max(tolerance, STARTS_AT_ZERO.get(name, 0.0)), f"{name}: {error}"
 
 
 @pytest.mark.parametrize("base", ["omnigen2", "qwen_image"])

@@ -49,7 +49,7 @@ def test_runs_wait_for_what_they_start_from(tmp_path: Path, monkeypatch: pytest.
     train_all(runs, tmp_path)
     assert sorted(finished) == sorted(run.name for run in runs)
     for run in runs:
-        assert all(finished.index(part) < finished.index(run.name) for _, part in run.parts)
+        assert all(finished.index(name) < finished.index(run.name) for name in run.after)
 
 
 def test_a_base_that_is_there_is_not_trained(tmp_path: Path) -> None:
@@ -58,3 +58,4 @@ def test_a_base_that_is_there_is_not_trained(tmp_path: Path) -> None:
     _, fusion, control = (arguments_of(run, runs) for run in runs)
     for run in (fusion, control):
         assert dict(run["part"])["transformer"] == tmp_path
+    assert runs[1].after == runs[2].after == ["depth-100"]

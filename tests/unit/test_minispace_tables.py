@@ -28,7 +28,15 @@ from sf_model.evaluation.minispace.rows import (
     true_depth,
     true_renders,
 )
-from sf_model.evaluation.minispace.table import WHERE_FOUND, against, markdown, seed_mean, seeds_markdown, summarise
+from sf_model.evaluation.minispace.table import (
+    WHERE_FOUND,
+    against,
+    markdown,
+    seed_mean,
+    seed_means,
+    seeds_markdown,
+    summarise,
+)
 from sf_model.evaluation.obedience import obedience, si_rmse
 from sf_model.evaluation.recognition import UNASKED, recognised
 from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for
@@ -73,14 +81,15 @@ def test_rows_are_compared_prompt_by_prompt() -> None:
     assert compared["relation"]["difference"].low == 25
     averaged = seed_mean([ours, theirs])
     assert averaged[0].score == 0.5
-    by_seed = seeds_markdown(prompts, {FUSION: [ours, theirs], "base": [theirs, theirs], "ceiling": [ours]})
+    runs = {FUSION: [ours, theirs], "base": [theirs, theirs], "ceiling": [ours]}
+    by_seed = seeds_markdown(seed_means(prompts, runs))
     assert by_seed.splitlines()[2:] == [
         "| SpatialFusion, 1 | 58.3 | 75.0 | 50.0 | 50.0 |",
         "| SpatialFusion, 2 | 25.0 | 25.0 | 25.0 | 25.0 |",
         "| base, 1 | 25.0 (2.33x) | 25.0 (3.00x) | 25.0 (2.00x) | 25.0 (2.00x) |",
         "| base, 2 | 25.0 (1.00x) | 25.0 (1.00x) | 25.0 (1.00x) | 25.0 (1.00x) |",
     ]
-    assert seeds_markdown(prompts, {FUSION: [ours], "base": [theirs]}) == ""
+    assert seeds_markdown(seed_means(prompts, {FUSION: [ours], "base": [theirs]})) == ""
 
 
 def test_shuffled_depths_are_of_the_same_kind_with_another_claim() -> None:
@@ -323,7 +332,7 @@ def test_the_other_commands(
     with pytest.raises(SystemExit, match="no source image"):
         run_command(monkeypatch, "edit", *weights, "--rows", FUSION, "--prompts", "1", *common)
     run_command(monkeypatch, "edit", *weights, "--prompts", "1", *common)
-    assert "was not trained to edit" in capsys.readouterr().out
+    assert "only floor, unchanged and ceiling" in capsys.readouterr().out
     editing = ["--weights", str(tmp_path / "editing")]
     export_untrained(tmp_path / "editing", SIZES["dummy"].with_source())
     # Two training seeds, and another system.

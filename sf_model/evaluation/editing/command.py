@@ -126,21 +126,18 @@ def run(arguments: argparse.Namespace) -> None:
     prompts = edit_prompts(arguments.seed, count)
     try:
         reader = load_reader(arguments.reader)
-        own = [sampler_of(arguments, weights_directory(name)) for name in arguments.weights]
-        rows = arguments.rows or _rows_of(own, arguments.weights)
-        drawers = _drawers(rows, own, arguments)
         run_record = {
             **provenance(arguments),
             "prompts_per_kind": count,
             "weights": weights_record(arguments, FUSION, ROWS),
         }
+        own = [sampler_of(arguments, weights_directory(name)) for name in arguments.weights]
+        drawers = _drawers(arguments, own)
     except ValueError as error:
         raise SystemExit(str(error)) from error
     # One size for all rows: the share of pixels that stay depends on it.
     size = own[0].image_size
-    scores = {
-        name: [run_row(name, prompts, draw, reader, size) for draw in seeds] for name, seeds in drawers.items() if seeds
-    }
+    scores = {name: [run_row(name, prompts, draw, reader, size) for draw in seeds] for name, seeds in drawers.items()}
     _write(arguments.output, run_record, prompts, scores)
 
 
@@ -148,27 +145,24 @@ def _rows_of(own: Sequence[SystemSampler], weights: Sequence[str]) -> tuple[str,
     without = [name for name, sampler in zip(weights, own) if not sampler.takes_source]
     if not without:
         return ROWS
-    print(f"{', '.join(without)} was not trained to edit: only what needs no weights is measured")
+    print(f"not trained to edit: {', '.join(without)}; only {FLOOR}, {UNCHANGED} and {CEILING} are measured")
     return FLOOR, UNCHANGED, CEILING
 
 
-def _drawers(
-    rows: Sequence[str], own: Sequence[SystemSampler], arguments: argparse.Namespace
-) -> dict[str, list[EditDrawer]]:
+def _drawers(arguments: argparse.Namespace, own: Sequence[SystemSampler]) -> dict[str, list[EditDrawer]]:
     """{row: a drawer for each of its training seeds}, in the table's order."""
-    seed = arguments.seed
-    compared: dict[str, list[EditDrawer]] = {name: [] for name, _ in arguments.compare}
+    rows, seed = arguments.rows or _rows_of(own, arguments.weights), arguments.seed
+    without_weights: dict[str, EditDrawer] = {FLOOR: blank_images, UNCHANGED: unchanged}
+    drawers = {name: [drawer] for name, drawer in without_weights.items() if name in rows}
     for name, directory in arguments.compare:
         sampler = sampler_of(arguments, directory)
-        compared[name].append(edit_drawer(sampler, FUSION if sampler.reads_depth else BLANK, seed))
-    without_weights: dict[str, EditDrawer] = {FLOOR: blank_images, UNCHANGED: unchanged, CEILING: true_edits}
-    drawers: dict[str, list[EditDrawer]] = {}
-    for name in (FLOOR, UNCHANGED, *compared, *SCAFFOLD_ROWS, CEILING):
-        if name in compared:
-            drawers[name] = compared[name]
-        elif name in rows:
-            known = without_weights.get(name)
-            drawers[name] = [edit_drawer(sampler, name, seed) for sampler in own] if known is None else [known]
+        drawer = edit_drawer(sampler, FUSION if sampler.reads_depth else BLANK, seed)
+        drawers.setdefault(name, []).append(drawer)
+    for name in SCAFFOLD_ROWS:
+        if name in rows:
+            drawers[name] = [edit_drawer(sampler, name, seed) for sampler in own]
+    if CEILING in rows:
+        drawers[CEILING] = [true_edits]
     return drawers
 
 

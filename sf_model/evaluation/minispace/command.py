@@ -66,14 +66,15 @@ def run(arguments: argparse.Namespace) -> None:
         runs.setdefault(name, []).append(run_row(label, prompts, draw, reader))
     ordered = [FLOOR, CHANCE, *dict(arguments.compare), *SCAFFOLD_ROWS, CEILING]
     results = {name: seed_mean(runs[name]) for name in ordered if name in runs}
+    means = seed_means(prompts, {name: runs[name] for name in results})
     accuracy = measure(reader, READER_IMAGES, arguments.seed)
     record = {
         "run": run_record,
         "reader": {name: plain(value) for name, value in accuracy.items()},
         **as_json(prompts, results),
-        "training_seeds": seed_means(prompts, runs),
+        "training_seeds": means,
     }
-    tables = [markdown(prompts, results), seeds_markdown(prompts, {name: runs[name] for name in results})]
+    tables = [markdown(prompts, results), seeds_markdown(means)]
     _write(arguments.output, record, "\n\n".join(filter(None, tables)), accuracy)
 
 

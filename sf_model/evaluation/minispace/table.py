@@ -14,6 +14,9 @@ from .rows import FUSION, PromptResult
 
 WHERE_FOUND = "where found"
 
+HEADLINES: dict[str, tuple[str, ...]] = {"all": world.SPATIAL_KINDS, **GROUPS}
+"""{column of every table: the sub-domains that it is the mean of}."""
+
 Results = Mapping[str, Sequence[PromptResult]]
 Runs = Mapping[str, Sequence[Sequence[PromptResult]]]
 """Each row's results by training seed."""
@@ -43,7 +46,7 @@ def seed_mean(runs: Sequence[Sequence[PromptResult]]) -> list[PromptResult]:
 
 
 def _sections() -> dict[str, tuple[str, ...]]:
-    return {"all": world.SPATIAL_KINDS, **GROUPS, **{kind: (kind,) for kind in world.SPATIAL_KINDS}}
+    return HEADLINES | {kind: (kind,) for kind in world.SPATIAL_KINDS}
 
 
 def summarise(prompts: Sequence[Prompt], results: Sequence[PromptResult]) -> dict[str, Estimate | None]:
@@ -71,7 +74,7 @@ def against(prompts: Sequence[Prompt], results: Results, reference: str) -> dict
             continue
         theirs = [result.score for result in row]
         table[name] = {}
-        for section, kinds in {"all": world.SPATIAL_KINDS, **GROUPS}.items():
+        for section, kinds in HEADLINES.items():
             difference = [a - b for a, b in zip(ours, theirs)]
             table[name][section] = {
                 "difference": mean_with_interval(strata(prompts, difference, kinds)),
@@ -82,14 +85,13 @@ def against(prompts: Sequence[Prompt], results: Results, reference: str) -> dict
 
 def seed_means(prompts: Sequence[Prompt], runs: Runs) -> dict[str, list[dict[str, float]]]:
     """{row: {"all" and each group: mean} of every training seed}."""
-    sections = {"all": world.SPATIAL_KINDS, **GROUPS}
     return {
         name: [
             {
                 section: statistics.fmean(
                     value for values in strata(prompts, [one.score for one in results], kinds) for value in values
                 )
-                for section, kinds in sections.items()
+                for section, kinds in HEADLINES.items()
             }
             for results in seeds
         ]
@@ -97,19 +99,20 @@ def seed_means(prompts: Sequence[Prompt], runs: Runs) -> dict[str, list[dict[str
     }
 
 
-def seeds_markdown(prompts: Sequence[Prompt], runs: Runs) -> str:
-    """Every training seed of the rows that have several; in parentheses how often SpatialFusion's score of the same
-    seed has it. Empty where no row has several."""
-    means = {name: seeds for name, seeds in seed_means(prompts, runs).items() if len(seeds) > 1}
-    if not means:
+def seeds_markdown(means: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Of `seed_means`: every training seed of the rows that have several; in parentheses how often SpatialFusion's
+    score of the same seed has it. Empty where no row has several."""
+    several = {name: seeds for name, seeds in means.items() if len(seeds) > 1}
+    if not several:
         return ""
-    head = ["all", *GROUPS]
-    lines = [_line("row, training", head), _rule(len(head))]
-    for name, seeds in means.items():
+    lines = [_line("row, training", list(HEADLINES)), _rule(len(HEADLINES))]
+    ours = several.get(FUSION, [])
+    for name, seeds in several.items():
+        compared = name != FUSION and len(ours) == len(seeds)
         for number, row in enumerate(seeds):
-            ours = means.get(FUSION, [])
-            reference = ours[number] if name != FUSION and len(ours) == len(seeds) else None
-            lines.append(_line(f"{name}, {number + 1}", [_with_ratio(row, reference, section) for section in head]))
+            reference = ours[number] if compared else None
+            cells = [_with_ratio(row, reference, section) for section in HEADLINES]
+            lines.append(_line(f"{name}, {number + 1}", cells))
     return "\n".join(lines)
 
 
@@ -134,7 +137,7 @@ def _cell(value: Estimate | None) -> str:
 
 def _rows_markdown(rows: Mapping[str, Mapping[str, Estimate | None]]) -> str:
     columns = list(next(iter(rows.values())))
-    head = ["all", *GROUPS, "objects", "colors", "unasked", WHERE_FOUND]
+    head = [*HEADLINES, "objects", "colors", "unasked", WHERE_FOUND]
     lines = [_line("row", head), _rule(len(head))]
     lines += [_line(name, [_cell(row[column]) for column in head]) for name, row in rows.items()]
     rest = [column for column in columns if column not in head]
@@ -144,11 +147,11 @@ def _rows_markdown(rows: Mapping[str, Mapping[str, Estimate | None]]) -> str:
 
 
 def _against_markdown(table: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
-    head = [f"{section} {what}" for section in ("all", *GROUPS) for what in ("minus", "ratio")]
+    head = [f"{section} {what}" for section in HEADLINES for what in ("minus", "ratio")]
     lines = [_line(f"{FUSION} against", head), _rule(len(head))]
     for name, sections in table.items():
         cells = []
-        for section in ("all", *GROUPS):
+        for section in HEADLINES:
             ratio = sections[section]["ratio"]
             shown = "-" if ratio is None else f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
             cells += [str(sections[section]["difference"]), shown]
