@@ -3,7 +3,7 @@
 base: a diffusion transformer from nothing, on captions that hardly mention space; the MLLM is the Mini's, frozen.
 Then, for each number of spatial scenes: a depth predictor from nothing (stage 1), and for each training seed two
 second stages of equal steps, batches, data and learning rate: SpatialFusion (the adapter sees the predictor's depth)
-and data-only (it sees none). Two trainings run side by side, one core each. The same command again goes on where it
+and data-only (it sees none). Trainings run side by side, one core each. The same command again goes on where it
 stopped, and is refused where a run was begun with other settings.
 """
 
@@ -28,7 +28,7 @@ BASE += ("--learning-rate", "1.2e-3")
 DEPTH = ("--depth-flow", "0.85", "--depth-draws", "4", "--compile", "--batch-size", "16")
 DEPTH += ("--learning-rate", "1.2e-3", "--warmup-steps", "50")
 FUSION = (*IMAGE_TIMES, "--freeze-predictor", "--batch-size", "16", "--learning-rate", "6e-4", "--warmup-steps", "50")
-FUSION += ("--ema-decay", "0.995")
+FUSION += ("--ema-decay", "0.995", "--compile")
 # Of SpatialFusion's scaffolds; the others are predicted from depths of as much noise as a sampled one's last step.
 LIVE = ("--true-depth", "0.3", "--depth-flow", "1", "--depth-time-mean", "0")
 WITHOUT = ("--true-depth", "1", "--depth-dropout", "1")
@@ -96,8 +96,8 @@ def train(run: Run, root: Path, by_name: dict[str, Run]) -> None:
             subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
 
 
-def train_all(runs: list[Run], root: Path) -> None:
-    """Two at a time, each after those that it starts from; `runs` are in such an order."""
+def train_all(runs: list[Run], root: Path, at_once: int = 2) -> None:
+    """`at_once` together, each after those that it starts from; `runs` are in such an order."""
     root.mkdir(parents=True, exist_ok=True)
     by_name = {run.name: run for run in runs}
     done: dict[str, Future[None]] = {}
@@ -108,7 +108,7 @@ def train_all(runs: list[Run], root: Path) -> None:
         train(run, root, by_name)
         print(f"{run.name}: done", flush=True)
 
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(at_once) as pool:
         for run in runs:
             done[run.name] = pool.submit(after_its_parts, run)
         for future in done.values():
@@ -124,9 +124,10 @@ def main() -> None:
     parser.add_argument("--base-steps", type=int, default=15000)
     parser.add_argument("--depth-steps", type=int, default=6000)
     parser.add_argument("--fusion-steps", type=int, default=2000)
+    parser.add_argument("--at-once", type=int, default=2, help="trainings side by side, one core each")
     arguments = parser.parse_args()
     steps = {"base": arguments.base_steps, "stage1": arguments.depth_steps, "stage2": arguments.fusion_steps}
-    train_all(planned(arguments.scenes, arguments.seeds, steps, arguments.base), arguments.runs)
+    train_all(planned(arguments.scenes, arguments.seeds, steps, arguments.base), arguments.runs, arguments.at_once)
 
 
 if __name__ == "__main__":
