@@ -96,7 +96,7 @@ def train(run: Run, root: Path, by_name: dict[str, Run]) -> None:
             subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
 
 
-def train_all(runs: list[Run], root: Path, at_once: int = 2) -> None:
+def train_all(runs: list[Run], root: Path, at_once: int) -> None:
     """`at_once` together, each after those that it starts from; `runs` are in such an order."""
     root.mkdir(parents=True, exist_ok=True)
     by_name = {run.name: run for run in runs}

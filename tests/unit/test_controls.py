@@ -42,11 +42,12 @@ def test_the_base_sees_web_captions_alone_and_the_predictor_the_same_scenes() ->
     assert depth["command"] == "stage1" and depth["scenes"] == fusion["scenes"]
 
 
-def test_runs_wait_for_what_they_start_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_runs_wait_for_what_they_start_from(at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished: list[str] = []
     monkeypatch.setattr("sf_model.training.controls.train", lambda run, *_: finished.append(run.name))
     runs = planned([100], [0, 1], STEPS)
-    train_all(runs, tmp_path)
+    train_all(runs, tmp_path, at_once)
     assert sorted(finished) == sorted(run.name for run in runs)
     for run in runs:
         assert all(finished.index(name) < finished.index(run.name) for name in run.after)

@@ -332,7 +332,8 @@ def test_the_other_commands(
     with pytest.raises(SystemExit, match="no source image"):
         run_command(monkeypatch, "edit", *weights, "--rows", FUSION, "--prompts", "1", *common)
     run_command(monkeypatch, "edit", *weights, "--prompts", "1", *common)
-    assert "only floor, unchanged and ceiling" in capsys.readouterr().out
+    message = f"not trained to edit: {exported}; only floor, unchanged and ceiling are measured"
+    assert message in capsys.readouterr().out
     editing = ["--weights", str(tmp_path / "editing")]
     export_untrained(tmp_path / "editing", SIZES["dummy"].with_source())
     # Two training seeds, and another system.

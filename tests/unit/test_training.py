@@ -270,7 +270,7 @@ def test_compiled_layers_give_the_same_losses_and_gradients(tokenizer_dir: Path)
         stage = build_stage("stage2", tokenizer_dir, config=StageConfig(depth_flow=0.5))
         names = list(stage.state_dict())
         if compiled:
-            stage.system.compile_layers(backend="eager")
+            stage.system.compile_layers(backend="aot_eager")
             assert list(stage.state_dict()) == names
         loss = stage(batch, torch.Generator().manual_seed(1))["loss"]
         loss.backward()

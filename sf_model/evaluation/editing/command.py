@@ -21,7 +21,7 @@ from ... import world
 from ...metric_depth import MetricDepth
 from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
 from ..bootstrap import Estimate, mean_with_interval
-from ..minispace.rows import BLANK, BLANK_GREY, CEILING, FLOOR, FUSION, ORACLE
+from ..minispace.rows import BLANK, BLANK_GREY, CEILING, FLOOR, FUSION, ORACLE, scaffold_of
 from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
@@ -156,8 +156,7 @@ def _drawers(arguments: argparse.Namespace, own: Sequence[SystemSampler]) -> dic
     drawers = {name: [drawer] for name, drawer in without_weights.items() if name in rows}
     for name, directory in arguments.compare:
         sampler = sampler_of(arguments, directory)
-        drawer = edit_drawer(sampler, FUSION if sampler.reads_depth else BLANK, seed)
-        drawers.setdefault(name, []).append(drawer)
+        drawers.setdefault(name, []).append(edit_drawer(sampler, scaffold_of(sampler), seed))
     for name in SCAFFOLD_ROWS:
         if name in rows:
             drawers[name] = [edit_drawer(sampler, name, seed) for sampler in own]

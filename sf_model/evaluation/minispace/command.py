@@ -22,7 +22,6 @@ from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
 from .prompts import PROMPTS_PER_TEMPLATE, QUICK_PROMPTS_PER_TEMPLATE, Prompt, minispace_prompts
 from .rows import (
-    BLANK,
     BUILTIN_ROWS,
     CEILING,
     CHANCE,
@@ -33,6 +32,7 @@ from .rows import (
     PromptResult,
     blank_images,
     run_row,
+    scaffold_of,
     scattered_renders,
     shuffled_partners,
     system_drawer,
@@ -99,8 +99,8 @@ def _drawers(
             yield scaffold, f"{scaffold} ({directory.name})", drawer
     for name, directory in arguments.compare:
         sampler = sampler_of(arguments, directory)
-        scaffold = FUSION if sampler.reads_depth else BLANK
-        yield name, f"{name} ({directory.name})", system_drawer(sampler, scaffold, partners, arguments.seed)
+        drawer = system_drawer(sampler, scaffold_of(sampler), partners, arguments.seed)
+        yield name, f"{name} ({directory.name})", drawer
 
 
 def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:

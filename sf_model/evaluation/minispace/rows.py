@@ -49,6 +49,11 @@ class PromptResult:
     unasked: float
 
 
+def scaffold_of(sampler: SystemSampler) -> str:
+    """The row by which another system is drawn: a base and the data-only control read no depth."""
+    return FUSION if sampler.reads_depth else BLANK
+
+
 def blank_images(prompts: Sequence[Prompt], image_size: int) -> torch.Tensor:
     return torch.full((len(prompts), 3, image_size, image_size), BLANK_GREY)
 
