@@ -92,8 +92,8 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     max=100,
                     optional=True,
                     tooltip=(
-                        "Steps from noise to a sampled scene; with guidance over 1 the spatial transformer runs almost "
-                        "twice in each. Not used by mean."
+                        "Steps from noise to a sampled scene; with guidance over 1 the spatial transformer runs twice "
+                        "in the first of them, where the layout is decided. Not used by mean."
                     ),
                 ),
                 io.Float.Input(
@@ -105,7 +105,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "How closely a sampled scene keeps to the prompt: higher is closer and less varied; 1 takes "
-                        "about half the time. Not used by mean."
+                        "about three quarters of the time. Not used by mean."
                     ),
                 ),
             ],
@@ -187,7 +187,7 @@ def _predict(
     source_tokens = 0 if features is None else features.tokens.shape[1]
     device = model.predictor.load_device
     dtype = _computing_dtype(device)
-    guided = sampling is not None and sampling.guided
+    guided = sampling is not None and sampling.guided_steps > 0
     memory = (1 + guided) * _activation_bytes(model.config, width, height, source_tokens, dtype)
     comfy.model_management.load_models_gpu([model.predictor], memory_required=memory)
     steps = 1 if sampling is None else sampling.steps

@@ -40,9 +40,11 @@ MIN_NOISE_LEVEL = 0.2
 # Bits that tell the depth's noise from the image's: users give both the same seed.
 DEPTH_SEED = 0x5DEE
 # The passes that these make add less than 0.5% to OmniGen2's own at 1024x1024 (`counting.spatial_flops`).
-DEFAULT_STEPS = 6
+DEFAULT_STEPS = 8
 DEFAULT_GUIDANCE = 3.0
 DEPTH_SHIFT = 4.0
+# Guidance acts where the layout is decided; later it costs passes and changes nothing (arXiv 2404.07724).
+GUIDED_UNTIL = 0.1
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,8 @@ def flow_weight(time: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class DepthSampling:
-    """How a scene is drawn: noise of `DepthPredictor.noise_shape`, and Euler steps. `guidance` over 1 moves every step
-    away from what would be predicted without the prompt, at twice the cost."""
+    """How a scene is drawn: noise of `DepthPredictor.noise_shape`, and Euler steps. `guidance` over 1 moves the steps
+    before time `GUIDED_UNTIL` away from what would be predicted without the prompt, at twice the cost."""
 
     noise: torch.Tensor
     steps: int = DEFAULT_STEPS
@@ -141,14 +143,19 @@ class DepthSampling:
     shift: float = DEPTH_SHIFT
 
     @property
-    def guided(self) -> bool:
-        """Whether any step is: the last one, which is the result, never is."""
-        return self.guidance != 1 and self.steps > 1
+    def times(self) -> list[float]:
+        """Of the predictions: the last one is the result."""
+        return shifted_times(self.steps, self.shift)[:-1].tolist()
+
+    @property
+    def guided_steps(self) -> int:
+        """The first ones; the result itself never is."""
+        return 0 if self.guidance == 1 else sum(time < GUIDED_UNTIL for time in self.times[:-1])
 
     @property
     def passes(self) -> int:
-        """Of one sample through the network: two side by side in a guided step, but for the last, the result."""
-        return 2 * self.steps - 1 if self.guided else self.steps
+        """Of one sample through the network: two side by side in a guided step."""
+        return self.steps + self.guided_steps
 
 
 def _bounded(state: torch.Tensor) -> torch.Tensor:
@@ -165,11 +172,11 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
     """The last prediction of Euler steps from noise to a scene. predict(noisy, guided) at the state's own size; guided,
     the batch comes twice, to be predicted with the prompt and then without."""
-    state = sampling.noise
-    times = shifted_times(sampling.steps, sampling.shift)[:-1].tolist()
-    for now, after in zip(times, times[1:]):
-        data = predicted_state(predict(_at(now, state, sampling.guided), sampling.guided))
-        if sampling.guided:
+    state, times = sampling.noise, sampling.times
+    for number, (now, after) in enumerate(zip(times, times[1:])):
+        guided = number < sampling.guided_steps
+        data = predicted_state(predict(_at(now, state, guided), guided))
+        if guided:
             # One batch: a GPU is not full of one image's queries.
             data, without = data.chunk(2)
             data = _bounded(without + sampling.guidance * (data - without))

@@ -152,7 +152,7 @@ class DepthPredictor(nn.Module):
         rows, columns = self.grid(height, width)
         reads = _Reads(keys_values, prompt_mask, self._encoded(source_features, source_grid, dtype))
         layers = set(self.spatial_transformer.layer_map)
-        both = reads.and_without_prompt(layers) if sampling.guided else reads
+        both = reads.and_without_prompt(layers) if sampling.guided_steps else reads
 
         def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
             return self._predict(both if guided else reads, rows, columns, dtype, out_dtype, on_layer, noisy)

@@ -32,6 +32,7 @@ PANELS: dict[str, tuple[str, ...]] = {
         "Inspect Metric Depth: the draft",
         "Adjust Metric Depth: move it to 2 m",
     ),
+    "edit_mini": ("Source, enlarged", "Save Metric Depth", "Edit, enlarged"),
     "inspect_3d_mini": ("Inspect Metric Depth", "Preview 3D & Animation"),
     "mixed_controlnet_lora_qwen_image": ("The Scene", "Compose Depth Scaffold: the layout", "Depth for the ControlNet"),
 }

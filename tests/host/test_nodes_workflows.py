@@ -151,8 +151,20 @@ def check_strengths(server: ComfyServer, graph: Graph, outputs: dict[str, Any]) 
     assert min(differences) > 0.5, differences
 
 
+def check_edit(server: ComfyServer, graph: Graph, outputs: dict[str, Any]) -> None:
+    """The edit is another image than its source, but not one of its own: what was not asked for stays."""
+    source, edit = (
+        np.asarray(picture_of(server, outputs, node_titled(graph, title)).convert("RGB"), float)
+        for title in ("Source, enlarged", "Edit, enlarged")
+    )
+    assert np.abs(source - edit).mean() > 0.5
+    alike = np.corrcoef(source.ravel(), edit.ravel())[0, 1]
+    assert alike > 0.8, alike
+
+
 FURTHER_CHECKS: dict[str, Callable[[ComfyServer, Graph, dict[str, Any]], None]] = {
     "composed_scaffold_mini": check_composition,
+    "edit_mini": check_edit,
     "compare_strengths_mini": check_strengths,
     "blend_adjust_mini": lambda *run: check_move(*run, "Blend Metric Depth", "Adjust Metric Depth"),
     DRAFT: lambda *run: check_move(*run, *DRAFT_MOVE),

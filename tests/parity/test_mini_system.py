@@ -1,11 +1,14 @@
 """The whole Mini, from the shipped files: sf_model's pipeline and the host's classes give the same numbers."""
 
+import random
 from types import ModuleType
 
 import comfy.sample
+import node_helpers
 import pytest
 import torch
 
+from sf_model import world
 from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT, TOKENIZER_DIR
 from sf_model.depth_flow import DepthSampling, draw_noise
 from sf_model.flow_times import shifted_times
@@ -69,6 +72,53 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
     )
     expected = sample_images(system, prompt, empty, expected_depth, noise, guidance=3.0, steps=6)
     assert relative_error(image, expected) < 1e-3
+
+
+@torch.no_grad()
+def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: SpatialFusionSystem) -> None:
+    """The source is read for the depth by its own pixels, and is a reference latent of both conditionings."""
+    model, clip, vae = nodes.SpatialFusionMiniLoader.execute().args
+    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.loader.BUILT_IN).args[0]
+    pair = world.sample_edit(random.Random("edit parity"), "pose")
+    source = world.render([pair.source], 64, 64).rgb
+    image = source.movedim(1, -1)
+    prompt, empty = (
+        system.encode(*encode_prompts(load_tokenizer(MINI_DIR / TOKENIZER_DIR), [text]))
+        for text in (pair.instruction, "")
+    )
+
+    predict = nodes.predict_depth
+    features = predict.source_features(loaded, image, 64, 64, needed=True)
+    encoded = predict.encode_prompt_with_source(clip, loaded.decoder_path, pair.instruction, image, vae, None)
+    sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
+    depth = predict._predict(loaded, encoded, width=64, height=64, features=features, sampling=sampling)
+    expected_depth = system.sample_depth(prompt, 64, 64, sampling, source).to_metric_depth()
+    assert torch.equal(depth.valid, expected_depth.valid)
+    assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
+    without = system.sample_depth(prompt, 64, 64, sampling).to_metric_depth()
+    assert relative_error(without.log_depth(), expected_depth.log_depth()) > 0.01
+
+    control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    negative = node_helpers.conditioning_set_values(
+        clip.encode_from_tokens_scheduled(clip.tokenize("")), {"reference_latents": [vae.encode(image)]}, append=True
+    )
+    latent = torch.zeros(1, 3, 64, 64)
+    noise = comfy.sample.prepare_noise(latent, 7)
+    drawn = comfy.sample.sample_custom(
+        nodes.apply_depth.inject(model, loaded.adapter, control),
+        noise,
+        3.0,
+        comfy.samplers.sampler_object("euler"),
+        1 - shifted_times(6, SAMPLING_SHIFT),
+        encoded.conditioning,
+        negative,
+        latent,
+        disable_pbar=True,
+    )
+    drawing = (system, prompt, empty, expected_depth, noise)
+    expected = sample_images(*drawing, guidance=3.0, steps=6, source=source)
+    assert relative_error(drawn, expected) < 1e-3
+    assert relative_error(sample_images(*drawing, guidance=3.0, steps=6), expected) > 0.01
 
 
 @torch.no_grad()

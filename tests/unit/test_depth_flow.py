@@ -119,6 +119,23 @@ def test_guidance_goes_beyond_the_prompt_by_hand() -> None:
     assert DepthSampling(sampling.noise, steps=2, guidance=1).passes == 2
 
 
+def test_guidance_acts_where_the_layout_is_decided() -> None:
+    """k/8 / (4 - 3 k/8): 0, 0.034 and 0.077 are before 0.1, the next is 0.13."""
+    noise = torch.zeros(1, 2, 8, 8)
+    seen: list[bool] = []
+
+    def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
+        seen.append(guided)
+        return prediction(torch.ones(len(noisy.time), 8, 8), torch.ones(len(noisy.time), 8, 8))
+
+    sampling = DepthSampling(noise, steps=8, guidance=3, shift=4)
+    sample_depth(predict, sampling)
+    assert seen == [True] * 3 + [False] * 5
+    assert sampling.passes == 11
+    # The result is never guided.
+    assert DepthSampling(noise, steps=1, guidance=3).passes == 1
+
+
 @torch.no_grad()
 def test_side_by_side_is_one_after_the_other() -> None:
     """Of two padded prompts, the part without a prompt sees no token at all."""
@@ -128,9 +145,10 @@ def test_side_by_side_is_one_after_the_other() -> None:
         torch.nn.init.normal_(parameter, std=0.2)
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     noise = draw_noise(predictor.noise_shape(2, 32, 48), seed=0)
-    sampling = DepthSampling(noise, steps=3, guidance=3, shift=1)
+    sampling = DepthSampling(noise, steps=3, guidance=3, shift=12)
     state = noise
-    for now, after in ((0, 1 / 3), (1 / 3, 2 / 3)):
+    # (k/3) / (12 - 11 k/3)
+    for now, after in ((0, 1 / 25), (1 / 25, 1 / 7)):
         noisy = NoisyDepth(state, torch.full((2,), float(now)))
         told = predictor(keys_values(), 32, 48, mask, noisy=noisy)
         untold = predictor(keys_values(), 32, 48, torch.zeros_like(mask), noisy=noisy)
@@ -138,7 +156,7 @@ def test_side_by_side_is_one_after_the_other() -> None:
         data = without + 3 * (data - without)
         data = torch.stack([data[:, 0].clamp(max=SKY), data[:, 1].clamp(-1, 1)], dim=1)
         state = state + (after - now) / (1 - now) * (data - state)
-    last = predictor(keys_values(), 32, 48, mask, noisy=NoisyDepth(state, torch.full((2,), 2 / 3)))
+    last = predictor(keys_values(), 32, 48, mask, noisy=NoisyDepth(state, torch.full((2,), 1 / 7)))
     drawn = predictor.sample(keys_values(), 32, 48, sampling, mask)
     unguided = predictor.sample(keys_values(), 32, 48, replace(sampling, guidance=1), mask)
     moved = (drawn.log_depth - unguided.log_depth).abs().max()
