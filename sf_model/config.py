@@ -31,7 +31,8 @@ class MLLMConfig:
 class SpatialTransformerConfig:
     """Sizes of the expert. `query_grid` is the side of the learnable query grid, `stride` the pixels a query covers.
 
-    `source_feature_dim` is the width of the source image's features (DINOv2's hidden size), None without editing.
+    `source_feature_dim` is the width of the source image's features (DINOv2's hidden size), None without editing;
+    `source_at_queries`: every query also starts from what the source shows at its own place.
     """
 
     hidden_size: int
@@ -41,6 +42,7 @@ class SpatialTransformerConfig:
     query_grid: int
     stride: int
     source_feature_dim: int | None
+    source_at_queries: bool
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class SpatialFusionConfig:
     def from_dict(values: dict[str, Any]) -> SpatialFusionConfig:
         """The inverse of `to_dict`, strict: an unknown, missing or mistyped field raises ValueError with its path.
 
-        Checkpoints from before `depth_flow`, its `detail_channels` or the head's `patch_output` have none.
+        Checkpoints from before `depth_flow`, its `detail_channels`, the head's `patch_output` or `source_at_queries`
+        have none.
         """
         if isinstance(values, dict):
             values = {"depth_flow": None, **values}
@@ -110,6 +113,8 @@ class SpatialFusionConfig:
                 values["depth_flow"] = {"detail_channels": None, **values["depth_flow"]}
             if isinstance(values.get("depth_head"), dict):
                 values["depth_head"] = {"patch_output": False, **values["depth_head"]}
+            if isinstance(values.get("spatial_transformer"), dict):
+                values["spatial_transformer"] = {"source_at_queries": False, **values["spatial_transformer"]}
         return _from_dict(SpatialFusionConfig, values, "config")
 
 
@@ -163,7 +168,9 @@ DUMMY = SpatialFusionConfig(
     name="dummy",
     backbone="mini",
     mllm=DUMMY_MLLM,
-    spatial_transformer=SpatialTransformerConfig(24, 48, 3, 1e-6, query_grid=4, stride=8, source_feature_dim=12),
+    spatial_transformer=SpatialTransformerConfig(
+        24, 48, 3, 1e-6, query_grid=4, stride=8, source_feature_dim=12, source_at_queries=True
+    ),
     depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8),
@@ -173,7 +180,9 @@ MINI = SpatialFusionConfig(
     name="mini",
     backbone="mini",
     mllm=MINI_MLLM,
-    spatial_transformer=SpatialTransformerConfig(256, 640, 4, 1e-6, query_grid=8, stride=8, source_feature_dim=None),
+    spatial_transformer=SpatialTransformerConfig(
+        256, 640, 4, 1e-6, query_grid=8, stride=8, source_feature_dim=None, source_at_queries=False
+    ),
     depth_head=DepthHeadConfig((16, 24, 32, 32), 24, patch_output=True),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=16),
@@ -184,7 +193,7 @@ OMNIGEN2 = SpatialFusionConfig(
     backbone="omnigen2",
     mllm=QWEN25_VL_3B,
     spatial_transformer=SpatialTransformerConfig(
-        1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
+        1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM, source_at_queries=True
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
@@ -203,7 +212,7 @@ QWEN_IMAGE = SpatialFusionConfig(
     backbone="qwen_image",
     mllm=QWEN25_VL_7B,
     spatial_transformer=SpatialTransformerConfig(
-        1536, 6144, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
+        1536, 6144, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM, source_at_queries=True
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
@@ -218,7 +227,7 @@ Z_IMAGE = SpatialFusionConfig(
     backbone="z_image",
     mllm=QWEN3_4B,
     spatial_transformer=SpatialTransformerConfig(
-        1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM
+        1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM, source_at_queries=True
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),

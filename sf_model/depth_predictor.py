@@ -95,9 +95,11 @@ class DepthPredictor(nn.Module):
         )
         self.source_encoder: SourceEncoder | None = None
         if patch_px is not None:
-            self.source_encoder = PixelEncoder(patch_px, sizes.hidden_size, **factory)
+            self.source_encoder = PixelEncoder(patch_px, sizes.hidden_size, sizes.source_at_queries, **factory)
         elif sizes.source_feature_dim is not None:
-            self.source_encoder = SourceEncoder(sizes.source_feature_dim, sizes.hidden_size, **factory)
+            self.source_encoder = SourceEncoder(
+                sizes.source_feature_dim, sizes.hidden_size, sizes.source_at_queries, **factory
+            )
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of queries for an image of height x width pixels."""
@@ -199,6 +201,7 @@ class DepthPredictor(nn.Module):
             dtype,
             on_layer,
             added,
+            None if reads.source is None else reads.source.on_queries(rows, columns),
         )
         maps = self.depth_head(states, rows, columns, out_dtype, detail)
         fov_y_deg = self.depth_head.field_of_view(camera, out_dtype)

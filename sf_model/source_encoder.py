@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from .backbones import get_backbone
 from .config import SpatialFusionConfig
 from .depth_flow import STATE_CHANNELS
+from .initialisation import start_from_zero
 from .monocular_depth import PIXEL_CHANNELS, MonocularDepth
 
 # Of the map that `PixelEncoder` hands to the head: the finest one of its network, and the depth that this reads.
@@ -24,17 +25,30 @@ SOURCE_CHANNELS = PIXEL_CHANNELS + STATE_CHANNELS
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """tokens (B, N, D) on `grid` = (rows, columns). pixels: (B, SOURCE_CHANNELS, H, W) of an encoder that sees the
-    image itself, else None."""
+    """tokens (B, N, D) on `grid` = (rows, columns). at_queries: (B, N, D), what is added to the queries there, None for
+    checkpoints without. pixels: (B, SOURCE_CHANNELS, H, W) of an encoder that sees the image itself, else None."""
 
     tokens: torch.Tensor
     grid: tuple[int, int]
+    at_queries: torch.Tensor | None
     pixels: torch.Tensor | None = None
 
     def twice(self) -> EncodedSource:
         """The batch, and the batch again."""
-        pixels = None if self.pixels is None else torch.cat([self.pixels, self.pixels])
-        return EncodedSource(torch.cat([self.tokens, self.tokens]), self.grid, pixels)
+
+        def twice(value: torch.Tensor | None) -> torch.Tensor | None:
+            return None if value is None else torch.cat([value, value])
+
+        return EncodedSource(torch.cat([self.tokens] * 2), self.grid, twice(self.at_queries), twice(self.pixels))
+
+    def on_queries(self, rows: int, columns: int) -> torch.Tensor | None:
+        """`at_queries` interpolated to a grid of queries, (B, rows * columns, D)."""
+        if self.at_queries is None or self.grid == (rows, columns):
+            return self.at_queries
+        cells = self.at_queries.transpose(1, 2).unflatten(2, self.grid).float()
+        # Antialiased: DINOv2's cells are smaller than the queries' of small images.
+        cells = F.interpolate(cells, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True)
+        return cells.flatten(2).transpose(1, 2).to(self.at_queries.dtype)
 
 
 class SourceEncoder(nn.Module):
@@ -44,6 +58,7 @@ class SourceEncoder(nn.Module):
         self,
         feature_dim: int,
         hidden_size: int,
+        at_queries: bool,
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -52,11 +67,21 @@ class SourceEncoder(nn.Module):
         self.feature_dim = feature_dim
         self.norm = operations.LayerNorm(feature_dim, dtype=dtype, device=device)
         self.project = operations.Linear(feature_dim, hidden_size, dtype=dtype, device=device)
+        self.at_queries: nn.Linear | None = None
+        if at_queries:
+            self.at_queries = operations.Linear(hidden_size, hidden_size, dtype=dtype, device=device)
+            start_from_zero(self.at_queries)
 
     def forward(self, features: torch.Tensor, grid: tuple[int, int]) -> EncodedSource:
         """ValueError for features of another encoder than the checkpoint's."""
         self._check(features)
-        return EncodedSource(self.project(self.norm(features)), grid)
+        return self._encoded(self.project(self.norm(features)), grid)
+
+    def _encoded(
+        self, tokens: torch.Tensor, grid: tuple[int, int], pixels: torch.Tensor | None = None
+    ) -> EncodedSource:
+        at_queries = None if self.at_queries is None else self.at_queries(tokens)
+        return EncodedSource(tokens, grid, at_queries, pixels)
 
     def _check(self, features: torch.Tensor) -> None:
         if features.shape[-1] != self.feature_dim:
@@ -74,11 +99,12 @@ class PixelEncoder(SourceEncoder):
         self,
         patch_px: int,
         hidden_size: int,
+        at_queries: bool,
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__(source_patch_dim(patch_px), hidden_size, operations, dtype, device)
+        super().__init__(source_patch_dim(patch_px), hidden_size, at_queries, operations, dtype, device)
         self.patch_px = patch_px
         self.monocular_depth = MonocularDepth(patch_px, self.feature_dim, STATE_CHANNELS, operations, dtype, device)
         seen = self.feature_dim + STATE_CHANNELS * patch_px**2
@@ -91,7 +117,7 @@ class PixelEncoder(SourceEncoder):
         depth = F.pixel_unshuffle(read.state, self.patch_px)
         seen = torch.cat([features, depth.flatten(2).transpose(1, 2)], dim=2)
         tokens = self.project(self.norm(read.cells.flatten(2).transpose(1, 2))) + self.project_seen(seen)
-        return EncodedSource(tokens, grid, torch.cat([F.relu(read.pixels), read.state], dim=1))
+        return self._encoded(tokens, grid, torch.cat([F.relu(read.pixels), read.state], dim=1))
 
 
 def own_patch_px(config: SpatialFusionConfig) -> int | None:

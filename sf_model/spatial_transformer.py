@@ -142,6 +142,7 @@ class SpatialTransformer(nn.Module):
         dtype: torch.dtype | None = None,
         on_layer: Callable[[], None] | None = None,
         added: tuple[torch.Tensor, torch.Tensor] | None = None,
+        source_at_queries: torch.Tensor | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """States of the query grid after every layer, each (B, rows * columns, D), and the camera's last state (B, D).
 
@@ -149,7 +150,7 @@ class SpatialTransformer(nn.Module):
         None where no prompt is padded. source_tokens: (B, N, D) of the source image on `source_grid` = (rows, columns).
         dtype: computing type, by default that of the keys. on_layer: called before every layer, for progress and
         cancelling. added: what a noisy depth adds to the queries (B, rows * columns, D) and, with its time, to them and
-        the camera (B, 1, D).
+        the camera (B, 1, D). source_at_queries: (B, rows * columns, D) that the source adds to the queries.
         """
         self._check(keys_values)
         keys = keys_values[0][0]
@@ -163,6 +164,8 @@ class SpatialTransformer(nn.Module):
         if added is not None:
             tokens, time = added
             camera, queries = camera + time, queries + tokens + time
+        if source_at_queries is not None:
+            queries = queries + source_at_queries.to(dtype)
         x = torch.cat([camera, queries], dim=1)
         grid_positions = query_positions(lengths, rows, columns, self.config.query_grid)
         camera_position = lengths.float().view(-1, 1, 1).expand(batch, 1, 3)

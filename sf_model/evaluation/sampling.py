@@ -12,6 +12,7 @@ from .. import world
 from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
 from ..depth_flow import DepthSampling, draw_noise
 from ..metric_depth import MetricDepth
+from ..source_encoder import own_patch_px
 from ..training.export import load_exported
 from ..training.loop import NOISE_SEED_STRIDE
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS, sample_images
@@ -134,8 +135,7 @@ class SystemSampler:
     @property
     def takes_source(self) -> bool:
         """Whether it was trained to edit images."""
-        sizes = self.system.sizes
-        return sizes == sizes.with_source()
+        return own_patch_px(self.system.sizes.spatialfusion) is not None
 
     def draw(
         self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor, sources: torch.Tensor | None = None

@@ -26,14 +26,16 @@ class SystemSizes:
 
     def with_source(self) -> SystemSizes:
         """The same with an encoder of source images, for edits."""
-        spatial = replace(self.spatialfusion.spatial_transformer, source_feature_dim=SOURCE_DIM)
+        spatial = replace(self.spatialfusion.spatial_transformer, source_feature_dim=SOURCE_DIM, source_at_queries=True)
         return replace(self, spatialfusion=replace(self.spatialfusion, spatial_transformer=spatial))
 
     def with_optional_parts_of(self, other: SystemSizes) -> SystemSizes:
         """The same with a depth flow and an encoder of source images like the other's, or without them."""
         wanted = other.spatialfusion
         spatial = replace(
-            self.spatialfusion.spatial_transformer, source_feature_dim=wanted.spatial_transformer.source_feature_dim
+            self.spatialfusion.spatial_transformer,
+            source_feature_dim=wanted.spatial_transformer.source_feature_dim,
+            source_at_queries=wanted.spatial_transformer.source_at_queries,
         )
         return replace(
             self,

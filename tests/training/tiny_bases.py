@@ -64,7 +64,14 @@ def spatial_config(backbone: str, source: bool) -> SpatialFusionConfig:
         backbone=backbone,
         mllm=MLLM,
         spatial_transformer=SpatialTransformerConfig(
-            32, 48, 2, 1e-6, query_grid=2, stride=32, source_feature_dim=DINOV2_DIM if source else None
+            32,
+            48,
+            2,
+            1e-6,
+            query_grid=2,
+            stride=32,
+            source_feature_dim=DINOV2_DIM if source else None,
+            source_at_queries=source,
         ),
         depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
         depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=16, num_blocks=1, out_channels=16),

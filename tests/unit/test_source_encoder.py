@@ -40,7 +40,7 @@ def test_the_pixel_encoder_sees_the_image_that_was_cut_into_patches() -> None:
     """Its map for the head holds the depth that it reads; a token sees light, which a norm takes from a lone flat
     patch, and what is around it, up to the whole picture."""
     torch.manual_seed(0)
-    encoder = PixelEncoder(8, 16)
+    encoder = PixelEncoder(8, 16, at_queries=False)
     image = torch.rand(1, 3, 24, 40)
     encoded = encoder(*source_patches(image, 8))
     assert (encoded.tokens.shape, encoded.grid, encoded.pixels.shape) == ((1, 15, 16), (3, 5), (1, 34, 24, 40))
@@ -56,6 +56,47 @@ def test_the_pixel_encoder_sees_the_image_that_was_cut_into_patches() -> None:
 
 
 @torch.no_grad()
+def test_a_query_starts_from_what_the_source_shows_at_its_place() -> None:
+    """At first from nothing; then from its cell's projected token, between grids of two sizes interpolated."""
+    torch.manual_seed(0)
+    encoder = SourceEncoder(12, 16, at_queries=True)
+    features = torch.randn(1, 16, 12)
+    assert (encoder(features, (4, 4)).at_queries == 0).all()
+    torch.nn.init.eye_(encoder.at_queries.weight)
+    encoded = encoder(features, (4, 4))
+    assert torch.equal(encoded.on_queries(4, 4), encoded.tokens)
+    flat = features[:, :1].expand(1, 16, 12)
+    assert torch.allclose(encoder(flat, (4, 4)).on_queries(2, 3), encoder(flat[:, :6], (2, 3)).tokens, atol=1e-5)
+    doubled = encoded.twice()
+    assert torch.equal(doubled.on_queries(4, 4), torch.cat([encoded.tokens] * 2))
+    assert SourceEncoder(12, 16, at_queries=False)(features, (4, 4)).on_queries(2, 2) is None
+
+
+@torch.no_grad()
+def test_a_source_at_the_queries_moves_the_states_there() -> None:
+    """And nowhere else, where nothing is read by attention."""
+    torch.manual_seed(0)
+    predictor = DepthPredictor(PATCHES).eval()
+    transformer = predictor.spatial_transformer
+    for layer in transformer.layers:
+        layer.self_attn.o_proj.weight.zero_()
+    torch.nn.init.normal_(predictor.source_encoder.at_queries.weight)
+    mllm = PATCHES.mllm
+    pairs = [(torch.randn(1, mllm.num_kv_heads, 4, mllm.head_dim),) * 2] * mllm.num_layers
+    tokens = torch.randn(1, 16, PATCHES.spatial_transformer.hidden_size)
+    other = tokens.clone()
+    other[:, 5] += 1.0
+
+    def states(value: torch.Tensor) -> torch.Tensor:
+        at_queries = predictor.source_encoder.at_queries(value)
+        return transformer(pairs, 4, 4, source_tokens=value, source_grid=(4, 4), source_at_queries=at_queries)[0][-1]
+
+    moved = (states(other) - states(tokens)).abs().amax(dim=2)[0]
+    assert moved[5] > 0.1
+    assert (moved[torch.arange(16) != 5] == 0).all()
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("grid", [(2, 2), (4, 4)])
 def test_a_source_s_pixels_reach_the_head(grid: tuple[int, int]) -> None:
     """Also from a source of another size than the depth's state; not where the depth is not known."""
@@ -63,7 +104,7 @@ def test_a_source_s_pixels_reach_the_head(grid: tuple[int, int]) -> None:
     predictor = DepthPredictor(PATCHES).eval()
     for parameter in predictor.depth_flow.detail.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    # Nothing but the detail tells the source.
+    # Nothing but the detail tells the source: at the queries it is nothing from the start.
     predictor.source_encoder.project.weight.zero_()
     predictor.source_encoder.project_seen.weight.zero_()
     mllm = PATCHES.mllm

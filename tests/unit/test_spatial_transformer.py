@@ -12,7 +12,9 @@ from sf_model.rotary import query_positions, rotary_tables
 from sf_model.spatial_transformer import SharedAttention, SpatialTransformer, uniform_layer_map
 
 MLLM = MLLMConfig(num_layers=4, num_attention_heads=4, num_kv_heads=2, head_dim=16, rope_theta=1e6, qk_norm=False)
-FULL_WIDTH = SpatialTransformerConfig(64, 96, 2, 1e-6, query_grid=4, stride=8, source_feature_dim=None)
+FULL_WIDTH = SpatialTransformerConfig(
+    64, 96, 2, 1e-6, query_grid=4, stride=8, source_feature_dim=None, source_at_queries=False
+)
 
 
 def qwen2() -> Qwen2Model:

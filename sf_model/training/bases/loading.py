@@ -55,5 +55,6 @@ def spatial_config(settings: TrainingSettings) -> SpatialFusionConfig:
     if config.backbone != settings.base:
         raise ValueError(f"spatial.config {name!r} is for the base {config.backbone!r}, not {settings.base!r}")
     if settings.weights.vision is None:
-        config = replace(config, spatial_transformer=replace(config.spatial_transformer, source_feature_dim=None))
+        spatial = replace(config.spatial_transformer, source_feature_dim=None, source_at_queries=False)
+        config = replace(config, spatial_transformer=spatial)
     return config
