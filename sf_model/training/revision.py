@@ -5,9 +5,25 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+DIRTY = "-dirty"
+UNKNOWN = "unknown"
+
 
 def current_commit() -> str:
     """The working tree's commit, with "-dirty" where it differs, or "unknown" outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).resolve().parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).resolve().parent),
+        "describe",
+        "--always",
+        f"--dirty={DIRTY}",
+        "--abbrev=12",
+    ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
+    return result.stdout.strip() or UNKNOWN
+
+
+def names_the_code(commit: str) -> bool:
+    """Whether all code of this `current_commit` is the same: not that of a changed working tree."""
+    return commit != UNKNOWN and not commit.endswith(DIRTY)

@@ -16,13 +16,13 @@ QWEN_IMAGE_BASE = 7_615_616_512 + 20_430_401_088
 Z_IMAGE_BASE = 4_022_468_096 + 6_154_908_736
 
 PARAMETERS = {
-    "dummy": 59_772,
+    "dummy": 60_372,
     "mini": 3_514_112,
-    "omnigen2": 211_392_116,
-    "omnigen2_full": 817_835_636,
-    "qwen_image": 451_457_652,
-    "qwen_image_edit": 451_457_652,
-    "z_image": 269_040_756,
+    "omnigen2": 212_441_716,
+    "omnigen2_full": 822_031_988,
+    "qwen_image": 453_818_484,
+    "qwen_image_edit": 453_818_484,
+    "z_image": 270_090_356,
 }
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -306,6 +307,50 @@ def test_the_minispace_command(
     assert "| floor | 0.0 [0.0, 0.0] |" in table
     assert "SpatialFusion against" in table
     assert "| floor | 0.0 [0.0, 0.0] |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("commit", "kept"), [("0123456789ab", True), ("0123456789ab-dirty", False), ("unknown", False)]
+)
+def test_rows_that_are_there_are_not_measured_again(
+    commit: str, kept: bool, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are they after an end halfway; other weights, settings and code that cannot be told are."""
+    measured: list[str] = []
+    ends = ["ceiling"]
+
+    def counted(label: str, *arguments: Any) -> list[PromptResult]:
+        if label in ends:
+            raise RuntimeError(ends.pop())
+        measured.append(label)
+        return run_row(label, *arguments)
+
+    monkeypatch.setattr("sf_model.evaluation.minispace.command.run_row", counted)
+    monkeypatch.setattr("sf_model.evaluation.minispace.command.READER_IMAGES", 8)
+    monkeypatch.setattr("sf_model.evaluation.arguments.current_commit", lambda: commit)
+    common = ["--reader", str(exported / "reader.safetensors"), "--steps", "1", "--output", str(tmp_path)]
+    compare = ["--compare", f"../data only={exported}"]
+    rows = ["minispace", "--prompts", "1", "--rows", "floor", "ceiling", *compare, *common]
+    with pytest.raises(RuntimeError, match="ceiling"):
+        run_command(monkeypatch, *rows)
+    assert measured == ["floor"]
+    run_command(monkeypatch, *rows)
+    first = (tmp_path / "minispace.json").read_text(encoding="utf-8")
+    system = f"../data only ({exported.name})"
+    assert measured == ["floor", *([] if kept else ["floor"]), "ceiling", system]
+    measured.clear()
+    run_command(monkeypatch, *rows)
+    assert measured == ([] if kept else ["floor", "ceiling", system])
+    assert (tmp_path / "minispace.json").read_text(encoding="utf-8") == first
+    assert all(path.parent == tmp_path / "rows" for path in tmp_path.rglob("*data-only*"))
+    measured.clear()
+    run_command(monkeypatch, *rows, "--seed", "3")
+    assert measured == ["floor", "ceiling", system]
+    measured.clear()
+    other = shutil.copytree(exported, tmp_path / "other")
+    export_untrained(other, SIZES["dummy"], adapter=False)
+    run_command(monkeypatch, *rows, "--seed", "3", "--compare", f"base={other}")
+    assert measured == (["base (other)"] if kept else ["floor", "ceiling", system, "base (other)"])
 
 
 def test_what_cannot_be_run_is_named_before_anything_is_drawn(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sf_model.config import DUMMY
+from sf_model.config import DUMMY, SpatialFusionConfig
 from sf_model.depth_flow import NoisyDepth
 from sf_model.depth_predictor import DepthPredictor
 from sf_model.source_encoder import PixelEncoder, SourceEncoder, own_patch_px, source_patch_dim, source_patches
@@ -70,6 +70,15 @@ def test_a_query_starts_from_what_the_source_shows_at_its_place() -> None:
     doubled = encoded.twice()
     assert torch.equal(doubled.on_queries(4, 4), torch.cat([encoded.tokens] * 2))
     assert SourceEncoder(12, 16, at_queries=False)(features, (4, 4)).on_queries(2, 2) is None
+
+
+def test_a_configuration_from_before_source_at_queries_has_none() -> None:
+    old = DUMMY.to_dict()
+    del old["spatial_transformer"]["source_at_queries"]
+    config = SpatialFusionConfig.from_dict(old)
+    without = replace(DUMMY.spatial_transformer, source_at_queries=False)
+    assert config == replace(DUMMY, spatial_transformer=without)
+    assert not [name for name in DepthPredictor(config).state_dict() if "at_queries" in name]
 
 
 @torch.no_grad()

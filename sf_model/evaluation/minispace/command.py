@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from ..arguments import (
     sampler_of,
     weights_record,
 )
-from ..sampling import weights_directory
+from ..sampling import weights_directory, weights_sha256
 from ..scene_reader.accuracy import ReaderAccuracy, accuracy_table, measure
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
+from .kept_rows import KeptRows
 from .prompts import PROMPTS_PER_TEMPLATE, QUICK_PROMPTS_PER_TEMPLATE, Prompt, minispace_prompts
 from .rows import (
     BUILTIN_ROWS,
@@ -62,8 +65,12 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(str(error)) from error
     prompts = minispace_prompts(arguments.seed, count)
     runs: dict[str, list[list[PromptResult]]] = {}
-    for name, label, draw in _drawers(arguments, prompts, reader):
-        runs.setdefault(name, []).append(run_row(label, prompts, draw, reader))
+    # Of every row its own weights count.
+    common = {name: value for name, value in run_record.items() if name != "weights"}
+    kept = KeptRows(arguments.output / "rows", common)
+    for row in _rows(arguments, prompts, reader):
+        results = kept.result(row.name, row.weights_sha256, partial(_measure, row, prompts, reader))
+        runs.setdefault(row.name, []).append(results)
     ordered = [FLOOR, CHANCE, *dict(arguments.compare), *SCAFFOLD_ROWS, CEILING]
     results = {name: seed_mean(runs[name]) for name in ordered if name in runs}
     means = seed_means(prompts, {name: runs[name] for name in results})
@@ -78,29 +85,45 @@ def run(arguments: argparse.Namespace) -> None:
     _write(arguments.output, record, "\n\n".join(filter(None, tables)), accuracy)
 
 
-def _drawers(
-    arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneReader
-) -> Iterator[tuple[str, str, Drawer]]:
-    """(row, label of the progress bar, drawer) of every run, one system in memory at a time."""
+@dataclass(frozen=True)
+class _Row:
+    """One row of one system, or of none; `drawer` loads the system, `label` is the progress bar's."""
+
+    name: str
+    label: str
+    drawer: Callable[[], Drawer]
+    weights_sha256: str | None = None
+
+
+def _measure(row: _Row, prompts: list[Prompt], reader: SceneReader) -> list[PromptResult]:
+    return run_row(row.label, prompts, row.drawer(), reader)
+
+
+def _rows(arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneReader) -> Iterator[_Row]:
+    """Every row of every system."""
     asked = set(arguments.rows)
-    directories = [weights_directory(name) for name in arguments.weights]
     size = reader.config.image_size
-    if FLOOR in asked:
-        yield FLOOR, FLOOR, lambda batch: blank_images(batch, size)
-    if CHANCE in asked:
-        yield CHANCE, CHANCE, lambda batch: scattered_renders(batch, size)
-    if CEILING in asked:
-        yield CEILING, CEILING, lambda batch: true_renders(batch, size)
+    renders: dict[str, Drawer] = {
+        FLOOR: lambda batch: blank_images(batch, size),
+        CHANCE: lambda batch: scattered_renders(batch, size),
+        CEILING: lambda batch: true_renders(batch, size),
+    }
+    for name in (name for name in renders if name in asked):
+        yield _Row(name, name, partial(renders.get, name))
     partners = shuffled_partners(prompts)
-    for directory in directories if asked & set(SCAFFOLD_ROWS) else []:
-        sampler = sampler_of(arguments, directory)
-        for scaffold in (name for name in SCAFFOLD_ROWS if name in asked):
-            drawer = system_drawer(sampler, scaffold, partners, arguments.seed)
-            yield scaffold, f"{scaffold} ({directory.name})", drawer
-    for name, directory in arguments.compare:
-        sampler = sampler_of(arguments, directory)
-        drawer = system_drawer(sampler, scaffold_of(sampler), partners, arguments.seed)
-        yield name, f"{name} ({directory.name})", drawer
+    # One system in memory at a time.
+    sampler = lru_cache(maxsize=1)(partial(sampler_of, arguments))
+
+    def drawer(directory: Path, scaffold: str | None) -> Drawer:
+        system = sampler(directory)
+        return system_drawer(system, scaffold or scaffold_of(system), partners, arguments.seed)
+
+    scaffolds = [name for name in SCAFFOLD_ROWS if name in asked]
+    wanted = [(name, name, weights_directory(weights)) for weights in arguments.weights for name in scaffolds]
+    wanted += [(name, None, directory) for name, directory in arguments.compare]
+    for name, scaffold, directory in wanted:
+        label = f"{name} ({directory.name})"
+        yield _Row(name, label, partial(drawer, directory, scaffold), weights_sha256(directory))
 
 
 def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
