@@ -93,7 +93,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     optional=True,
                     tooltip=(
                         "Steps from noise to a sampled scene; with guidance over 1 the spatial transformer runs twice "
-                        "in the first of them, where the layout is decided. Not used by mean."
+                        "in the first few of them, where the layout is decided. Not used by mean."
                     ),
                 ),
                 io.Float.Input(

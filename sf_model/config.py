@@ -94,6 +94,8 @@ class SpatialFusionConfig:
                 f"the spatial transformer has {self.spatial_transformer.num_layers} layers, more than the "
                 f"{self.mllm.num_layers} of the MLLM that it reads"
             )
+        if self.spatial_transformer.source_at_queries and self.spatial_transformer.source_feature_dim is None:
+            raise ValueError("source_at_queries needs a source_feature_dim: there is no source to read")
         if self.mllm.num_attention_heads % self.mllm.num_kv_heads:
             raise ValueError("num_attention_heads must be a multiple of num_kv_heads")
 

@@ -144,12 +144,12 @@ class DepthSampling:
 
     @property
     def times(self) -> list[float]:
-        """Of the predictions: the last one is the result."""
+        """Times of the predictions in [0, 1], 0 being noise; the last prediction is the result."""
         return shifted_times(self.steps, self.shift)[:-1].tolist()
 
     @property
     def guided_steps(self) -> int:
-        """The first ones; the result itself never is."""
+        """How many of the first steps are guided; the last one, which is the result, never is."""
         return 0 if self.guidance == 1 else sum(time < GUIDED_UNTIL for time in self.times[:-1])
 
     @property
@@ -172,9 +172,9 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
     """The last prediction of Euler steps from noise to a scene. predict(noisy, guided) at the state's own size; guided,
     the batch comes twice, to be predicted with the prompt and then without."""
-    state, times = sampling.noise, sampling.times
+    state, times, guided_steps = sampling.noise, sampling.times, sampling.guided_steps
     for number, (now, after) in enumerate(zip(times, times[1:])):
-        guided = number < sampling.guided_steps
+        guided = number < guided_steps
         data = predicted_state(predict(_at(now, state, guided), guided))
         if guided:
             # One batch: a GPU is not full of one image's queries.

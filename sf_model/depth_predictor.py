@@ -131,7 +131,8 @@ class DepthPredictor(nn.Module):
         the checkpoint has no source encoder or no flow, or the keys/values are another MLLM's.
         """
         rows, columns = self.grid(height, width)
-        reads = _Reads(keys_values, prompt_mask, self._encoded(source_features, source_grid, dtype))
+        source = self._encoded(source_features, source_grid, (rows, columns), dtype)
+        reads = _Reads(keys_values, prompt_mask, source)
         return self._predict(reads, rows, columns, dtype, out_dtype, on_layer, noisy).resized(height, width)
 
     def sample(
@@ -152,7 +153,8 @@ class DepthPredictor(nn.Module):
         The other arguments, and errors, as in `forward`; `on_layer` is called in every step.
         """
         rows, columns = self.grid(height, width)
-        reads = _Reads(keys_values, prompt_mask, self._encoded(source_features, source_grid, dtype))
+        source = self._encoded(source_features, source_grid, (rows, columns), dtype)
+        reads = _Reads(keys_values, prompt_mask, source)
         layers = set(self.spatial_transformer.layer_map)
         both = reads.and_without_prompt(layers) if sampling.guided_steps else reads
 
@@ -162,7 +164,11 @@ class DepthPredictor(nn.Module):
         return sample_depth(predict, sampling).resized(height, width)
 
     def _encoded(
-        self, features: torch.Tensor | None, grid: tuple[int, int] | None, dtype: torch.dtype | None
+        self,
+        features: torch.Tensor | None,
+        grid: tuple[int, int] | None,
+        queries: tuple[int, int],
+        dtype: torch.dtype | None,
     ) -> EncodedSource | None:
         if features is None:
             return None
@@ -171,7 +177,7 @@ class DepthPredictor(nn.Module):
             raise ValueError(
                 f"checkpoint {self.config.name!r} was trained without source images; disconnect the source image"
             )
-        return self.source_encoder(features.to(dtype or features.dtype), grid)
+        return self.source_encoder(features.to(dtype or features.dtype), grid, queries)
 
     def _predict(
         self,
@@ -201,7 +207,7 @@ class DepthPredictor(nn.Module):
             dtype,
             on_layer,
             added,
-            None if reads.source is None else reads.source.on_queries(rows, columns),
+            None if reads.source is None else reads.source.at_queries,
         )
         maps = self.depth_head(states, rows, columns, out_dtype, detail)
         fov_y_deg = self.depth_head.field_of_view(camera, out_dtype)

@@ -25,8 +25,9 @@ SOURCE_CHANNELS = PIXEL_CHANNELS + STATE_CHANNELS
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """tokens (B, N, D) on `grid` = (rows, columns). at_queries: (B, N, D), what is added to the queries there, None for
-    checkpoints without. pixels: (B, SOURCE_CHANNELS, H, W) of an encoder that sees the image itself, else None."""
+    """tokens (B, N, D) on `grid` = (rows, columns). at_queries: (B, rows * columns of the queries, D), what is added to
+    them, None for checkpoints without. pixels: (B, SOURCE_CHANNELS, H, W) of an encoder that sees the image itself,
+    else None."""
 
     tokens: torch.Tensor
     grid: tuple[int, int]
@@ -40,15 +41,6 @@ class EncodedSource:
             return None if value is None else torch.cat([value, value])
 
         return EncodedSource(torch.cat([self.tokens] * 2), self.grid, twice(self.at_queries), twice(self.pixels))
-
-    def on_queries(self, rows: int, columns: int) -> torch.Tensor | None:
-        """`at_queries` interpolated to a grid of queries, (B, rows * columns, D)."""
-        if self.at_queries is None or self.grid == (rows, columns):
-            return self.at_queries
-        cells = self.at_queries.transpose(1, 2).unflatten(2, self.grid).float()
-        # Antialiased: DINOv2's cells are smaller than the queries' of small images.
-        cells = F.interpolate(cells, size=(rows, columns), mode="bilinear", align_corners=False, antialias=True)
-        return cells.flatten(2).transpose(1, 2).to(self.at_queries.dtype)
 
 
 class SourceEncoder(nn.Module):
@@ -72,16 +64,22 @@ class SourceEncoder(nn.Module):
             self.at_queries = operations.Linear(hidden_size, hidden_size, dtype=dtype, device=device)
             start_from_zero(self.at_queries)
 
-    def forward(self, features: torch.Tensor, grid: tuple[int, int]) -> EncodedSource:
-        """ValueError for features of another encoder than the checkpoint's."""
+    def forward(self, features: torch.Tensor, grid: tuple[int, int], queries: tuple[int, int]) -> EncodedSource:
+        """`grid` and `queries`: (rows, columns) of the features and of the queries. ValueError for features of another
+        encoder than the checkpoint's."""
         self._check(features)
-        return self._encoded(self.project(self.norm(features)), grid)
+        tokens = self.project(self.norm(features))
+        return EncodedSource(tokens, grid, self._at(queries, tokens, grid))
 
-    def _encoded(
-        self, tokens: torch.Tensor, grid: tuple[int, int], pixels: torch.Tensor | None = None
-    ) -> EncodedSource:
-        at_queries = None if self.at_queries is None else self.at_queries(tokens)
-        return EncodedSource(tokens, grid, at_queries, pixels)
+    def _at(self, queries: tuple[int, int], tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor | None:
+        if self.at_queries is None:
+            return None
+        cells = self.at_queries(tokens)
+        if grid == queries:
+            return cells
+        maps = cells.transpose(1, 2).unflatten(2, grid).float()
+        maps = F.interpolate(maps, size=queries, mode="bilinear", align_corners=False)
+        return maps.flatten(2).transpose(1, 2).to(cells.dtype)
 
     def _check(self, features: torch.Tensor) -> None:
         if features.shape[-1] != self.feature_dim:
@@ -110,14 +108,15 @@ class PixelEncoder(SourceEncoder):
         seen = self.feature_dim + STATE_CHANNELS * patch_px**2
         self.project_seen = operations.Linear(seen, hidden_size, dtype=dtype, device=device)
 
-    def forward(self, features: torch.Tensor, grid: tuple[int, int]) -> EncodedSource:
+    def forward(self, features: torch.Tensor, grid: tuple[int, int], queries: tuple[int, int]) -> EncodedSource:
         """features: (B, N, 3 patch_px^2) of `source_patches`, with their grid."""
         self._check(features)
         read = self.monocular_depth(F.pixel_shuffle(features.transpose(1, 2).unflatten(2, grid), self.patch_px))
         depth = F.pixel_unshuffle(read.state, self.patch_px)
         seen = torch.cat([features, depth.flatten(2).transpose(1, 2)], dim=2)
         tokens = self.project(self.norm(read.cells.flatten(2).transpose(1, 2))) + self.project_seen(seen)
-        return self._encoded(tokens, grid, torch.cat([F.relu(read.pixels), read.state], dim=1))
+        pixels = torch.cat([F.relu(read.pixels), read.state], dim=1)
+        return EncodedSource(tokens, grid, self._at(queries, tokens, grid), pixels)
 
 
 def own_patch_px(config: SpatialFusionConfig) -> int | None:

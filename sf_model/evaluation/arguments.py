@@ -10,6 +10,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..training.revision import current_commit
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
@@ -83,6 +85,9 @@ def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
     """Code, reader and settings of a run."""
     return {
         "commit": current_commit(),
+        # Processors and versions round otherwise: means of a few dozen images differ by points.
+        "torch": torch.__version__,
+        "processor": torch.backends.cpu.get_cpu_capability(),
         "seed": arguments.seed,
         "reader_sha256": hashlib.sha256(arguments.reader.read_bytes()).hexdigest()[:16],
         "steps": arguments.steps,

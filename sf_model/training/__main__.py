@@ -272,7 +272,7 @@ def _train(arguments: argparse.Namespace) -> None:
         depth_draws=getattr(arguments, "depth_draws", 1),
     )
     if data.edits or arguments.command == "source":
-        sizes = sizes.with_source()
+        sizes = sizes.with_source(at_queries=True)
     system = SpatialFusionSystem(sizes, arguments.seed)
     state = latest_state(run_dir)
     if state is None:
@@ -397,9 +397,10 @@ def _export(arguments: argparse.Namespace) -> None:
         raise SystemExit(f"export --stage {arguments.stage} needs --output: it is no whole system")
     state = _required_state(arguments, arguments.stage)
     sizes, parts = SIZES[arguments.size], dict(arguments.part)
-    project = _weights_of("predictor", parts.get("predictor", state.parent)).get("source_encoder.project.weight")
+    predictor = _weights_of("predictor", parts.get("predictor", state.parent))
+    project = predictor.get("source_encoder.project.weight")
     if project is not None and project.shape[1] == SOURCE_DIM:
-        sizes = sizes.with_source()
+        sizes = sizes.with_source(at_queries="source_encoder.at_queries.weight" in predictor)
     system = SpatialFusionSystem(sizes, seed=0)
     averaged_system(state, system)
     _load_parts(arguments, system)

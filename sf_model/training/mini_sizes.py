@@ -24,9 +24,11 @@ class SystemSizes:
     transformer: OmniGen2Config
     spatialfusion: SpatialFusionConfig
 
-    def with_source(self) -> SystemSizes:
-        """The same with an encoder of source images, for edits."""
-        spatial = replace(self.spatialfusion.spatial_transformer, source_feature_dim=SOURCE_DIM, source_at_queries=True)
+    def with_source(self, at_queries: bool) -> SystemSizes:
+        """The same with an encoder of source images, for edits; `at_queries` as in `SpatialTransformerConfig`."""
+        spatial = replace(
+            self.spatialfusion.spatial_transformer, source_feature_dim=SOURCE_DIM, source_at_queries=at_queries
+        )
         return replace(self, spatialfusion=replace(self.spatialfusion, spatial_transformer=spatial))
 
     def with_optional_parts_of(self, other: SystemSizes) -> SystemSizes:

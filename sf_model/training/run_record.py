@@ -66,13 +66,22 @@ def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any]) ->
         f"{group}.{name}: {before.get(group, {}).get(name)!r} before, {value!r} now"
         for group, values in asked.items()
         for name, value in values.items()
-        if name not in FREE_SETTINGS.get(group, ()) and before.get(group, {}).get(name) != value
+        if name not in FREE_SETTINGS.get(group, ()) and not _is_same(before.get(group, {}).get(name), value)
     ]
     if differing:
         raise RunError(
             f"{run_dir} was begun with other settings ({'; '.join(differing)}): give the same again, or another --runs "
             "with --init"
         )
+
+
+def _is_same(before: Any, now: Any) -> bool:
+    """Also where `before` does not know yet what is off now: it was begun by an earlier version."""
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return before == now
+    return before.keys() <= now.keys() and all(
+        _is_same(before[name], value) if name in before else value in (None, False) for name, value in now.items()
+    )
 
 
 def _log(run_dir: Path) -> list[dict[str, Any]]:

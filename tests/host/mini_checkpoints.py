@@ -36,12 +36,16 @@ _CONFIGS: dict[str, SpatialFusionConfig] = {
     LATENT: replace(_SMALL, depth_adapter=_LATENT_ADAPTER),
     EDITING: replace(
         _SMALL,
-        spatial_transformer=replace(_SMALL.spatial_transformer, source_feature_dim=SOURCE_FEATURE_DIM),
+        spatial_transformer=replace(
+            _SMALL.spatial_transformer, source_feature_dim=SOURCE_FEATURE_DIM, source_at_queries=True
+        ),
     ),
     PATCHES: replace(
         _SMALL,
         spatial_transformer=replace(
-            _SMALL.spatial_transformer, source_feature_dim=source_patch_dim(MINI_BASE.source_patch_px)
+            _SMALL.spatial_transformer,
+            source_feature_dim=source_patch_dim(MINI_BASE.source_patch_px),
+            source_at_queries=True,
         ),
     ),
     MEAN_ONLY: replace(_SMALL, depth_flow=None),

@@ -40,6 +40,7 @@ def tiny_config(
             intermediate_size=48,
             num_layers=3,
             source_feature_dim=DINOV2_WIDTH if source else None,
+            source_at_queries=source,
         ),
         depth_head=replace(MINI.depth_head, reassemble_channels=(8, 8, 8, 8), fusion_channels=8),
         depth_adapter=DepthAdapterConfig(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from sf_model.training.bases.loading import spatial_config
 from sf_model.training.bases.settings import load_settings
-from tests.training import tiny_bases, tiny_data
+from tests.training import processes, tiny_bases, tiny_data
 from tests.training.processes import launch_environment, run_together, run_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -89,11 +90,11 @@ def test_two_processes_killed_on_the_way_equal_one(mode: str, base: str, tmp_pat
     config = tiny_data.write_config(tmp_path, base, weights, edits=not shared, **changes)
     values = yaml.safe_load(config.read_text(encoding="utf-8"))
     averages = {}
-    for processes in (1, 2):
-        values["runs"] = str(tmp_path / f"runs{processes}")
+    for count in (1, 2):
+        values["runs"] = str(tmp_path / f"runs{count}")
         config.write_text(yaml.safe_dump(values), encoding="utf-8")
         calls = {name: [name, "--config", str(config)] for name in ("cache", *STAGES)}
-        if processes == 1:
+        if count == 1:
             run_together(1, list(calls.values()))
         else:
             environment = launch_environment(FSDP) if shared else {}
@@ -102,10 +103,37 @@ def test_two_processes_killed_on_the_way_equal_one(mode: str, base: str, tmp_pat
                 run_until(lambda run=run: any(run.glob("state-*1*")), 2, [calls[stage]], **environment)
                 assert not (run / "state-0000004").exists()
                 run_together(2, [calls[stage]], **environment)
-        averages[processes] = {stage: average_of(config, stage) for stage in STAGES}
+        averages[count] = {stage: average_of(config, stage) for stage in STAGES}
     tolerance = BF16_TOLERANCE if shared else TOLERANCE
     for stage in STAGES:
         assert_close(averages[2][stage], averages[1][stage], tolerance)
+
+
+def _end_by_a_signal_once(rank: int, world: int, port: int, environment: dict[str, str], calls: Any, out: Any) -> None:
+    """In place of the work of a group whose only call is [path, result]."""
+    path, result = calls[0]
+    if rank == 0 and not Path(path).exists():
+        Path(path).touch()
+        os.abort()
+    out.send(result)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_group_that_a_signal_ended_starts_again_once(
+    shared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But no other, and no error is lost."""
+    monkeypatch.setattr(processes, "_work", _end_by_a_signal_once)
+    environment = {processes.USE_FSDP: "true"} if shared else {}
+    mark = tmp_path / "mark"
+    if shared:
+        with pytest.warns(UserWarning, match="died with exit code -6"):
+            run_together(2, [[str(mark), ""]], **environment)
+    else:
+        with pytest.raises(AssertionError, match="died with exit code -6"):
+            run_together(2, [[str(mark), ""]], **environment)
+    with pytest.raises(AssertionError, match="an error"):
+        run_together(2, [[str(mark), "an error"]], **environment)
 
 
 def test_processes_count_what_they_left_out_together(tmp_path: Path) -> None:
@@ -186,9 +214,11 @@ def test_the_configs_that_come_with_the_pack_are_read(path: Path) -> None:
     for run in (settings.stage1, settings.stage2):
         assert run.batch_size % (8 * run.micro_batch) == 0
     # Without DINOv2 the checkpoint has nothing that would ask users for it.
-    assert spatial_config(settings).spatial_transformer.source_feature_dim is None
+    without = spatial_config(settings).spatial_transformer
+    assert without.source_feature_dim is None and not without.source_at_queries
     editing = replace(settings, weights=replace(settings.weights, vision="dinov2"))
-    assert spatial_config(editing).spatial_transformer.source_feature_dim == 1024
+    with_source = spatial_config(editing).spatial_transformer
+    assert with_source.source_feature_dim == 1024 and with_source.source_at_queries
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,10 @@ def test_source_image_needs_an_encoder_of_its_width() -> None:
     with pytest.raises(ValueError, match="have 10 channels, this checkpoint reads 12"):
         predictor(keys_values(), 32, 32, source_features=torch.randn(1, 4, 10), source_grid=(2, 2))
     without = dataclasses.replace(
-        DUMMY, spatial_transformer=dataclasses.replace(DUMMY.spatial_transformer, source_feature_dim=None)
+        DUMMY,
+        spatial_transformer=dataclasses.replace(
+            DUMMY.spatial_transformer, source_feature_dim=None, source_at_queries=False
+        ),
     )
     with pytest.raises(ValueError, match="trained without source images; disconnect"):
         DepthPredictor(without)(keys_values(), 32, 32, source_features=torch.randn(1, 4, 12), source_grid=(2, 2))

@@ -172,7 +172,7 @@ def test_weights_without_a_source_image_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_edit_is_drawn_from_its_source_and_its_instruction(tmp_path: Path, prompts: list[EditPrompt]) -> None:
-    sampler = exported_system(tmp_path, SIZES["dummy"].with_source())
+    sampler = exported_system(tmp_path, SIZES["dummy"].with_source(at_queries=True))
     draw = edit_drawer(sampler, FUSION, seed=0)
     two = prompts[:2]
     sources = world.render([prompt.pair.source for prompt in two], 32, 32).rgb

@@ -380,7 +380,7 @@ def test_the_other_commands(
     message = f"not trained to edit: {exported}; only floor, unchanged and ceiling are measured"
     assert message in capsys.readouterr().out
     editing = ["--weights", str(tmp_path / "editing")]
-    export_untrained(tmp_path / "editing", SIZES["dummy"].with_source())
+    export_untrained(tmp_path / "editing", SIZES["dummy"].with_source(at_queries=True))
     # Two training seeds, and another system.
     more = [str(tmp_path / "editing"), "--compare", f"data-only={tmp_path / 'editing'}"]
     run_command(monkeypatch, "edit", *editing, *more, "--prompts", "1", *common)

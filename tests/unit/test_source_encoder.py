@@ -13,7 +13,7 @@ from sf_model.depth_predictor import DepthPredictor
 from sf_model.source_encoder import PixelEncoder, SourceEncoder, own_patch_px, source_patch_dim, source_patches
 from sf_model.training.mini_sizes import SIZES
 
-PATCHES = SIZES["dummy"].with_source().spatialfusion
+PATCHES = SIZES["dummy"].with_source(at_queries=True).spatialfusion
 
 
 def test_source_patches_by_hand() -> None:
@@ -31,8 +31,10 @@ def test_own_pixels_are_read_where_the_configuration_says_so() -> None:
     assert (own_patch_px(DUMMY), own_patch_px(PATCHES)) == (None, 8)
     assert type(DepthPredictor(DUMMY).source_encoder) is SourceEncoder
     assert type(DepthPredictor(PATCHES).source_encoder) is PixelEncoder
-    without = replace(DUMMY, spatial_transformer=replace(DUMMY.spatial_transformer, source_feature_dim=None))
-    assert DepthPredictor(without).source_encoder is None
+    off = replace(DUMMY.spatial_transformer, source_feature_dim=None, source_at_queries=False)
+    assert DepthPredictor(replace(DUMMY, spatial_transformer=off)).source_encoder is None
+    with pytest.raises(ValueError, match="no source to read"):
+        replace(DUMMY, spatial_transformer=replace(off, source_at_queries=True))
 
 
 @torch.no_grad()
@@ -42,16 +44,18 @@ def test_the_pixel_encoder_sees_the_image_that_was_cut_into_patches() -> None:
     torch.manual_seed(0)
     encoder = PixelEncoder(8, 16, at_queries=False)
     image = torch.rand(1, 3, 24, 40)
-    encoded = encoder(*source_patches(image, 8))
+    encoded = encoder(*source_patches(image, 8), (3, 5))
     assert (encoded.tokens.shape, encoded.grid, encoded.pixels.shape) == ((1, 15, 16), (3, 5), (1, 34, 24, 40))
     read = encoder.monocular_depth(image * 2 - 1)
     assert torch.allclose(encoded.pixels[:, :32], read.pixels.relu(), atol=1e-6)
     assert torch.allclose(encoded.pixels[:, 32:], read.state, atol=1e-5)
-    dark, light = (encoder(*source_patches(torch.full((1, 3, 24, 24), grey), 8)).tokens[0, 4] for grey in (0.2, 0.8))
+    dark, light = (
+        encoder(*source_patches(torch.full((1, 3, 24, 24), grey), 8), (3, 3)).tokens[0, 4] for grey in (0.2, 0.8)
+    )
     assert (dark - light).abs().max() > 0.1
     around = image.clone()
     around[..., :8, :8] = 0
-    moved = (encoder(*source_patches(around, 8)).tokens - encoded.tokens)[0].abs().amax(dim=1)
+    moved = (encoder(*source_patches(around, 8), (3, 5)).tokens - encoded.tokens)[0].abs().amax(dim=1)
     assert moved.min() > 1e-4
 
 
@@ -60,16 +64,18 @@ def test_a_query_starts_from_what_the_source_shows_at_its_place() -> None:
     """At first from nothing; then from its cell's projected token, between grids of two sizes interpolated."""
     torch.manual_seed(0)
     encoder = SourceEncoder(12, 16, at_queries=True)
-    features = torch.randn(1, 16, 12)
-    assert (encoder(features, (4, 4)).at_queries == 0).all()
+    features = torch.randn(2, 6, 12)
+    assert (encoder(features, (2, 3), (2, 3)).at_queries == 0).all()
     torch.nn.init.eye_(encoder.at_queries.weight)
-    encoded = encoder(features, (4, 4))
-    assert torch.equal(encoded.on_queries(4, 4), encoded.tokens)
-    flat = features[:, :1].expand(1, 16, 12)
-    assert torch.allclose(encoder(flat, (4, 4)).on_queries(2, 3), encoder(flat[:, :6], (2, 3)).tokens, atol=1e-5)
-    doubled = encoded.twice()
-    assert torch.equal(doubled.on_queries(4, 4), torch.cat([encoded.tokens] * 2))
-    assert SourceEncoder(12, 16, at_queries=False)(features, (4, 4)).on_queries(2, 2) is None
+    encoded = encoder(features, (2, 3), (2, 3))
+    assert torch.equal(encoded.at_queries, encoded.tokens)
+    assert torch.equal(encoded.twice().at_queries, torch.cat([encoded.tokens] * 2))
+    # Two cells side by side, of six queries in two rows: centres at -1/6, 1/2 and 7/6 of their distance, held inside.
+    left, right = encoder(features[:, :2], (1, 2), (1, 2)).tokens.unbind(dim=1)
+    row = torch.stack([left, (left + right) / 2, right], dim=1)
+    wide = encoder(features[:, :2], (1, 2), (2, 3)).at_queries
+    assert torch.allclose(wide, torch.cat([row, row], dim=1), atol=1e-6)
+    assert SourceEncoder(12, 16, at_queries=False)(features, (2, 3), (2, 3)).at_queries is None
 
 
 def test_a_configuration_from_before_source_at_queries_has_none() -> None:
@@ -86,23 +92,31 @@ def test_a_source_at_the_queries_moves_the_states_there() -> None:
     """And nowhere else, where nothing is read by attention."""
     torch.manual_seed(0)
     predictor = DepthPredictor(PATCHES).eval()
-    transformer = predictor.spatial_transformer
-    for layer in transformer.layers:
+    for layer in predictor.spatial_transformer.layers:
         layer.self_attn.o_proj.weight.zero_()
-    torch.nn.init.normal_(predictor.source_encoder.at_queries.weight)
     mllm = PATCHES.mllm
     pairs = [(torch.randn(1, mllm.num_kv_heads, 4, mllm.head_dim),) * 2] * mllm.num_layers
-    tokens = torch.randn(1, 16, PATCHES.spatial_transformer.hidden_size)
-    other = tokens.clone()
-    other[:, 5] += 1.0
+    # Cells of one row are seen as they are; what is around them reaches a token only by the reader of depth.
+    for parameter in predictor.source_encoder.monocular_depth.parameters():
+        parameter.zero_()
+    image = torch.rand(1, 3, 32, 32)
+    other = image.clone()
+    other[..., 8:16, 16:24] = 1 - other[..., 8:16, 16:24]
+    states: list[torch.Tensor] = []
+    keep = predictor.spatial_transformer.register_forward_hook(lambda *call: states.append(call[2][0][-1]))
 
-    def states(value: torch.Tensor) -> torch.Tensor:
-        at_queries = predictor.source_encoder.at_queries(value)
-        return transformer(pairs, 4, 4, source_tokens=value, source_grid=(4, 4), source_at_queries=at_queries)[0][-1]
+    def moved() -> torch.Tensor:
+        states.clear()
+        for shown in (image, other):
+            patches, grid = source_patches(shown, 8)
+            predictor(pairs, 32, 32, source_features=patches, source_grid=grid)
+        return (states[1] - states[0]).abs().amax(dim=2)[0]
 
-    moved = (states(other) - states(tokens)).abs().amax(dim=2)[0]
-    assert moved[5] > 0.1
-    assert (moved[torch.arange(16) != 5] == 0).all()
+    assert (moved() == 0).all()
+    torch.nn.init.normal_(predictor.source_encoder.at_queries.weight)
+    assert moved()[6] > 0.1
+    assert (moved()[torch.arange(16) != 6] == 0).all()
+    keep.remove()
 
 
 @torch.no_grad()

@@ -79,6 +79,12 @@ def build_stage(name: str, tokenizer_dir: Path, seed: int = 0, config: StageConf
     return STAGES[name](SpatialFusionSystem(DUMMY, seed), config or StageConfig(), empty_ids)
 
 
+def _forget(path: Path, part: str) -> None:
+    """Take the tensors with `part` in their names out of a file."""
+    tensors = {name: value for name, value in safetensors.torch.load_file(path).items() if part not in name}
+    safetensors.torch.save_file(tensors, path)
+
+
 def test_depth_loss_by_hand() -> None:
     # One pixel at 1 m predicted a factor e too far, one of sky predicted as surface with even odds.
     prediction = DepthPrediction(
@@ -215,7 +221,7 @@ def test_the_source_encoder_learns_depth_from_pictures(tokenizer_dir: Path) -> N
     """It alone, and in a few steps more than the mean: of four pictures, the state within 0.2 of its variance."""
     torch.manual_seed(0)
     tokens = encode_prompts(load_tokenizer(tokenizer_dir), [""])[0]
-    stage = SourceStage(SpatialFusionSystem(SIZES["dummy"].with_source(), 0), StageConfig(), tokens)
+    stage = SourceStage(SpatialFusionSystem(SIZES["dummy"].with_source(at_queries=True), 0), StageConfig(), tokens)
     parameters = stage.trainable_parameters()
     assert parameters and all(name.startswith("predictor.source_encoder.monocular_depth.") for name in parameters)
     batch = WorldBatches(data_config({"free": 1.0}), tokenizer_dir)[0]
@@ -498,15 +504,21 @@ def test_edits_train_and_export_what_reads_the_source(
     with pytest.raises(SystemExit, match="trained to edit: give --edits"):
         train("stage2", *parts)
     train("stage2", *parts, "--edits", "0.5")
-    monkeypatch.setattr(
-        "sys.argv", ["training", "export", "--size", "dummy", "--runs", str(runs), "--output", str(tmp_path / "out")]
-    )
+    export = ["training", "export", "--size", "dummy", "--runs", str(runs), "--output"]
+    monkeypatch.setattr("sys.argv", [*export, str(tmp_path / "out")])
     command_line.main()
+    state = latest_state(runs / "dummy" / "stage2")
+    for name in ("system", "average"):
+        _forget(state / f"{name}.safetensors", "source_encoder.at_queries.")
+    monkeypatch.setattr("sys.argv", [*export, str(tmp_path / "of an older run")])
+    command_line.main()
+    older = load_exported(tmp_path / "of an older run")
+    assert older.sizes == older.sizes.with_source(at_queries=False)
     shutil.rmtree(runs / "dummy" / "stage2")
     with pytest.raises(SystemExit, match="trained to edit: give --edits"):
         train("stage2", "--init", str(tmp_path / "out"))
     exported = load_exported(tmp_path / "out")
-    assert exported.sizes == exported.sizes.with_source() != DUMMY
+    assert exported.sizes == exported.sizes.with_source(at_queries=True) != DUMMY
     before = part_state_dict("transformer", runs / "dummy" / "joint")
     learned = [name for name, value in exported.transformer.named_parameters() if name.startswith("ref_image_")]
     after = exported.transformer.state_dict()
@@ -535,7 +547,7 @@ def test_the_readme_s_training_commands(tmp_path: Path, tokenizer_dir: Path, mon
         command_line.main()
     checkpoint = load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE)
     assert list(checkpoint.training["stages"]) == ["mllm", "joint", "source", "stage1", "stage2"]
-    assert checkpoint.config == DUMMY.with_source().spatialfusion
+    assert checkpoint.config == DUMMY.with_source(at_queries=True).spatialfusion
 
 
 def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -656,6 +668,23 @@ def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path) -> None:
     assert [(entry["step"], entry["loss"]) for entry in log] == [(1, 1.0), (2, 1.0), (3, 2.0)]
     sessions = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["sessions"]
     assert [session["from_step"] for session in sessions] == [0, 2]
+
+
+def test_a_run_of_an_earlier_version_goes_on_where_what_is_new_is_off(tmp_path: Path) -> None:
+    sizes = SIZES["dummy"]
+    assert not SIZES["mini"].spatialfusion.spatial_transformer.source_at_queries
+    with_source = sizes.with_source(at_queries=True)
+    for name, now in (("off", sizes.with_source(at_queries=False)), ("on", with_source)):
+        run_record.begin_session(tmp_path / name, 0, sizes=now)
+        path = tmp_path / name / run_record.CONFIG_FILE
+        record = json.loads(path.read_text(encoding="utf-8"))
+        del record["settings"]["sizes"]["spatialfusion"]["spatial_transformer"]["source_at_queries"]
+        path.write_text(json.dumps(record), encoding="utf-8")
+    run_record.begin_session(tmp_path / "off", 2, sizes=sizes.with_source(at_queries=False))
+    with pytest.raises(run_record.RunError, match="begun with other settings"):
+        run_record.begin_session(tmp_path / "on", 2, sizes=with_source)
+    with pytest.raises(run_record.RunError, match="begun with other settings"):
+        run_record.begin_session(tmp_path / "off", 2, sizes=SIZES["mini"])
 
 
 def test_the_expert_can_start_from_the_mllm() -> None:

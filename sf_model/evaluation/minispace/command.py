@@ -18,7 +18,7 @@ from ..arguments import (
     sampler_of,
     weights_record,
 )
-from ..sampling import weights_directory, weights_sha256
+from ..sampling import SystemSampler, weights_directory, weights_sha256
 from ..scene_reader.accuracy import ReaderAccuracy, accuracy_table, measure
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
@@ -111,19 +111,25 @@ def _rows(arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneRea
     for name in (name for name in renders if name in asked):
         yield _Row(name, name, partial(renders.get, name))
     partners = shuffled_partners(prompts)
-    # One system in memory at a time.
-    sampler = lru_cache(maxsize=1)(partial(sampler_of, arguments))
+    own = [weights_directory(weights) for weights in arguments.weights]
+    sha256 = {path: weights_sha256(path) for path in [*own, *(path for _, path in arguments.compare)]}
+
+    @lru_cache(maxsize=1)  # not all of them in memory
+    def system_of(directory: Path) -> SystemSampler:
+        system = sampler_of(arguments, directory)
+        if weights_sha256(directory) != sha256[directory]:
+            raise SystemExit(f"{directory} has other weights than when this run began")
+        return system
 
     def drawer(directory: Path, scaffold: str | None) -> Drawer:
-        system = sampler(directory)
+        system = system_of(directory)
         return system_drawer(system, scaffold or scaffold_of(system), partners, arguments.seed)
 
     scaffolds = [name for name in SCAFFOLD_ROWS if name in asked]
-    wanted = [(name, name, weights_directory(weights)) for weights in arguments.weights for name in scaffolds]
+    wanted = [(name, name, directory) for directory in own for name in scaffolds]
     wanted += [(name, None, directory) for name, directory in arguments.compare]
     for name, scaffold, directory in wanted:
-        label = f"{name} ({directory.name})"
-        yield _Row(name, label, partial(drawer, directory, scaffold), weights_sha256(directory))
+        yield _Row(name, f"{name} ({directory.name})", partial(drawer, directory, scaffold), sha256[directory])
 
 
 def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
