@@ -147,8 +147,8 @@ def run_together(processes: int, calls: list[list[str]], **environment: str) -> 
     """Run the commands one after another, every one in all processes; AssertionError with what went wrong.
 
     With shared parameters a group whose process a signal ended starts again, once, as torchrun's --max-restarts does:
-    accelerate shares them on GPUs only, and on CPUs glibc found torch's heap corrupted, once in some hundreds of
-    groups. An error in Python is not run again.
+    accelerate shares them on GPUs only, and on CPUs glibc has found torch's heap corrupted once, in CI. An error in
+    Python is not run again.
     """
     failures, crashed = _run_group(processes, calls, environment)
     if crashed and USE_FSDP in environment:

@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace) -> None:
     # Of every row its own weights count.
     common = {name: value for name, value in run_record.items() if name != "weights"}
     kept = KeptRows(arguments.output / "rows", common)
-    for row in _rows(arguments, prompts, reader):
+    for row in _rows(arguments, prompts, reader, run_record["weights"]):
         results = kept.result(row.name, row.weights_sha256, partial(_measure, row, prompts, reader))
         runs.setdefault(row.name, []).append(results)
     ordered = [FLOOR, CHANCE, *dict(arguments.compare), *SCAFFOLD_ROWS, CEILING]
@@ -99,8 +99,10 @@ def _measure(row: _Row, prompts: list[Prompt], reader: SceneReader) -> list[Prom
     return run_row(row.label, prompts, row.drawer(), reader)
 
 
-def _rows(arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneReader) -> Iterator[_Row]:
-    """Every row of every system."""
+def _rows(
+    arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneReader, weights: list[dict[str, str]]
+) -> Iterator[_Row]:
+    """Every row of every system; `weights` as `weights_record` gives them."""
     asked = set(arguments.rows)
     size = reader.config.image_size
     renders: dict[str, Drawer] = {
@@ -111,8 +113,7 @@ def _rows(arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneRea
     for name in (name for name in renders if name in asked):
         yield _Row(name, name, partial(renders.get, name))
     partners = shuffled_partners(prompts)
-    own = [weights_directory(weights) for weights in arguments.weights]
-    sha256 = {path: weights_sha256(path) for path in [*own, *(path for _, path in arguments.compare)]}
+    sha256 = {Path(entry["directory"]): entry["sha256"] for entry in weights}
 
     @lru_cache(maxsize=1)  # not all of them in memory
     def system_of(directory: Path) -> SystemSampler:
@@ -126,7 +127,7 @@ def _rows(arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneRea
         return system_drawer(system, scaffold or scaffold_of(system), partners, arguments.seed)
 
     scaffolds = [name for name in SCAFFOLD_ROWS if name in asked]
-    wanted = [(name, name, directory) for directory in own for name in scaffolds]
+    wanted = [(name, name, directory) for directory in map(weights_directory, arguments.weights) for name in scaffolds]
     wanted += [(name, None, directory) for name, directory in arguments.compare]
     for name, scaffold, directory in wanted:
         yield _Row(name, f"{name} ({directory.name})", partial(drawer, directory, scaffold), sha256[directory])

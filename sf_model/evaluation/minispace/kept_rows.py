@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +29,16 @@ class KeptRows:
         self, row: str, weights_sha256: str | None, measure: Callable[[], list[PromptResult]]
     ) -> list[PromptResult]:
         """The kept results of a row, or measured and kept now. `weights_sha256`: None for rows of renders."""
-        name = re.sub(r"[^\w]+", "-", row) + ("" if weights_sha256 is None else f"-{weights_sha256}")
-        path = self.folder / f"{name}.json"
+        parts = [row] if weights_sha256 is None else [row, weights_sha256]
+        path = self.folder / (re.sub(r"\W+", "-", " ".join(parts)) + ".json")
+        names = [field.name for field in fields(PromptResult)]
         made_with = {"row": row, "weights_sha256": weights_sha256, **self.settings}
         if path.is_file() and names_the_code(self.settings["commit"]):
             kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["made_with"] == made_with:
-                return [PromptResult(*values) for values in zip(*(kept[field.name] for field in fields(PromptResult)))]
+                return [PromptResult(*values) for values in zip(*(kept[name] for name in names))]
         results = measure()
-        columns = {field.name: [asdict(result)[field.name] for result in results] for field in fields(PromptResult)}
+        columns = {name: [getattr(result, name) for result in results] for name in names}
         with written_whole(path) as partial:
             partial.write_text(json.dumps({"made_with": made_with, **columns}), encoding="utf-8")
         return results
