@@ -73,5 +73,7 @@ def _write(path: Path, config: SpatialFusionConfig, seed: int) -> None:
         adapter.out.weight.normal_(std=0.2)
         if predictor.depth_flow is not None:
             predictor.depth_flow.patch.weight.normal_(std=0.1)
+        if config.spatial_transformer.source_at_queries:
+            predictor.source_encoder.at_queries.weight.normal_(std=0.3)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([0.0, 4.0, 0.0]))  # a surface everywhere
     save_checkpoint(path, config, predictor.state_dict(), adapter.state_dict(), "none", {}, torch.float32)

@@ -70,6 +70,8 @@ def write_tiny_checkpoint(
         predictor.depth_head.out_conv2.weight.normal_(std=0.5)
         if predictor.depth_flow is not None:
             predictor.depth_flow.patch.weight.normal_(std=0.1)
+        if config.spatial_transformer.source_at_queries:
+            predictor.source_encoder.at_queries.weight.normal_(std=0.3)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([1.0, 4.0, 0.0]))
     states = predictor.state_dict(), adapter.state_dict()
     folder.mkdir(parents=True, exist_ok=True)
