@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import safetensors
@@ -75,20 +75,35 @@ def save_checkpoint(
     dtype: torch.dtype,
     base_fingerprint: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a checkpoint that `load_checkpoint` accepts; CheckpointError if the tensors are not the configuration's."""
+    """Write a checkpoint that `load_checkpoint` accepts; CheckpointError if the tensors are not the configuration's.
+
+    Of absolute paths in `training` only the last name is kept: a file that is shared tells no one's folders.
+    """
     tensors = {**predictor, **{ADAPTER_PREFIX + name: value for name, value in adapter.items()}}
     _check_shapes(path, {name: tuple(value.shape) for name, value in tensors.items()}, config)
     metadata = {
         FORMAT_KEY: FORMAT_VERSION,
         "config": json.dumps(config.to_dict()),
         "base_revision": base_revision,
-        "training": json.dumps(dict(training)),
+        "training": json.dumps(_without_folders(training)),
     }
     if base_fingerprint:
         metadata[FINGERPRINT_KEY] = json.dumps(dict(base_fingerprint))
     stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
     with written_whole(path) as partial:
         safetensors.torch.save_file(stored, partial, metadata)
+
+
+def _without_folders(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {_without_folders(name): _without_folders(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_folders(item) for item in value]
+    if isinstance(value, PurePath):
+        value = str(value)
+    if isinstance(value, str) and any(kind(value).is_absolute() for kind in (PurePosixPath, PureWindowsPath)):
+        return PureWindowsPath(value).name  # knows both separators
+    return value
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

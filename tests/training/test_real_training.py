@@ -68,6 +68,7 @@ def test_from_images_to_a_checkpoint(base: str, cache: str, weights: dict, tmp_p
     run("export", config, "--output", str(tmp_path / "models"), "--name", "tiny")
     checkpoint = load_checkpoint(tmp_path / "models/spatialfusion/tiny.safetensors")
     assert checkpoint.config.backbone == base
+    assert str(tmp_path) not in json.dumps(checkpoint.training)
     assert set(checkpoint.base_fingerprint) == {"mllm", "transformer"}
     averages = safetensors.torch.load_file(tmp_path / "runs/stage2/state-0000004/average.safetensors")
     name = "depth_head.fov.weight"

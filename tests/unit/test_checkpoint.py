@@ -34,6 +34,22 @@ def test_round_trip(file: Path, modules: tuple[DepthPredictor, DepthAdapter]) ->
         assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
 
 
+def test_folders_of_who_trained_it_are_not_told(tmp_path: Path, modules: tuple[DepthPredictor, DepthAdapter]) -> None:
+    training = {
+        "base": {"model": "/home/ann/models/omnigen2.safetensors", "cache": "C:\\Users\\ann\\cache"},
+        "sources": [{"/data/ann/photos": 3}, "photos/ann"],
+        "steps": 3,
+    }
+    path = tmp_path / "dummy.safetensors"
+    predictor, adapter = (module.state_dict() for module in modules)
+    save_checkpoint(path, DUMMY, predictor, adapter, "base-1", training, dtype=torch.float32)
+    assert load_checkpoint(path).training == {
+        "base": {"model": "omnigen2.safetensors", "cache": "cache"},
+        "sources": [{"photos": 3}, "photos/ann"],
+        "steps": 3,
+    }
+
+
 def test_tensors_live_under_their_prefixes(file: Path) -> None:
     prefixes = {name.split(".")[0] for name in load_checkpoint(file).state_dict}
     assert prefixes == {"spatial_transformer", "depth_head", "depth_adapter", "source_encoder", "depth_flow"}
