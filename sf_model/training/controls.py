@@ -1,4 +1,4 @@
-"""python -m sf_model.training.controls: train every row of the controls' table, from one base, and export it.
+"""python -m sf_model.training.controls: train base, SpatialFusion and data-only of the controls' table, and export them.
 
 base: a diffusion transformer from nothing, on captions that hardly mention space; the MLLM is the Mini's, frozen.
 Then, for each number of spatial scenes: a depth predictor from nothing (stage 1), and for each training seed two
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, help="run or exported system whose image model is the base: train none")
     parser.add_argument("--base-steps", type=int, default=15000)
     parser.add_argument("--depth-steps", type=int, default=6000)
-    parser.add_argument("--fusion-steps", type=int, default=2000)
+    parser.add_argument("--fusion-steps", type=int, default=3000)
     parser.add_argument("--at-once", type=int, default=2, help="trainings side by side, one core each")
     arguments = parser.parse_args()
     steps = {"base": arguments.base_steps, "stage1": arguments.depth_steps, "stage2": arguments.fusion_steps}
