@@ -1,4 +1,4 @@
-"""python -m sf_model.training.controls: train base, SpatialFusion and data-only of the controls' table, and export them.
+"""python -m sf_model.training.controls: train and export base, SpatialFusion and data-only of the controls' table.
 
 base: a diffusion transformer from nothing, on captions that hardly mention space; the MLLM is the Mini's, frozen.
 Then, for each number of spatial scenes: a depth predictor from nothing (stage 1), and for each training seed two

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from sf_model import world
-from sf_model.evaluation.editing.command import edit_drawer
+from sf_model.evaluation.editing.command import edit_drawer, shuffled_partners
 from sf_model.evaluation.editing.prompts import EDIT_KINDS, EditPrompt, edit_prompts
-from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_stayed, subject_index
-from sf_model.evaluation.minispace.rows import BLANK, FUSION, ORACLE
+from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_changed, pixels_stayed, subject_index
+from sf_model.evaluation.minispace.rows import BLANK, FUSION, MEAN, ORACLE, SHUFFLED
 from sf_model.evaluation.sampling import SystemSampler
 from sf_model.evaluation.scene_reader.reading import SceneReading, true_reading
 from sf_model.training.mini_sizes import SIZES, SystemSizes
@@ -34,8 +34,8 @@ def test_the_true_edit_scores_1_and_the_unchanged_source_0(prompts: list[EditPro
     for prompt in prompts:
         pair = prompt.pair
         source, target = true_reading(pair.source), true_reading(pair.target)
-        assert edit_score(pair, source, target, 1.0) == EditScore(1.0, 1.0, 1.0), pair
-        unchanged = edit_score(pair, source, source, 1.0)
+        assert edit_score(pair, source, target, 1.0, 1.0) == EditScore(1.0, 1.0, 1.0, 0.0), pair
+        unchanged = edit_score(pair, source, source, 1.0, 0.0)
         assert unchanged.change == 0.0, pair
         assert unchanged.overall == 0.0
 
@@ -50,13 +50,13 @@ def test_an_unchanged_source_scores_0_however_it_is_read(prompts: list[EditPromp
         others = true_reading(prompt.pair.target).objects
         for objects in (wrong, wrong[1:], (*wrong, *others), ()):
             reading = SceneReading(tuple(objects), true.camera)
-            assert edit_score(prompt.pair, reading, reading, 1.0).change == 0.0, prompt
+            assert edit_score(prompt.pair, reading, reading, 1.0, 0.0).change == 0.0, prompt
 
 
 def test_an_empty_image_keeps_nothing(prompts: list[EditPrompt]) -> None:
     for prompt in prompts:
         empty = SceneReading((), true_reading(prompt.pair.source).camera)
-        result = edit_score(prompt.pair, true_reading(prompt.pair.source), empty, 0.0)
+        result = edit_score(prompt.pair, true_reading(prompt.pair.source), empty, 0.0, 1.0)
         assert result.objects_stayed == 0.0
         assert result.overall == 0.0
 
@@ -73,7 +73,7 @@ def scene(*objects: SceneObject) -> Scene:
 def judged(kind: str, fact: Fact, result: Scene, source: Scene | None = None) -> EditScore:
     source = source or scene(CHAIR, SOFA)
     pair = EditPair(source, result, "", kind, (fact,))
-    return edit_score(pair, true_reading(source), true_reading(result), 1.0)
+    return edit_score(pair, true_reading(source), true_reading(result), 1.0, 1.0)
 
 
 def test_moves_by_hand() -> None:
@@ -106,7 +106,7 @@ def test_a_larger_object_that_was_read_as_a_nearer_one_has_grown() -> None:
     found = true_reading(pair.target)
     chair = found.objects[0]
     usual = replace(chair, position_m=tuple(x / 1.2 for x in chair.position_m), size_m=CHAIR.size_m)
-    seen = edit_score(pair, true_reading(source), replace(found, objects=(usual, found.objects[1])), 1.0)
+    seen = edit_score(pair, true_reading(source), replace(found, objects=(usual, found.objects[1])), 1.0, 1.0)
     assert (seen.change, seen.objects_stayed) == pytest.approx((1, 1))
 
 
@@ -135,7 +135,32 @@ def test_poses_additions_and_removals_by_hand() -> None:
     for x, expected in ((1.5, 1.0), (-1.5, 0.0)):
         pair = EditPair(scene(CHAIR), scene(CHAIR, SOFA), "", "add", facts)
         result = true_reading(scene(CHAIR, replace(SOFA, position_m=(x, 4.0))))
-        assert edit_score(pair, true_reading(pair.source), result, 1.0).change == expected
+        assert edit_score(pair, true_reading(pair.source), result, 1.0, 1.0).change == expected
+
+
+def test_what_is_replaced_or_smeared_is_not_removed() -> None:
+    def removed(*left: SceneObject, pixels_right: float = 1.0, stays: SceneObject = SOFA) -> EditScore:
+        pair = EditPair(scene(CHAIR, stays), scene(stays), "", "remove", (Fact("removed", 0),))
+        return edit_score(pair, true_reading(pair.source), true_reading(scene(*left)), 1.0, pixels_right)
+
+    for other in (replace(CHAIR, color="green"), replace(SOFA, position_m=CHAIR.position_m, color="red")):
+        assert removed(other, SOFA).change == 0
+    # What stands elsewhere is no part of the change, and is counted.
+    elsewhere = removed(replace(CHAIR, color="green", position_m=(-2.0, 4.0)), SOFA)
+    assert (elsewhere.change, elsewhere.unasked) == (1.0, 1.0)
+    # An object that stays may have been hidden behind it.
+    behind = replace(SOFA, position_m=(0.0, 6.0))
+    assert removed(behind, stays=behind).change == 1
+    smeared = removed(SOFA, pixels_right=0.25)
+    assert (smeared.change, smeared.overall) == (0.25, 0.25)
+
+
+def test_what_was_not_asked_for_is_counted() -> None:
+    source, turned = scene(CHAIR, SOFA), replace(CHAIR, heading_deg=180.0)
+    pair = EditPair(source, scene(turned, SOFA), "", "pose", (Fact("facing", 0, value="away"),))
+    twice = scene(turned, SOFA, replace(turned, position_m=(-2.0, 5.0)))
+    assert edit_score(pair, true_reading(source), true_reading(twice), 1.0, 1.0).unasked == 0.5
+    assert edit_score(pair, true_reading(source), true_reading(scene(SOFA)), 1.0, 1.0).unasked == 0.0
 
 
 def test_the_subject_of_every_kind(prompts: list[EditPrompt]) -> None:
@@ -154,11 +179,23 @@ def test_only_untouched_pixels_must_stay() -> None:
     target[..., 0, 0] = 1.0
     edited[..., 0, 0] = 0.5
     assert pixels_stayed(source, target, edited).item() == 1.0
+    assert pixels_changed(source, target, edited).item() == 0.0
+    edited[..., 0, 0] = 0.95
+    assert pixels_changed(source, target, edited).item() == 1.0
+    assert pixels_changed(source, source, edited).item() == 1.0
     edited[..., 1, 1] = 0.2
     assert pixels_stayed(source, target, edited).item() == pytest.approx(2 / 3)
     pair = world.sample_edit(random.Random(0), "move")
     renders = world.render([pair.source, pair.target], 32, 32).rgb
     assert pixels_stayed(renders[:1], renders[1:], renders[1:]).item() == 1.0
+
+
+def test_a_shuffled_depth_is_of_another_edit_of_the_kind(prompts: list[EditPrompt]) -> None:
+    partners = shuffled_partners(prompts)
+    for prompt in prompts:
+        partner = partners[prompt.number]
+        assert partner.number != prompt.number and partner.pair.kind == prompt.pair.kind
+    assert len({partner.number for partner in partners.values()}) == len(prompts)
 
 
 def exported_system(directory: Path, sizes: SystemSizes) -> SystemSampler:
@@ -168,20 +205,21 @@ def exported_system(directory: Path, sizes: SystemSizes) -> SystemSampler:
 
 def test_weights_without_a_source_image_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no source image"):
-        edit_drawer(exported_system(tmp_path, SIZES["dummy"]), FUSION, seed=0)
+        edit_drawer(exported_system(tmp_path, SIZES["dummy"]), FUSION, {}, seed=0)
 
 
 def test_an_edit_is_drawn_from_its_source_and_its_instruction(tmp_path: Path, prompts: list[EditPrompt]) -> None:
     sampler = exported_system(tmp_path, SIZES["dummy"].with_source(at_queries=True))
-    draw = edit_drawer(sampler, FUSION, seed=0)
+    partners = shuffled_partners(prompts)
+    draw = edit_drawer(sampler, FUSION, partners, seed=0)
     two = prompts[:2]
     sources = world.render([prompt.pair.source for prompt in two], 32, 32).rgb
     drawn = draw(two, sources)
     assert drawn.shape == sources.shape
     torch.testing.assert_close(draw(two[1:], sources[1:]), drawn[1:], atol=1e-4, rtol=0)
     assert (draw(two, sources.flip(-1)) - drawn).abs().max() > 1e-3
-    for scaffold in (BLANK, ORACLE):
-        assert (edit_drawer(sampler, scaffold, seed=0)(two, sources) - drawn).abs().max() > 1e-3
+    for scaffold in (BLANK, SHUFFLED, MEAN, ORACLE):
+        assert (edit_drawer(sampler, scaffold, partners, seed=0)(two, sources) - drawn).abs().max() > 1e-3
     other = [replace(prompt, pair=replace(prompt.pair, instruction="remove the house")) for prompt in two]
     assert (draw(other, sources) - drawn).abs().max() > 1e-3
     # The depth knows the source as well.

@@ -386,7 +386,8 @@ def test_the_other_commands(
     run_command(monkeypatch, "edit", *editing, *more, "--prompts", "1", *common)
     edits = json.loads((tmp_path / "edit.json").read_text(encoding="utf-8"))
     rows = edits["rows"]
-    assert list(rows) == ["floor", "unchanged", "data-only", "blank depth", FUSION, "oracle depth", "ceiling"]
+    scaffolds = ["blank depth", "shuffled depth", "mean depth", FUSION, "oracle depth"]
+    assert list(rows) == ["floor", "unchanged", "data-only", *scaffolds, "ceiling"]
     assert [len(edits["prompts"][0]["results"][name]) for name in (FUSION, "data-only")] == [2, 1]
     # The same weights from the same noise.
     assert rows["data-only"] == rows[FUSION]

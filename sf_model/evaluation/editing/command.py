@@ -1,8 +1,10 @@
 """python -m sf_model.evaluation edit: the edit benchmark's table.
 
 ceiling: the true renders of the edited scenes. floor: a blank image. unchanged: the source image. The others edit it by
-the instruction: with the own depth of the system, with the true depth of the edited scene (oracle), or with none
-(blank). Several --weights, and the same name in several --compare, are training seeds, of which the row is the mean.
+the instruction: with the own depth of the system as the nodes give it by default, with the mean of all scenes that fit,
+with the true depth of the edited scene (oracle), with the depth for another edit of the kind and its source (shuffled),
+or with none (blank). Several --weights, and the same name in several --compare, are training seeds, of which the row is
+the mean.
 """
 
 from __future__ import annotations
@@ -21,18 +23,28 @@ from ... import world
 from ...metric_depth import MetricDepth
 from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
 from ..bootstrap import Estimate, mean_with_interval
-from ..minispace.rows import BLANK, BLANK_GREY, CEILING, FLOOR, FUSION, ORACLE, scaffold_of
+from ..minispace.rows import (
+    BLANK,
+    BLANK_GREY,
+    CEILING,
+    FLOOR,
+    FUSION,
+    MEAN,
+    ORACLE,
+    SCAFFOLD_ROWS,
+    SHUFFLED,
+    scaffold_of,
+)
 from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
 from ..workers import map_batches
 from .prompts import EDIT_KINDS, PROMPTS_PER_KIND, QUICK_PROMPTS_PER_KIND, EditPrompt, edit_prompts
-from .scoring import EditScore, edit_score, pixels_stayed
+from .scoring import EditScore, edit_score, pixels_changed, pixels_stayed
 
-MEASURES = ("overall", "change", "objects_stayed", "pixels_stayed")
+MEASURES = ("overall", "change", "objects_stayed", "pixels_stayed", "unasked")
 UNCHANGED = "unchanged"
-SCAFFOLD_ROWS = (BLANK, FUSION, ORACLE)
 ROWS = (FLOOR, UNCHANGED, *SCAFFOLD_ROWS, CEILING)
 BATCH = 40
 
@@ -40,8 +52,18 @@ EditDrawer = Callable[[Sequence[EditPrompt], torch.Tensor], torch.Tensor]
 """(prompts, sources (B, 3, S, S) in [0, 1]) -> edited images of the same size."""
 
 
-def edit_drawer(sampler: SystemSampler, scaffold: str, seed: int) -> EditDrawer:
-    """Edits by a trained system with one of SCAFFOLD_ROWS. ValueError for one that takes no source image."""
+def shuffled_partners(prompts: Sequence[EditPrompt]) -> dict[int, EditPrompt]:
+    """{prompt's number: the next prompt of its kind}; the last one's is the first. A prompt alone is its own."""
+    partners = {}
+    for kind in EDIT_KINDS:
+        group = [prompt for prompt in prompts if prompt.pair.kind == kind]
+        partners |= {one.number: other for one, other in zip(group, [*group[1:], *group[:1]])}
+    return partners
+
+
+def edit_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, EditPrompt], seed: int) -> EditDrawer:
+    """Edits by a trained system with one of SCAFFOLD_ROWS; `partners`: as `shuffled_partners` gives them. ValueError
+    for a system that takes no source image."""
     if not sampler.takes_source:
         raise ValueError("these weights take no source image; train them on edit pairs first")
 
@@ -51,6 +73,11 @@ def edit_drawer(sampler: SystemSampler, scaffold: str, seed: int) -> EditDrawer:
             return no_depth(len(prompts), size)
         if scaffold == ORACLE:
             return scene_depth([prompt.pair.target for prompt in prompts], size)
+        if scaffold == MEAN:
+            return sampler.predict_depth(instructions, sources)
+        if scaffold == SHUFFLED:
+            others = [partners[prompt.number] for prompt in prompts]
+            instructions, sources = [other.pair.instruction for other in others], source_images(others, size)
         return sampler.scaffold(instructions, [prompt.number for prompt in prompts], seed, sources)
 
     def draw(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
@@ -69,6 +96,10 @@ def unchanged(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Ten
     return sources
 
 
+def source_images(prompts: Sequence[EditPrompt], size: int) -> torch.Tensor:
+    return world.render([prompt.pair.source for prompt in prompts], size, size).rgb
+
+
 def true_edits(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
     size = sources.shape[-1]
     return world.render([prompt.pair.target for prompt in prompts], size, size).rgb
@@ -80,13 +111,13 @@ def run_row(
     """Draw, read and score every edit at `size` pixels a side, with a progress bar."""
 
     def scored(batch: Sequence[EditPrompt]) -> list[EditScore]:
-        sources = world.render([prompt.pair.source for prompt in batch], size, size).rgb
-        edited = draw(batch, sources)
-        stayed = pixels_stayed(sources, true_edits(batch, sources), edited).tolist()
+        sources = source_images(batch, size)
+        edited, targets = draw(batch, sources), true_edits(batch, sources)
         readings = zip(decode(read(reader, sources)), decode(read(reader, edited)))
+        shares = [measure(sources, targets, edited).tolist() for measure in (pixels_stayed, pixels_changed)]
         return [
-            edit_score(prompt.pair, before, after, share)
-            for prompt, (before, after), share in zip(batch, readings, stayed)
+            edit_score(prompt.pair, before, after, stayed, changed)
+            for prompt, (before, after), stayed, changed in zip(batch, readings, *shares)
         ]
 
     return map_batches(scored, prompts, BATCH, name, "edit")
@@ -132,7 +163,7 @@ def run(arguments: argparse.Namespace) -> None:
             "weights": weights_record(arguments, FUSION, ROWS),
         }
         own = [sampler_of(arguments, weights_directory(name)) for name in arguments.weights]
-        drawers = _drawers(arguments, own)
+        drawers = _drawers(arguments, own, shuffled_partners(prompts))
     except ValueError as error:
         raise SystemExit(str(error)) from error
     # One size for all rows: the share of pixels that stay depends on it.
@@ -149,17 +180,19 @@ def _rows_of(own: Sequence[SystemSampler], weights: Sequence[str]) -> tuple[str,
     return FLOOR, UNCHANGED, CEILING
 
 
-def _drawers(arguments: argparse.Namespace, own: Sequence[SystemSampler]) -> dict[str, list[EditDrawer]]:
+def _drawers(
+    arguments: argparse.Namespace, own: Sequence[SystemSampler], partners: dict[int, EditPrompt]
+) -> dict[str, list[EditDrawer]]:
     """{row: a drawer for each of its training seeds}, in the table's order."""
     rows, seed = arguments.rows or _rows_of(own, arguments.weights), arguments.seed
     without_weights: dict[str, EditDrawer] = {FLOOR: blank_images, UNCHANGED: unchanged}
     drawers = {name: [drawer] for name, drawer in without_weights.items() if name in rows}
     for name, directory in arguments.compare:
         sampler = sampler_of(arguments, directory)
-        drawers.setdefault(name, []).append(edit_drawer(sampler, scaffold_of(sampler), seed))
+        drawers.setdefault(name, []).append(edit_drawer(sampler, scaffold_of(sampler), partners, seed))
     for name in SCAFFOLD_ROWS:
         if name in rows:
-            drawers[name] = [edit_drawer(sampler, name, seed) for sampler in own]
+            drawers[name] = [edit_drawer(sampler, name, partners, seed) for sampler in own]
     if CEILING in rows:
         drawers[CEILING] = [true_edits]
     return drawers

@@ -2,12 +2,14 @@
 
 Both are judged by what the scene reader finds in the source and in the edited image: its errors on an object are nearly
 the same in both, and cancel. Where it misses an object of the source, the true one stands in. An image that is the
-source unchanged scores nothing, however badly it is read.
+source unchanged scores nothing, however badly it is read. What was to be removed is gone only if nothing else stands in
+its place, and as far as the pixels that it covered show what is behind it: a smear is no removal.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,7 +26,16 @@ from ..minispace.scoring import (
     soft,
     soft_measure,
 )
-from ..scene_reader.reading import SceneReading, camera_height_m, find, on_ground, seen_from, true_object
+from ..scene_reader.accuracy import MAX_MATCH_DEG, direction_deg
+from ..scene_reader.reading import (
+    FoundObject,
+    SceneReading,
+    camera_height_m,
+    find,
+    on_ground,
+    seen_from,
+    true_object,
+)
 
 _FACING_SIDE = {"camera": "front", "away": "back", "left": "left", "right": "right"}
 # An object has stayed within a third of a metre, or a tenth of its distance where that is more; it has kept its size
@@ -46,11 +57,13 @@ KEPT: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class EditScore:
-    """All in [0, 1]. `overall` is their product: with everything erased, what was to be removed is gone, too."""
+    """All but `unasked` in [0, 1]. `overall` is the product of the three: with everything erased, what was to be
+    removed is gone, too. `unasked`: objects found beyond those of the edited scene, to each of its objects (from 0)."""
 
     change: float
     objects_stayed: float
     pixels_stayed: float
+    unasked: float
 
     @property
     def overall(self) -> float:
@@ -76,11 +89,16 @@ def reference(obj: SceneObject, scene: Scene, reading: SceneReading) -> tuple[Sc
     return on_ground(found, pitch_deg), camera_height_m(found, pitch_deg)
 
 
-def edit_score(pair: EditPair, source: SceneReading, edited: SceneReading, pixels_stayed: float) -> EditScore:
-    """From the readings of the source and of the edited image, and `pixels_stayed` of the two images."""
+def edit_score(
+    pair: EditPair, source: SceneReading, edited: SceneReading, pixels_stayed: float, pixels_changed: float
+) -> EditScore:
+    """From the readings of the source and of the edited image, and the measures of that name of the two images."""
     subject = subject_index(pair)
+    change = _change(pair, subject, source, edited)
+    if pair.kind == "remove":
+        change *= pixels_changed
     return EditScore(
-        _change(pair, subject, source, edited), _objects_stayed(pair, subject, source, edited), pixels_stayed
+        change, _objects_stayed(pair, subject, source, edited), pixels_stayed, _unasked(pair.target, edited)
     )
 
 
@@ -94,12 +112,30 @@ def _change(pair: EditPair, subject: int, source: SceneReading, edited: SceneRea
     was, height_m = reference(obj, pair.target if pair.kind == "add" else pair.source, source)
     before, after = located(obj, source), located(obj, edited, height_m)
     if pair.kind == "remove":
-        return float(before is not None and after is None)
+        gone = before is not None and after is None
+        return float(gone and not _replaced(pair.target, true_object(obj, pair.source.camera), edited))
     if pair.kind == "add":
         return _added(pair.facts, after) if before is None and after is not None else 0.0
     if after is None:
         return 0.0
     return {"pose": _turned, "move": _moved, "resize": _resized}[pair.kind](pair.facts[0], was, after)
+
+
+def _replaced(target: Scene, removed: FoundObject, edited: SceneReading) -> bool:
+    """Whether something that the edited scene does not have stands where the removed object stood."""
+    own = {(obj.category, obj.color) for obj in target.objects}
+    return any(
+        (found.category, found.color) not in own
+        and direction_deg(found.position_m, removed.position_m) <= MAX_MATCH_DEG
+        for found in edited.objects
+    )
+
+
+def _unasked(target: Scene, edited: SceneReading) -> float:
+    """Each object of the edited scene accounts for one that was found, by category, as in MiniSpace."""
+    wanted = Counter(obj.category for obj in target.objects)
+    found = Counter(obj.category for obj in edited.objects)
+    return (found - wanted).total() / max(1, len(target.objects))
 
 
 def _added(facts: Sequence[Fact], after: SceneObject) -> float:
@@ -161,11 +197,26 @@ def _stayed(was: SceneObject, after: SceneObject, kept: Sequence[str]) -> float:
     return math.prod(parts[name] for name in kept)
 
 
+def pixels_changed(source: torch.Tensor, target: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
+    """(B,) share of the pixels that the true edit changes that look as it makes them, within SAME_PIXEL; 1 of none.
+
+    source, target, edited: as in `pixels_stayed`.
+    """
+    changed = ~_untouched(source, target)
+    right = (target - edited).abs().amax(dim=1) <= SAME_PIXEL
+    count = changed.sum(dim=(1, 2))
+    return torch.where(count > 0, (changed & right).sum(dim=(1, 2)) / count.clamp_min(1), 1.0)
+
+
+def _untouched(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return (source - target).abs().amax(dim=1) < 1 / 255
+
+
 def pixels_stayed(source: torch.Tensor, target: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
     """(B,) share of the pixels that the true edit leaves as they are whose colour did stay, within SAME_PIXEL.
 
     source, target: true renders (B, 3, S, S) in [0, 1]; edited: the image to judge.
     """
-    untouched = (source - target).abs().amax(dim=1) < 1 / 255
+    untouched = _untouched(source, target)
     same = (source - edited).abs().amax(dim=1) <= SAME_PIXEL
     return (untouched & same).sum(dim=(1, 2)) / untouched.sum(dim=(1, 2)).clamp_min(1)

@@ -29,7 +29,8 @@ FUSION = "SpatialFusion"
 MEAN = "mean depth"
 BLANK = "blank depth"
 ORACLE = "oracle depth"
-SCAFFOLD_ROWS = (BLANK, "shuffled depth", MEAN, FUSION, ORACLE)
+SHUFFLED = "shuffled depth"
+SCAFFOLD_ROWS = (BLANK, SHUFFLED, MEAN, FUSION, ORACLE)
 FLOOR, CHANCE, CEILING = "floor", "chance", "ceiling"
 BUILTIN_ROWS = (FLOOR, CHANCE, *SCAFFOLD_ROWS, CEILING)
 BLANK_GREY = 0.5
@@ -103,7 +104,7 @@ def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Pro
             return no_depth(len(prompts), sampler.image_size)
         if scaffold == ORACLE:
             return true_depth(prompts, sampler.image_size)
-        if scaffold == "shuffled depth":
+        if scaffold == SHUFFLED:
             return sampler.scaffold([partners[number].text for number in numbers], numbers, seed)
         texts = [prompt.text for prompt in prompts]
         return sampler.predict_depth(texts) if scaffold == MEAN else sampler.scaffold(texts, numbers, seed)

@@ -43,7 +43,8 @@ class ReaderAccuracy:
     depth_abs_rel: float
 
 
-def _direction_deg(first: Sequence[float], second: Sequence[float]) -> float:
+def direction_deg(first: Sequence[float], second: Sequence[float]) -> float:
+    """Angle between two positions as the camera sees them."""
     dot = sum(a * b for a, b in zip(first, second)) / (math.hypot(*first) * math.hypot(*second))
     return math.degrees(math.acos(max(-1.0, min(1.0, dot))))
 
@@ -52,7 +53,7 @@ def match(scene: Scene, reading: SceneReading) -> list[tuple[SceneObject, FoundO
     """Pairs of a true and a found object, nearest directions first, each used once."""
     truth = [true_object(obj, scene.camera) for obj in scene.objects]
     pairs = sorted(
-        (_direction_deg(true.position_m, found.position_m), i, j)
+        (direction_deg(true.position_m, found.position_m), i, j)
         for i, true in enumerate(truth)
         for j, found in enumerate(reading.objects)
     )
