@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import safetensors
@@ -99,8 +99,6 @@ def _without_folders(value: Any) -> Any:
         return {_without_folders(name): _without_folders(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_folders(item) for item in value]
-    if isinstance(value, PurePath):
-        value = str(value)
     if isinstance(value, str) and any(kind(value).is_absolute() for kind in (PurePosixPath, PureWindowsPath)):
         return PureWindowsPath(value).name  # knows both separators
     return value

@@ -9,7 +9,6 @@ its place, and as far as the pixels that it covered show what is behind it: a sm
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,15 +24,17 @@ from ..minispace.scoring import (
     RELATIVE_TOLERANCE,
     soft,
     soft_measure,
+    unasked_share,
 )
-from ..scene_reader.accuracy import MAX_MATCH_DEG, direction_deg
 from ..scene_reader.reading import (
+    MAX_MATCH_DEG,
     FoundObject,
     SceneReading,
     camera_height_m,
     find,
     on_ground,
     seen_from,
+    sight_angle_deg,
     true_object,
 )
 
@@ -94,11 +95,12 @@ def edit_score(
 ) -> EditScore:
     """From the readings of the source and of the edited image, and the measures of that name of the two images."""
     subject = subject_index(pair)
-    change = _change(pair, subject, source, edited)
-    if pair.kind == "remove":
-        change *= pixels_changed
+    named = [(obj.category, obj.color) for obj in pair.target.objects]
     return EditScore(
-        change, _objects_stayed(pair, subject, source, edited), pixels_stayed, _unasked(pair.target, edited)
+        _change(pair, subject, source, edited, pixels_changed),
+        _objects_stayed(pair, subject, source, edited),
+        pixels_stayed,
+        unasked_share(named, edited.objects),
     )
 
 
@@ -107,13 +109,14 @@ def subject_index(pair: EditPair) -> int:
     return next(fact.subject for fact in pair.facts if fact.subject is not None)
 
 
-def _change(pair: EditPair, subject: int, source: SceneReading, edited: SceneReading) -> float:
+def _change(pair: EditPair, subject: int, source: SceneReading, edited: SceneReading, pixels_changed: float) -> float:
     obj = (pair.target if pair.kind == "add" else pair.source).objects[subject]
     was, height_m = reference(obj, pair.target if pair.kind == "add" else pair.source, source)
     before, after = located(obj, source), located(obj, edited, height_m)
     if pair.kind == "remove":
         gone = before is not None and after is None
-        return float(gone and not _replaced(pair.target, true_object(obj, pair.source.camera), edited))
+        replaced = _replaced(pair.target, true_object(obj, pair.source.camera), edited)
+        return pixels_changed if gone and not replaced else 0.0
     if pair.kind == "add":
         return _added(pair.facts, after) if before is None and after is not None else 0.0
     if after is None:
@@ -126,16 +129,9 @@ def _replaced(target: Scene, removed: FoundObject, edited: SceneReading) -> bool
     own = {(obj.category, obj.color) for obj in target.objects}
     return any(
         (found.category, found.color) not in own
-        and direction_deg(found.position_m, removed.position_m) <= MAX_MATCH_DEG
+        and sight_angle_deg(found.position_m, removed.position_m) <= MAX_MATCH_DEG
         for found in edited.objects
     )
-
-
-def _unasked(target: Scene, edited: SceneReading) -> float:
-    """Each object of the edited scene accounts for one that was found, by category, as in MiniSpace."""
-    wanted = Counter(obj.category for obj in target.objects)
-    found = Counter(obj.category for obj in edited.objects)
-    return (found - wanted).total() / max(1, len(target.objects))
 
 
 def _added(facts: Sequence[Fact], after: SceneObject) -> float:

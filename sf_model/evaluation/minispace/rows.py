@@ -23,7 +23,7 @@ from ..scene_reader.network import SceneReader
 from ..scene_reader.reading import SceneReading
 from ..workers import map_batches
 from .prompts import Prompt
-from .scoring import identity_shares, score
+from .scoring import identity_shares, score, unasked_share
 
 FUSION = "SpatialFusion"
 MEAN = "mean depth"
@@ -120,8 +120,7 @@ def judge(prompt: Prompt, reading: SceneReading) -> PromptResult:
     """The score of one image by what was read in it."""
     objects, colors = identity_shares(prompt.constraint, reading.objects)
     points = score(prompt.constraint, reading.objects, reading.camera)
-    named = len(prompt.constraint.objects)
-    return PromptResult(points, objects, colors, len(reading.objects) / named - objects)
+    return PromptResult(points, objects, colors, unasked_share(prompt.constraint.objects, reading.objects))
 
 
 def run_row(name: str, prompts: Sequence[Prompt], draw: Drawer, reader: SceneReader) -> list[PromptResult]:

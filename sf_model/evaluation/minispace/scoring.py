@@ -9,6 +9,7 @@ view. A claim of several tests scores their product, in which a passed test coun
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from ...world import Fact, SceneObject
@@ -176,3 +177,9 @@ def identity_shares(constraint: Constraint, found: Sequence[FoundObject]) -> tup
     wanted = [category for category, _ in named]
     there = sum(min(wanted.count(name), categories.count(name)) for name in set(wanted))
     return there / len(named), sum(pair in whole for pair in named) / len(named)
+
+
+def unasked_share(named: Sequence[tuple[str, str]], found: Sequence[FoundObject]) -> float:
+    """Objects found beside the named ones, to each of these (from 0): one of the category accounts for each."""
+    wanted = Counter(category for category, _ in named)
+    return (Counter(obj.category for obj in found) - wanted).total() / max(1, len(named))

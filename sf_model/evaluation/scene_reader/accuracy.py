@@ -17,11 +17,17 @@ from .augment import degrade
 from .data import ReaderBatches, ReaderDataConfig
 from .decode import decode, read
 from .network import SceneReader
-from .reading import CameraReading, FoundObject, SceneReading, on_ground, true_object
+from .reading import (
+    MAX_MATCH_DEG,
+    CameraReading,
+    FoundObject,
+    SceneReading,
+    on_ground,
+    sight_angle_deg,
+    true_object,
+)
 
 ACCURACY_STREAM = "accuracy"
-# A found object is taken for the true one whose direction from the camera is nearest, if it is within this angle.
-MAX_MATCH_DEG = 8.0
 
 
 @dataclass(frozen=True)
@@ -43,17 +49,11 @@ class ReaderAccuracy:
     depth_abs_rel: float
 
 
-def direction_deg(first: Sequence[float], second: Sequence[float]) -> float:
-    """Angle between two positions as the camera sees them."""
-    dot = sum(a * b for a, b in zip(first, second)) / (math.hypot(*first) * math.hypot(*second))
-    return math.degrees(math.acos(max(-1.0, min(1.0, dot))))
-
-
 def match(scene: Scene, reading: SceneReading) -> list[tuple[SceneObject, FoundObject]]:
     """Pairs of a true and a found object, nearest directions first, each used once."""
     truth = [true_object(obj, scene.camera) for obj in scene.objects]
     pairs = sorted(
-        (direction_deg(true.position_m, found.position_m), i, j)
+        (sight_angle_deg(true.position_m, found.position_m), i, j)
         for i, true in enumerate(truth)
         for j, found in enumerate(reading.objects)
     )

@@ -50,6 +50,16 @@ def footprint_in_camera(obj: SceneObject, camera: Camera) -> tuple[float, float,
     return x, camera.height_m * cos_p - z * sin_p, camera.height_m * sin_p + z * cos_p
 
 
+# A found object is taken for the true one whose direction from the camera is nearest, if it is within this angle.
+MAX_MATCH_DEG = 8.0
+
+
+def sight_angle_deg(first: Sequence[float], second: Sequence[float]) -> float:
+    """Angle between two positions as the camera sees them."""
+    dot = sum(a * b for a, b in zip(first, second)) / (math.hypot(*first) * math.hypot(*second))
+    return math.degrees(math.acos(max(-1.0, min(1.0, dot))))
+
+
 # A reading so far off is not a matter of scale any more.
 MAX_SCALE = 2.0
 
