@@ -22,7 +22,7 @@ from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
 from . import run_record
 from .export import averaged_system, export_system, load_exported, part_state_dict
 from .loop import LoopConfig, Trainer
-from .mini_sizes import SIZES, SOURCE_DIM
+from .mini_sizes import SIZES, SOURCE_DIM, SOURCE_PATCH_PX
 from .processor import avoid_refused_instructions
 from .revision import current_commit
 from .run_state import latest_state, saved_step
@@ -227,6 +227,7 @@ def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
         length_buckets=LENGTH_BUCKETS,
         edits=getattr(arguments, "edits", 0.0),
         scenes=getattr(arguments, "scenes", 0),
+        cell_px=SOURCE_PATCH_PX if stage == "source" else 0,
     )
 
 

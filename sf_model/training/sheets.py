@@ -71,7 +71,7 @@ def save_sheet(stage: Stage, batch: Batch, path: Path) -> dict[str, float]:
         pictures = [rgb, *(depth_picture(depth) * 2 - 1 for depth in (truth, read.to_metric_depth()))]
         write_png([column[:SHEET_ROWS] for column in pictures], path)
         stage.train(was_training)
-        return _depth_metrics(read.log_depth.exp(), batch)
+        return _depth_metrics(read.log_depth.exp(), batch) | {"recognised": stage.recognised(batch)}
     prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
     empty = system.encode(stage.empty_prompt_ids, torch.ones_like(stage.empty_prompt_ids, dtype=torch.bool))
     columns, metrics = [rgb, depth_picture(truth) * 2 - 1], {}

@@ -4,7 +4,7 @@ mllm: next-token loss on documents of every kind of caption: it knows spatial la
 joint: all four at once, from nothing: a frozen MLLM must know what it is asked, and the Mini's starts with nothing.
 base: MLLM + diffusion transformer from nothing, flow matching on web-like captions, and next-token loss on captions of
 every kind: the MLLM knows spatial language as a pretrained one does, the image model does not.
-source: what the encoder of source images reads of their depth, before any edit.
+source: what the encoder of source images reads of their depth and their objects, before any edit.
 stage 1: spatial transformer and head on spatial captions; MLLM and diffusion transformer frozen (masked L2).
 stage 2: adapter, diffusion transformer and spatial transformer; L_diffusion + 0.5 L_depth on live predicted depth.
 """
@@ -21,7 +21,9 @@ from ..backbones.mini import velocity_from_data
 from ..depth_flow import NoisyDepth, depth_state, flow_weight
 from ..depth_predictor import DepthPrediction
 from ..metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MetricDepth
+from ..monocular_depth import ReadDepth
 from ..source_encoder import PixelEncoder
+from ..world import CATEGORY_NAMES, COLORS
 from .flow import interpolate, sample_times
 from .losses import DIFFERENCE_WEIGHT, depth_losses, difference_loss, language_loss
 from .system import EncodedPrompt, SpatialFusionSystem, drop_prompts
@@ -36,6 +38,11 @@ EDITING_PARAMETERS = (
     "predictor.source_encoder.",
     "predictor.depth_flow.detail.source_in.",
 )
+# As DINOv2 for a real base: learned alone, from many pictures, and left as it is by what reads it.
+SEES_SOURCES = "predictor.source_encoder.monocular_depth"
+# Logits of the category and of the colour of what stands in a cell of `SourceStage`; the last of each is of none.
+LABEL_CHANNELS = (len(CATEGORY_NAMES) + 1, len(COLORS) + 1)
+LABEL_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,8 @@ class Stage(nn.Module):
         learns = tuple(f"{part}." for part in self.trainable)
         for name, value in system.named_parameters():
             waits = not self.reads_sources and name.startswith(EDITING_PARAMETERS)
-            value.requires_grad_(name.startswith(learns) and not waits)
+            sees = name.startswith(f"{SEES_SOURCES}.") and SEES_SOURCES not in self.trainable
+            value.requires_grad_(name.startswith(learns) and not waits and not sees)
         if config.freeze_mllm:
             system.decoder.requires_grad_(False)
         if config.freeze_predictor:
@@ -163,23 +171,34 @@ class BaseStage(Stage):
 
 
 class SourceStage(Stage):
-    """Pictures of any scene and their depth: the prompts are not read."""
+    """Pictures of any scene, their depth, and what stands where; the prompts are not read. An instruction names an
+    object by category and colour, as DINOv2's features know it: the first channels of each cell are logits of these."""
 
     name = "source"
-    trainable = ("predictor.source_encoder.monocular_depth",)
+    trainable = (SEES_SOURCES,)
     reads_sources = True
 
     def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         encoder = self.system.predictor.source_encoder
         assert isinstance(encoder, PixelEncoder)
         height, width = batch["rgb"].shape[-2:]
-        error = encoder.monocular_depth(batch["rgb"]).state.float() - depth_state(
-            batch["depth_m"], *self.system.predictor.grid(height, width)
-        )
+        read = encoder.monocular_depth(batch["rgb"])
+        error = read.state.float() - depth_state(batch["depth_m"], *self.system.predictor.grid(height, width))
         valid = torch.isfinite(batch["depth_m"])
         state = error.square().mean()
         differences = difference_loss(torch.where(valid, error[:, 0], torch.zeros_like(error[:, 0])), valid)
-        return {"loss": state + DIFFERENCE_WEIGHT * differences, "state": state, "differences": differences}
+        category, color = _label_logits(read)
+        labels = F.cross_entropy(category, batch["category"]) + F.cross_entropy(color, batch["color"])
+        loss = state + DIFFERENCE_WEIGHT * differences + LABEL_WEIGHT * labels
+        return {"loss": loss, "state": state, "differences": differences, "labels": labels}
+
+    def recognised(self, batch: Batch) -> float:
+        """Share of the cells with an object whose category and colour are both read right."""
+        encoder = self.system.predictor.source_encoder
+        assert isinstance(encoder, PixelEncoder)
+        category, color = _label_logits(encoder.monocular_depth(batch["rgb"]))
+        right = (category.argmax(dim=1) == batch["category"]) & (color.argmax(dim=1) == batch["color"])
+        return right[batch["category"] < LABEL_CHANNELS[0] - 1].float().mean().item()
 
     def read(self, rgb: torch.Tensor, fov_y_deg: torch.Tensor) -> DepthPrediction:
         """What the encoder sees in pictures (B, 3, H, W) in [-1, 1], whose field of view is known."""
@@ -189,6 +208,12 @@ class SourceStage(Stage):
         return DepthPrediction(
             log_depth * LOG_DEPTH_STD + LOG_DEPTH_MEAN, surface, torch.zeros_like(log_depth), fov_y_deg
         )
+
+
+def _label_logits(read: ReadDepth) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, LABEL_CHANNELS[i], rows, columns) of category and colour."""
+    category, color = read.cells[:, : sum(LABEL_CHANNELS)].float().split(LABEL_CHANNELS, dim=1)
+    return category, color
 
 
 class DepthStage(Stage):

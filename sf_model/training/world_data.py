@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 from transformers import Qwen2Tokenizer
 
@@ -40,6 +41,8 @@ SET_MIXTURE: Mapping[str, float] = caption_mixture(plain=0.0, view=0.0, free=0.3
 SET_MAX_OBJECTS = 4
 # Of the documents without an image; the others describe their scene twice.
 GROUNDED_SHARE = 0.7
+# A smaller part of a cell is not its object.
+MIN_CELL_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,9 @@ class WorldDataConfig:
     together and sorted by the captions' lengths, so that little is padded; 1 where a single batch must be a fair
     sample. Scenes of more than `max_objects` are drawn again. `edits`: the share of batches that are pairs of an edit,
     evenly spread. `scenes`: so many different captioned scenes of SET_MIXTURE are all there is, the same ones for every
-    stream and seed, and the first of any larger number; 0 is no end of them, of `mixture`. ValueError for scenes and
-    edits, which have no end.
+    stream and seed, and the first of any larger number; 0 is no end of them, of `mixture`. `cell_px`: with the labels
+    of what stands in each cell of so many pixels a side; 0 is without. ValueError for scenes and edits, which have no
+    end.
     """
 
     image_sizes: tuple[int, ...]
@@ -67,6 +71,7 @@ class WorldDataConfig:
     max_objects: int
     edits: float = 0.0
     scenes: int = 0
+    cell_px: int = 0
 
     def __post_init__(self) -> None:
         if self.scenes < 0 or (self.scenes and self.edits):
@@ -87,7 +92,7 @@ class NumberedBatches(Dataset):
 class WorldBatches(NumberedBatches):
     """Item n is batch n: rgb (B, 3, S, S) in [-1, 1], depth_m (B, S, S) with inf for sky, fov_y_deg (B,), input_ids and
     prompt_mask (B, T), and for the language model language_ids and language_mask (L, T). Batches of edits have source
-    (B, 3, S, S) in [0, 1] as well, and instructions for captions."""
+    (B, 3, S, S) in [0, 1] as well, and instructions for captions; labelled ones `cell_labels` as category, color."""
 
     def __init__(self, config: WorldDataConfig, tokenizer_dir: Path) -> None:
         self.config, self.samples_per_step = config, config.batch_size
@@ -163,13 +168,35 @@ class WorldBatches(NumberedBatches):
     def _batch(self, index: int, scenes: list[world.Scene], texts: list[str]) -> Batch:
         rendering = self._render(index, scenes)
         input_ids, prompt_mask = encode_prompts(self.tokenizer, texts)
-        return {
+        batch = {
             "rgb": rendering.rgb * 2 - 1,
             "depth_m": rendering.depth_m,
             "fov_y_deg": torch.tensor([scene.camera.fov_y_deg for scene in scenes]),
             "input_ids": input_ids,
             "prompt_mask": prompt_mask,
         }
+        if self.config.cell_px:
+            labels = cell_labels(rendering.object_index, scenes, self.config.cell_px)
+            batch["category"], batch["color"] = labels
+        return batch
+
+
+def cell_labels(
+    object_index: torch.Tensor, scenes: Sequence[world.Scene], cell_px: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices (B, rows, columns) into CATEGORY_NAMES and COLORS of the object that covers most of each cell, or their
+    lengths where none covers MIN_CELL_SHARE of it. object_index: (B, H, W) of a rendering, of sides that are multiples
+    of cell_px."""
+    most = max(len(scene.objects) for scene in scenes)
+    shown = F.one_hot(object_index.clamp_min(-1) + 1, most + 1)[..., 1:].permute(0, 3, 1, 2)
+    share, owner = F.avg_pool2d(shown.float(), cell_px).max(dim=1)
+    names, colors = list(world.CATEGORY_NAMES), list(world.COLORS)
+    category, color = torch.full_like(owner, len(names)), torch.full_like(owner, len(colors))
+    for place, scene in enumerate(scenes):
+        for index, obj in enumerate(scene.objects):
+            own = (owner[place] == index) & (share[place] >= MIN_CELL_SHARE)
+            category[place][own], color[place][own] = names.index(obj.category), colors.index(obj.color)
+    return category, color
 
 
 def _captioned_scene(

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import random
 import re
 import shutil
 from dataclasses import replace
@@ -46,6 +47,7 @@ from sf_model.training.world_data import (
     SPATIAL_MIXTURE,
     WorldBatches,
     WorldDataConfig,
+    cell_labels,
     language_batch,
 )
 
@@ -217,14 +219,16 @@ def test_freeze_sets(name: str, config: StageConfig, parts: set[str], tokenizer_
         assert (key in with_gradient) == (key.split(".")[0] in parts and not editing and not no_flow), key
 
 
-def test_the_source_encoder_learns_depth_from_pictures(tokenizer_dir: Path) -> None:
-    """It alone, and in a few steps more than the mean: of four pictures, the state within 0.2 of its variance."""
+def test_the_source_encoder_learns_depth_and_objects_from_pictures(tokenizer_dir: Path) -> None:
+    """It alone, and in a few steps more than the mean: of four pictures, the state within 0.2 of its variance, and
+    what most objects are."""
     torch.manual_seed(0)
     tokens = encode_prompts(load_tokenizer(tokenizer_dir), [""])[0]
     stage = SourceStage(SpatialFusionSystem(SIZES["dummy"].with_source(at_queries=True), 0), StageConfig(), tokens)
     parameters = stage.trainable_parameters()
     assert parameters and all(name.startswith("predictor.source_encoder.monocular_depth.") for name in parameters)
-    batch = WorldBatches(data_config({"free": 1.0}), tokenizer_dir)[0]
+    batch = WorldBatches(replace(data_config({"free": 1.0}), cell_px=8), tokenizer_dir)[0]
+    assert stage.recognised(batch) < 0.2
     optimizer = torch.optim.AdamW(parameters.values(), lr=3e-3)
     for _ in range(60):
         optimizer.zero_grad()
@@ -234,10 +238,35 @@ def test_the_source_encoder_learns_depth_from_pictures(tokenizer_dir: Path) -> N
     height, width = batch["rgb"].shape[-2:]
     truth = depth_state(batch["depth_m"], *stage.system.predictor.grid(height, width))
     assert stage(batch, torch.Generator())["state"] < 0.2 * truth.var()
+    assert stage.recognised(batch) > 0.8
     read = stage.read(batch["rgb"], batch["fov_y_deg"]).to_metric_depth()
     valid = torch.isfinite(batch["depth_m"])
     assert (torch.isfinite(read.depth) == valid).float().mean() > 0.95
     assert (read.depth / batch["depth_m"])[valid & torch.isfinite(read.depth)].log().abs().median() < 0.5
+
+
+def test_the_labels_of_cells_by_hand(tokenizer_dir: Path) -> None:
+    """A cell is of the object that covers most of it, if that is a fifth; beyond the names where none does."""
+    scene = world.sample_scene(random.Random(0), "train", count=2)
+    first, second = ((world.CATEGORY_NAMES.index(o.category), world.COLORS.index(o.color)) for o in scene.objects)
+    none = (len(world.CATEGORY_NAMES), len(world.COLORS))
+    index = torch.full((1, 4, 12), -1)
+    index[0, :2, 8:] = -2
+    index[0, 0, :3] = 0  # 3 of 16 pixels: not enough
+    index[0, :, 4:8], index[0, :1, 4:8] = 1, 0
+    index[0, 2, 8:] = 0  # a quarter
+    category, color = cell_labels(index, [scene], 4)
+    assert list(zip(category[0, 0].tolist(), color[0, 0].tolist())) == [none, second, first]
+
+
+def test_what_sees_source_images_is_learned_alone(tokenizer_dir: Path) -> None:
+    """Edits move what reads the encoder, not the encoder."""
+    tokens = encode_prompts(load_tokenizer(tokenizer_dir), [""])[0]
+    system = SpatialFusionSystem(SIZES["dummy"].with_source(at_queries=True), 0)
+    for name in ("stage1", "stage2", "joint"):
+        learned = STAGES[name](system, StageConfig(edits=0.5), tokens).trainable_parameters()
+        of_sources = {key for key in learned if ".source_encoder." in key}
+        assert of_sources and not any("monocular_depth" in key for key in of_sources)
 
 
 def test_a_share_of_the_scaffolds_is_the_true_depth(tokenizer_dir: Path) -> None:
@@ -496,7 +525,7 @@ def test_edits_train_and_export_what_reads_the_source(
     parts = [f"--part={name}={runs / 'dummy' / 'joint'}" for name in ("decoder", "predictor", "transformer", "adapter")]
     train("source", parts[1], "--sheet-every", "2")
     log = (runs / "dummy" / "source" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(log[-1])["validation"].keys() == {"abs_rel", "delta1"}
+    assert json.loads(log[-1])["validation"].keys() == {"abs_rel", "delta1", "recognised"}
     assert (runs / "dummy" / "source" / "sheets" / "0000002.png").stat().st_size > 1000
     parts[1] = f"--part=predictor={runs / 'dummy' / 'source'}"
     train("stage1", *parts, "--edits", "0.5")
