@@ -17,13 +17,11 @@ from pathlib import Path
 import torch
 
 from .. import depth_metrics, world
-from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..metric_depth import MAX_DEPTH_M, MetricDepth
-from ..training.revision import current_commit
-from .arguments import add_network_arguments
+from .arguments import add_network_arguments, depth_sampler, network_record
 from .bootstrap import Estimate, mean_with_interval
 from .report import write_report
-from .sampling import BUILTIN, SystemSampler, weights_directory, weights_sha256
+from .sampling import BUILTIN, SystemSampler
 from .workers import map_batches
 
 KINDS = ("free", "plain")
@@ -116,20 +114,6 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    directory = weights_directory(arguments.weights)
-    try:
-        sampler = SystemSampler(directory, bfloat16=arguments.precision == "bf16", image_size=arguments.image_size)
-    except ValueError as error:
-        raise SystemExit(str(error)) from error
+    sampler = depth_sampler(arguments)
     table = measure_ambiguity(sampler, arguments.images, arguments.seed)
-    run_record = {
-        "commit": current_commit(),
-        "seed": arguments.seed,
-        "precision": arguments.precision,
-        "image_size": sampler.image_size,
-        "images": arguments.images,
-        "depth_steps": DEFAULT_STEPS,
-        "depth_guidance": DEFAULT_GUIDANCE,
-        "weights_sha256": weights_sha256(directory),
-    }
-    write_report(arguments.output, "ambiguity", run_record, table, markdown(table))
+    write_report(arguments.output, "ambiguity", network_record(arguments, sampler), table, markdown(table))

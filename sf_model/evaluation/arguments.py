@@ -71,9 +71,30 @@ def add_network_arguments(command: argparse.ArgumentParser, output: Path) -> Non
     command.add_argument("--output", type=Path, default=output)
 
 
-def sampler_of(arguments: argparse.Namespace, directory: Path) -> SystemSampler:
+def network_record(arguments: argparse.Namespace, sampler: SystemSampler) -> dict[str, Any]:
+    """Code and settings of a run of `add_network_arguments` that draws no image."""
+    return {
+        **_code(arguments),
+        "images": arguments.images,
+        "image_size": sampler.image_size,
+        "weights_sha256": weights_sha256(weights_directory(arguments.weights)),
+    }
+
+
+def depth_sampler(arguments: argparse.Namespace) -> SystemSampler:
+    """The one system of such a run. SystemExit where its folder holds none."""
     bfloat16 = arguments.precision == "bf16"
-    return SystemSampler(directory, arguments.steps, arguments.guidance, bfloat16, arguments.image_size)
+    try:
+        return SystemSampler(weights_directory(arguments.weights), bfloat16=bfloat16, image_size=arguments.image_size)
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+
+
+def sampler_of(arguments: argparse.Namespace, directory: Path, image_size: int | None = None) -> SystemSampler:
+    """`image_size`: where the options leave it open, instead of the weights' own."""
+    bfloat16 = arguments.precision == "bf16"
+    size = arguments.image_size or image_size
+    return SystemSampler(directory, arguments.steps, arguments.guidance, bfloat16, size)
 
 
 def plain(values: Any) -> dict[str, Any]:
@@ -81,19 +102,25 @@ def plain(values: Any) -> dict[str, Any]:
     return {name: None if math.isnan(value) else value for name, value in asdict(values).items()}
 
 
-def provenance(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Code, reader and settings of a run."""
+def provenance(arguments: argparse.Namespace, image_size: int) -> dict[str, Any]:
+    """Code, reader and settings of a run that draws images of so many pixels a side."""
+    return {
+        **_code(arguments),
+        "reader_sha256": hashlib.sha256(arguments.reader.read_bytes()).hexdigest()[:16],
+        "steps": arguments.steps,
+        "guidance": arguments.guidance,
+        "image_size": image_size,
+    }
+
+
+def _code(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "commit": current_commit(),
         # Processors and versions round otherwise: means of a few dozen images differ by points.
         "torch": torch.__version__,
         "processor": torch.backends.cpu.get_cpu_capability(),
         "seed": arguments.seed,
-        "reader_sha256": hashlib.sha256(arguments.reader.read_bytes()).hexdigest()[:16],
-        "steps": arguments.steps,
-        "guidance": arguments.guidance,
+        "precision": arguments.precision,
         "depth_steps": DEFAULT_STEPS,
         "depth_guidance": DEFAULT_GUIDANCE,
-        "precision": arguments.precision,
-        "image_size": arguments.image_size,
     }

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from ..backbones.mini import TOKENIZER_DIR
+from .. import world
+from ..depth_predictor import DepthPrediction
 from ..metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
-from ..training.export import load_exported
 from ..training.losses import CONFIDENT_ERROR
-from ..training.revision import current_commit
-from ..training.system import SpatialFusionSystem
-from ..training.world_data import SPATIAL_MIXTURE, WorldBatches
-from .depth import data_config
-from .sampling import BUILTIN, weights_directory, weights_sha256
+from .arguments import add_network_arguments, depth_sampler, network_record
+from .report import write_report
+from .sampling import BUILTIN, SystemSampler
+from .workers import map_batches
 
 DECILES = 10
-BATCH = 64
+BATCH = 24
+
+Predictor = Callable[[Sequence[str], Sequence[int]], DepthPrediction]
+"""(captions, their numbers) -> maps of the benchmark's size."""
 
 
 @dataclass(frozen=True)
@@ -51,47 +55,60 @@ def rank_correlation(values: Sequence[float]) -> float:
     return torch.corrcoef(torch.stack([places, ranks]))[0, 1].item()
 
 
-@torch.no_grad()
-def measure_confidence(system: SpatialFusionSystem, tokenizer_dir: Path, images: int, seed: int) -> list[Decile]:
-    """Over the true surfaces of held-out captions of the spatial mixture."""
-    data = data_config(dict(SPATIAL_MIXTURE), "held_out", system.sizes.image_size, seed, min(BATCH, images))
-    batches = WorldBatches(data, tokenizer_dir)
-    confidences, errors = [], []
-    for index in range(-(-images // data.batch_size)):
-        batch = batches[index]
-        prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
-        prediction = system.predict_depth(prompt, *batch["depth_m"].shape[-2:])
-        surface = torch.isfinite(batch["depth_m"])
-        true = batch["depth_m"].clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
-        confidences.append(torch.sigmoid(prediction.confidence_logit)[surface])
-        errors.append((prediction.log_depth - true).abs()[surface])
-    return deciles(torch.cat(confidences), torch.cat(errors))
+def measure_confidence(sampler: SystemSampler, images: int, seed: int) -> dict[str, list[Decile]]:
+    """{"mean" | "sampled": deciles} over the true surfaces of held-out captions, of all kinds in turn."""
+    rng = random.Random(f"confidence-{seed}")
+    kinds = itertools.islice(itertools.cycle(world.KINDS), images)
+    captions = list(enumerate(world.sample(rng, kind, "held_out") for kind in kinds))
+    predictors: dict[str, Predictor] = {"mean": lambda texts, numbers: sampler.predict(texts)}
+    if sampler.samples_depth:
+        predictors["sampled"] = lambda texts, numbers: sampler.sample(texts, numbers, seed)
+    table = {}
+    for name, predict in predictors.items():
+        pixels = map_batches(partial(_pixels, predict, sampler.image_size), captions, BATCH, name, "caption")
+        confidences, errors = zip(*pixels)
+        table[name] = deciles(torch.cat(confidences), torch.cat(errors))
+    return table
+
+
+def _pixels(
+    predict: Predictor, size: int, batch: Sequence[tuple[int, world.CaptionedScene]]
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Confidence and |log depth error|, both (N,), of each image's pixels with a true surface."""
+    numbers, items = zip(*batch)
+    prediction = predict([item.caption for item in items], numbers)
+    true_m = world.render([item.scene for item in items], size, size).depth_m
+    confidence = torch.sigmoid(prediction.confidence_logit)
+    error = (prediction.log_depth - true_m.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()).abs()
+    surface = torch.isfinite(true_m)
+    return [(confidence[place][surface[place]], error[place][surface[place]]) for place in range(len(batch))]
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser("confidence", help="error of the predicted depth by decile of its confidence")
     command.add_argument("--weights", default=BUILTIN, help='"builtin" or an exported folder')
-    command.add_argument("--images", type=int, default=256)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--json", type=Path, help="also write the table here")
+    command.add_argument("--images", type=int, default=240, help="held-out captions, of all kinds in turn")
+    add_network_arguments(command, Path("output/confidence"))
     command.set_defaults(run_command=run)
 
 
+def markdown(table: dict[str, list[Decile]]) -> str:
+    head = "| depth | decile of confidence | confidence | mean log error | deserved confidence |"
+    lines = [head, "|" + "---|" * 5]
+    for name, rows in table.items():
+        lines += [
+            f"| {name} | {number} | {row.confidence:.3f} | {row.log_error:.3f} | {row.deserved:.3f} |"
+            for number, row in enumerate(rows, start=1)
+        ]
+    lines += [""] + [
+        f"{name}: rank correlation of decile and error {rank_correlation([row.log_error for row in rows]):.2f} "
+        "(-1: the more certain, the better)"
+        for name, rows in table.items()
+    ]
+    return "\n".join(lines)
+
+
 def run(arguments: argparse.Namespace) -> None:
-    directory = weights_directory(arguments.weights)
-    rows = measure_confidence(load_exported(directory), directory / TOKENIZER_DIR, arguments.images, arguments.seed)
-    correlation = rank_correlation([row.log_error for row in rows])
-    print("| decile of confidence | confidence | mean log error | deserved confidence |\n|---|---|---|---|")
-    for number, row in enumerate(rows, start=1):
-        print(f"| {number} | {row.confidence:.3f} | {row.log_error:.3f} | {row.deserved:.3f} |")
-    print(f"rank correlation of decile and error: {correlation:.2f} (-1: the more certain, the better)")
-    if arguments.json:
-        record = {
-            "commit": current_commit(),
-            "weights_sha256": weights_sha256(directory),
-            "images": arguments.images,
-            "seed": arguments.seed,
-            "rank_correlation": correlation,
-            "deciles": [asdict(row) for row in rows],
-        }
-        arguments.json.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    sampler = depth_sampler(arguments)
+    table = measure_confidence(sampler, arguments.images, arguments.seed)
+    write_report(arguments.output, "confidence", network_record(arguments, sampler), table, markdown(table))

@@ -1,144 +1,156 @@
-"""Depth accuracy of a system's prediction on held-out captions, beside two baselines that see no caption.
+"""python -m sf_model.evaluation depth: is the predicted depth right, beside baselines that see less than it?
 
-constant: the one depth that minimises AbsRel over training renders. mean map: the pixelwise mean log depth of training
-renders, which knows that the ground is below and near. Both are fitted on the training split only.
+mean: the regression, what the prompt allows on average. sampled: one scene by a seed, as the nodes do by default, where
+there is a depth flow. constant: the one depth that minimises AbsRel over training renders. mean map: the pixelwise mean
+log depth of training renders, which knows that the ground is below and near. empty ground: the true camera over the
+ground without any object; what is left to say is where the objects are.
+
+AbsRel and delta1 of all pixels with a true surface, and of those of objects alone, which are few. A surface that is
+taken for sky has the AbsRel of the depth that it would have there, and is wrong for delta1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import argparse
+import math
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from .. import depth_metrics, world
-from ..depth_flow import DepthSampling, draw_noise
 from ..depth_predictor import DepthPrediction
 from ..metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
-from ..training.system import SpatialFusionSystem
-from ..training.world_data import SPATIAL_MIXTURE, WorldBatches, WorldDataConfig
+from .arguments import add_network_arguments, depth_sampler, network_record
+from .bootstrap import Estimate, mean_with_interval
+from .depth_baselines import Baselines, fit_baselines
+from .report import write_report
+from .sampling import BUILTIN, SystemSampler
+from .workers import map_batches
 
-BATCH = 32
-BASELINE_BATCHES = 16
-
-
-@dataclass(frozen=True)
-class DepthScore:
-    """Means over images; `sky_accuracy` is the share of pixels whose surface-or-sky is right (nan for baselines).
-
-    A surface that is taken for sky has an AbsRel, of the depth that it would have there, and is wrong for delta1."""
-
-    abs_rel: float
-    delta1: float
-    sky_accuracy: float
+BATCH = 20
+BASELINE_RENDERS = 512
+# Every kind counts alike in it.
+ALL = "all"
+EMPTY_GROUND = "empty ground"
 
 
 @dataclass(frozen=True)
-class Baselines:
-    """`constant_m`: one depth in metres. `mean_map_m`: (H, W) metres."""
+class Shown:
+    """Maps (B, H, W) in metres: `depth_m` of a surface everywhere, `shown_m` inf where it is taken for sky."""
 
-    constant_m: float
-    mean_map_m: torch.Tensor
-
-
-def fit_baselines(batches: Iterable[torch.Tensor]) -> Baselines:
-    """From training depth maps (B, H, W) in metres, inf for sky."""
-    maps = torch.cat(list(batches))
-    return Baselines(_best_constant(maps[torch.isfinite(maps)]), _mean_map(maps))
+    depth_m: torch.Tensor
+    shown_m: torch.Tensor
 
 
-def _best_constant(depths: torch.Tensor) -> float:
-    """The c that minimises sum |c - d| / d: the median of d weighted by 1 / d."""
-    ordered = depths.double().sort().values
-    weight = (1 / ordered).cumsum(0)
-    return ordered[torch.searchsorted(weight, weight[-1:] / 2)].item()
+Method = Callable[[Sequence[world.CaptionedScene], Sequence[int]], Shown]
+"""(captioned scenes, their numbers) -> maps of the benchmark's size."""
 
 
-def _mean_map(maps: torch.Tensor) -> torch.Tensor:
-    valid = torch.isfinite(maps)
-    logs = torch.where(valid, maps, torch.ones_like(maps)).log()
-    overall = logs[valid].mean()
-    count = valid.sum(dim=0)
-    mean = logs.sum(dim=0) / count.clamp_min(1)
-    return torch.where(count > 0, mean, overall).exp()
+def shown_prediction(prediction: DepthPrediction) -> Shown:
+    """Of maps (B, H, W)."""
+    depth_m = prediction.log_depth.float().exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    return Shown(depth_m, prediction.to_metric_depth().depth)
 
 
-def data_config(kind_weights: dict[str, float], split: str, image_size: int, seed: int, batch: int) -> WorldDataConfig:
-    return WorldDataConfig(
-        image_sizes=(image_size,),
-        batch_size=batch,
-        stream="evaluation",
-        seed=seed,
-        split=split,
-        mixture=tuple(kind_weights.items()),
-        language_batch=0,
-        supersample=1,
-        length_buckets=1,
-        max_objects=4,
-    )
-
-
-@torch.no_grad()
-def evaluate_depth(
-    system: SpatialFusionSystem, tokenizer_dir: Path, images_per_kind: int, seed: int
-) -> dict[str, dict[str, DepthScore]]:
-    """{caption kind: {"prediction" | "sampled" | "constant" | "mean map": score}}, held-out split, and "all" kinds.
-
-    prediction: the mean that the prompt allows; sampled: one scene of each, where there is a depth flow.
-    """
-    size = system.sizes.image_size
-    training = WorldBatches(data_config(dict(SPATIAL_MIXTURE), "train", size, seed, BATCH), tokenizer_dir)
-    baselines = fit_baselines(training[index]["depth_m"] for index in range(BASELINE_BATCHES))
-    table: dict[str, dict[str, DepthScore]] = {}
-    for kind in world.KINDS:
-        batches = WorldBatches(data_config({kind: 1.0}, "held_out", size, seed, images_per_kind), tokenizer_dir)
-        table[kind] = _score_batch(system, batches[0], baselines)
-    names = next(iter(table.values())).keys()
-    table["all"] = {name: _mean_score([row[name] for row in table.values()]) for name in names}
-    return table
-
-
-def _score_batch(
-    system: SpatialFusionSystem, batch: dict[str, torch.Tensor], baselines: Baselines
-) -> dict[str, DepthScore]:
-    true = batch["depth_m"]
-    prompt = system.encode(batch["input_ids"], batch["prompt_mask"])
-    prediction = system.predict_depth(prompt, *true.shape[-2:])
-    predictions = {"prediction": prediction}
-    if system.predictor.depth_flow is not None:
-        noise = draw_noise(system.predictor.noise_shape(len(true), *true.shape[-2:]), seed=0)
-        predictions["sampled"] = system.sample_depth(prompt, *true.shape[-2:], DepthSampling(noise))
+def measures(shown: Shown, true_m: torch.Tensor, is_object: torch.Tensor) -> dict[str, torch.Tensor]:
+    """(B,) each; nan where an image shows no object. true_m (B, H, W) is inf for sky, is_object (B, H, W) bool."""
+    objects_m = torch.where(is_object, true_m, torch.full_like(true_m, torch.inf))
+    none = torch.where(is_object.flatten(1).any(dim=1), 0.0, math.nan)
     return {
-        **{name: score_prediction(value, true) for name, value in predictions.items()},
-        "constant": _score_baseline(torch.full_like(true, baselines.constant_m), true),
-        "mean map": _score_baseline(baselines.mean_map_m.expand_as(true), true),
+        "AbsRel": depth_metrics.abs_rel(shown.depth_m, true_m),
+        "delta1": depth_metrics.delta1(shown.shown_m, true_m),
+        "AbsRel of objects": depth_metrics.abs_rel(shown.depth_m, objects_m) + none,
+        "delta1 of objects": depth_metrics.delta1(shown.shown_m, objects_m) + none,
+        "sky right": (torch.isfinite(shown.shown_m) == torch.isfinite(true_m)).float().mean(dim=(1, 2)),
     }
 
 
-def score_prediction(prediction: DepthPrediction, true: torch.Tensor) -> DepthScore:
-    """Of maps (B, H, W) against the true metres, inf for sky."""
-    depth = prediction.log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
-    shown = prediction.to_metric_depth()
-    sky_right = (shown.valid == torch.isfinite(true)).float().mean().item()
-    return _score(depth, true, shown.depth, sky_right)
+def _methods(sampler: SystemSampler, baselines: Baselines, seed: int) -> dict[str, Method]:
+    size = sampler.image_size
+
+    def texts(items: Sequence[world.CaptionedScene]) -> list[str]:
+        return [item.caption for item in items]
+
+    def everywhere(depth_m: torch.Tensor, items: Sequence[world.CaptionedScene]) -> Shown:
+        maps = depth_m.expand(len(items), size, size)
+        return Shown(maps, maps)
+
+    def empty_ground(items: Sequence[world.CaptionedScene], numbers: Sequence[int]) -> Shown:
+        depth_m = world.render([replace(item.scene, objects=()) for item in items], size, size).depth_m
+        return Shown(depth_m.clamp(MIN_DEPTH_M, MAX_DEPTH_M), depth_m)
+
+    methods: dict[str, Method] = {
+        "mean": lambda items, numbers: shown_prediction(sampler.predict(texts(items))),
+        "sampled": lambda items, numbers: shown_prediction(sampler.sample(texts(items), numbers, seed)),
+        "constant": lambda items, numbers: everywhere(torch.tensor(baselines.constant_m), items),
+        "mean map": lambda items, numbers: everywhere(baselines.mean_map_m, items),
+        EMPTY_GROUND: empty_ground,
+    }
+    return methods if sampler.samples_depth else {name: m for name, m in methods.items() if name != "sampled"}
 
 
-def _score(depth: torch.Tensor, true: torch.Tensor, shown: torch.Tensor, sky_accuracy: float) -> DepthScore:
-    """shown: the depth with inf for what is predicted to be sky."""
-    return DepthScore(
-        depth_metrics.abs_rel(depth, true).mean().item(), depth_metrics.delta1(shown, true).mean().item(), sky_accuracy
+def _measured(
+    method: Method, captions: Sequence[world.CaptionedScene], size: int, label: str
+) -> list[dict[str, float]]:
+    def measured(batch: Sequence[tuple[int, world.CaptionedScene]]) -> list[dict[str, float]]:
+        numbers, items = zip(*batch)
+        rendering = world.render([item.scene for item in items], size, size)
+        values = measures(method(items, numbers), rendering.depth_m, rendering.object_index >= 0)
+        return [{name: value[place].item() for name, value in values.items()} for place in range(len(batch))]
+
+    return map_batches(measured, list(enumerate(captions)), BATCH, label, "caption")
+
+
+def measure_depth(
+    sampler: SystemSampler, kinds: Sequence[str], images: int, seed: int
+) -> dict[str, dict[str, dict[str, Estimate]]]:
+    """{caption kind, and ALL: {method: {measure: mean with interval}}} on `images` held-out captions of each kind."""
+    size = sampler.image_size
+    rng = random.Random(f"depth-baselines-{seed}")
+    training = [world.sample_scene(rng, "train") for _ in range(BASELINE_RENDERS)]
+    methods = _methods(sampler, fit_baselines([world.render(training, size, size).depth_m]), seed)
+    results: dict[str, dict[str, list[dict[str, float]]]] = {}
+    for kind in kinds:
+        rng = random.Random(f"depth-{kind}-{seed}")
+        captions = [world.sample(rng, kind, "held_out") for _ in range(images)]
+        results[kind] = {name: _measured(method, captions, size, f"{kind}, {name}") for name, method in methods.items()}
+    table = {kind: {name: _estimates([rows[name]]) for name in methods} for kind, rows in results.items()}
+    if len(kinds) > 1:
+        table[ALL] = {name: _estimates([rows[name] for rows in results.values()]) for name in methods}
+    return table
+
+
+def _estimates(strata: Sequence[Sequence[dict[str, float]]]) -> dict[str, Estimate]:
+    return {
+        name: mean_with_interval([[row[name] for row in rows if not math.isnan(row[name])] for rows in strata])
+        for name in strata[0][0]
+    }
+
+
+def markdown(table: dict[str, dict[str, dict[str, Estimate]]]) -> str:
+    columns = list(next(iter(next(iter(table.values())).values())))
+    lines = [f"| {' | '.join(['captions', 'depth', *columns])} |", "|" + "---|" * (len(columns) + 2)]
+    for kind, methods in table.items():
+        for name, row in methods.items():
+            lines.append(f"| {' | '.join([kind, name, *(row[column].text(3) for column in columns)])} |")
+    return "\n".join(lines)
+
+
+def add_command(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser("depth", help="AbsRel and delta1 of predicted depth, beside four baselines")
+    command.add_argument("--weights", default=BUILTIN, help='"builtin" or an exported folder')
+    command.add_argument("--images", type=int, default=100, help="held-out captions of each kind")
+    command.add_argument(
+        "--kinds", nargs="+", choices=world.KINDS, default=list(world.KINDS), help="of captions; free fixes the scene"
     )
+    add_network_arguments(command, Path("output/depth"))
+    command.set_defaults(run_command=run)
 
 
-def _score_baseline(depth: torch.Tensor, true: torch.Tensor) -> DepthScore:
-    return _score(depth, true, depth, float("nan"))
-
-
-def _mean_score(scores: list[DepthScore]) -> DepthScore:
-    count = len(scores)
-    return DepthScore(
-        sum(score.abs_rel for score in scores) / count,
-        sum(score.delta1 for score in scores) / count,
-        sum(score.sky_accuracy for score in scores) / count,
-    )
+def run(arguments: argparse.Namespace) -> None:
+    sampler = depth_sampler(arguments)
+    table = measure_depth(sampler, arguments.kinds, arguments.images, arguments.seed)
+    write_report(arguments.output, "depth", network_record(arguments, sampler), table, markdown(table))

@@ -143,7 +143,11 @@ def run(arguments: argparse.Namespace) -> None:
         table = measure_obedience(sampler, reader, arguments.images, arguments.seed)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    run_record = {**provenance(arguments), "images": arguments.images, "weights_sha256": weights_sha256(directory)}
+    run_record = {
+        **provenance(arguments, sampler.image_size),
+        "images": arguments.images,
+        "weights_sha256": weights_sha256(directory),
+    }
     lines = ["| scaffold | SI-RMSE | AbsRel | sky agreed |", "|---|---|---|---|"]
     for name, row in table.items():
         lines.append(f"| {' | '.join([name, *(value.text(3) for value in row.values())])} |")

@@ -147,7 +147,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(str(error)) from error
     table = measure_recognition(sampler, reader, arguments.images, arguments.max_objects, arguments.seed)
     made_with = {
-        **provenance(arguments),
+        **provenance(arguments, sampler.image_size),
         "images_per_kind": arguments.images,
         "max_objects": arguments.max_objects,
         "weights_sha256": weights_sha256(directory),

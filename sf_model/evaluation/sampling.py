@@ -11,6 +11,7 @@ import torch
 from .. import world
 from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
 from ..depth_flow import DepthSampling, draw_noise
+from ..depth_predictor import DepthPrediction
 from ..metric_depth import MetricDepth
 from ..source_encoder import own_patch_px
 from ..training.export import load_exported
@@ -94,25 +95,33 @@ class SystemSampler:
             return self.system.encode(*encode_prompts(self._tokenizer, texts))
 
     @torch.no_grad()
-    def predict_depth(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> MetricDepth:
-        """(B, S, S) metric depth of the images that the texts describe, or that edit `sources` (B, 3, S, S)."""
+    def predict(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> DepthPrediction:
+        """(B, S, S) maps of the images that the texts describe, or that edit `sources` (B, 3, S, S): the mean."""
         size = self._size(sources)
         prompt = self._encode(texts)
         with self._precision():
-            prediction = self.system.predict_depth(prompt, size, size, source=sources, out_dtype=torch.float32)
-        return prediction.to_metric_depth()
+            return self.system.predict_depth(prompt, size, size, source=sources, out_dtype=torch.float32)
 
     @torch.no_grad()
-    def sample_depth(
+    def sample(
         self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
-    ) -> MetricDepth:
+    ) -> DepthPrediction:
         """The same of one scene that fits each text, always the same for a prompt's number; needs a depth flow."""
         size = self._size(sources)
         sampling = _depth_sampling(self.system.predictor.noise_shape(1, size, size), numbers, seed)
         prompt = self._encode(texts)
         with self._precision():
-            prediction = self.system.sample_depth(prompt, size, size, sampling, sources, torch.float32)
-        return prediction.to_metric_depth()
+            return self.system.sample_depth(prompt, size, size, sampling, sources, torch.float32)
+
+    def predict_depth(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> MetricDepth:
+        """The metric depth of `predict`."""
+        return self.predict(texts, sources).to_metric_depth()
+
+    def sample_depth(
+        self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
+    ) -> MetricDepth:
+        """The metric depth of `sample`."""
+        return self.sample(texts, numbers, seed, sources).to_metric_depth()
 
     @property
     def samples_depth(self) -> bool:

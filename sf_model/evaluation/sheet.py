@@ -8,8 +8,7 @@ from ..training.sheets import SHEET_ROWS, save_sheet
 from ..training.stages import FusionStage, StageConfig
 from ..training.system import SpatialFusionSystem
 from ..training.tokenizer import encode_prompts, load_tokenizer
-from ..training.world_data import WorldBatches
-from .depth import data_config
+from ..training.world_data import WorldBatches, WorldDataConfig
 
 
 def write_sheet(system: SpatialFusionSystem, tokenizer_dir: Path, kind: str, seed: int, path: Path) -> list[str]:
@@ -18,7 +17,18 @@ def write_sheet(system: SpatialFusionSystem, tokenizer_dir: Path, kind: str, see
     Columns: true image | true depth | mean depth | sampled depth | image generated from it; checkpoints without a depth
     flow sample none, and draw from the mean.
     """
-    data = data_config({kind: 1.0}, "held_out", system.sizes.image_size, seed, SHEET_ROWS)
+    data = WorldDataConfig(
+        image_sizes=(system.sizes.image_size,),
+        batch_size=SHEET_ROWS,
+        stream="evaluation",
+        seed=seed,
+        split="held_out",
+        mixture=((kind, 1.0),),
+        language_batch=0,
+        supersample=1,
+        length_buckets=1,
+        max_objects=4,
+    )
     batches = WorldBatches(data, tokenizer_dir)
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     config = StageConfig(depth_flow=0.0 if system.predictor.depth_flow is None else 1.0)

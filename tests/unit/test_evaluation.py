@@ -8,10 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from sf_model import depth_metrics, world
+from sf_model import depth_metrics
 from sf_model.depth_predictor import DepthPrediction
 from sf_model.evaluation import __main__ as command_line
-from sf_model.evaluation.depth import fit_baselines, score_prediction
+from sf_model.evaluation.arguments import PUBLISHED_SEED
+from sf_model.evaluation.bootstrap import Estimate
+from sf_model.evaluation.depth import measures, shown_prediction
+from sf_model.evaluation.depth_baselines import fit_baselines
 from sf_model.training.export import export_system, load_exported
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.sheets import GUTTER, SCALE, SHEET_ROWS
@@ -29,13 +32,18 @@ def test_measures_by_hand() -> None:
     assert depth_metrics.delta1(true, true).item() == 1.0
 
 
-def test_a_surface_taken_for_sky_is_no_hit() -> None:
-    true = torch.tensor([[[1.0, 2.0, 4.0, math.inf]]])
-    validity = torch.tensor([[[1.0, -1.0, 1.0, -1.0]]])
-    log_depth = torch.tensor([[[1.0, 2.0, 8.0, 3.0]]]).log()
-    score = score_prediction(DepthPrediction(log_depth, validity, validity, torch.tensor([50.0])), true)
+def test_a_surface_taken_for_sky_is_no_hit_and_objects_are_measured_alone() -> None:
+    true = torch.tensor([[[1.0, 2.0, 4.0, math.inf]]]).repeat(2, 1, 1)
+    validity = torch.tensor([[[1.0, -1.0, 1.0, -1.0]]]).repeat(2, 1, 1)
+    log_depth = torch.tensor([[[1.0, 2.0, 8.0, 3.0]]]).log().repeat(2, 1, 1)
+    shown = shown_prediction(DepthPrediction(log_depth, validity, validity, torch.tensor([50.0, 50.0])))
+    values = measures(shown, true, torch.tensor([[[False, True, True, False]], [[False] * 4]]))
     # The second surface has the right depth and is called sky; the third is twice too far.
-    assert (score.delta1, score.abs_rel, score.sky_accuracy) == pytest.approx((1 / 3, 1 / 3, 3 / 4))
+    assert values["delta1"].tolist() == pytest.approx([1 / 3, 1 / 3])
+    assert values["AbsRel"].tolist() == pytest.approx([1 / 3, 1 / 3])
+    assert values["sky right"].tolist() == pytest.approx([3 / 4, 3 / 4])
+    assert values["AbsRel of objects"].tolist() == pytest.approx([1 / 2, math.nan], nan_ok=True)
+    assert values["delta1 of objects"].tolist() == pytest.approx([0, math.nan], nan_ok=True)
 
 
 def test_the_constant_baseline_is_the_best_constant() -> None:
@@ -69,19 +77,23 @@ def test_the_command_measures_an_exported_system(
     loaded = load_exported(tmp_path).state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in system.state_dict().items())
 
-    monkeypatch.setattr(
-        "sys.argv",
-        ["evaluation", "depth", "--weights", str(tmp_path), "--images", "2", "--json", str(tmp_path / "table.json")],
-    )
+    options = ["--weights", str(tmp_path), "--images", "3", "--kinds", "free", "plain", "--output", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["evaluation", "depth", *options])
     command_line.main()
-    written = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))
-    assert list(written["table"]) == [*world.KINDS, "all"]
-    assert list(written["table"]["free"]) == ["prediction", "sampled", "constant", "mean map"]
-    for method in ("sampled", "prediction"):
-        score = written["table"]["free"][method]
-        assert 0 < score["abs_rel"] < math.inf
-        assert 0 <= score["delta1"] <= 1
-    assert f"| free | {score['abs_rel']:.3f} | {score['delta1']:.3f} |" in capsys.readouterr().out
+    written = json.loads((tmp_path / "depth.json").read_text(encoding="utf-8"))
+    assert written["run"]["seed"] == PUBLISHED_SEED and written["run"]["images"] == 3
+    assert list(written["table"]) == ["free", "plain", "all"]
+    rows = written["table"]["free"]
+    assert list(rows) == ["mean", "sampled", "constant", "mean map", "empty ground"]
+    for row in rows.values():
+        assert 0 < row["AbsRel"]["low"] <= row["AbsRel"]["mean"] <= row["AbsRel"]["high"] < math.inf
+        assert 0 <= row["delta1"]["mean"] <= 1
+    # Who knows the camera knows the ground, the sky but behind objects, and nothing of these.
+    known = rows["empty ground"]
+    assert known["delta1"]["mean"] > 0.5 > rows["constant"]["delta1"]["mean"]
+    assert known["delta1 of objects"]["mean"] < known["delta1"]["mean"]
+    shown = f"| free | sampled | {Estimate(**rows['sampled']['AbsRel']).text(3)} |"
+    assert shown in capsys.readouterr().out
 
     sheet = tmp_path / "sheet.png"
     monkeypatch.setattr("sys.argv", ["evaluation", "sheet", "--weights", str(tmp_path), "--output", str(sheet)])

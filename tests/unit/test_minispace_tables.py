@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from sf_model.evaluation.minispace.rows import (
     true_renders,
 )
 from sf_model.evaluation.minispace.table import (
+    ALL_FOUND,
     WHERE_FOUND,
     against,
     markdown,
@@ -71,8 +73,8 @@ def test_ratios_resample_both_rows_together() -> None:
 def test_rows_are_compared_prompt_by_prompt() -> None:
     prompts = minispace_prompts(seed=0, per_template=2)
     pose = {"camera_pose", "object_pose", "complex_pose"}
-    ours = [PromptResult(0.75 if prompt.sub_domain in pose else 0.5, 1.0, 1.0, 1) for prompt in prompts]
-    theirs = [PromptResult(0.25, 1.0, 0.5, 1) for _ in prompts]
+    ours = [PromptResult(0.75 if prompt.sub_domain in pose else 0.5, 0.0, 1.0, 1.0, 1) for prompt in prompts]
+    theirs = [PromptResult(0.25, 0.0, 1.0, 0.5, 1) for _ in prompts]
     row = summarise(prompts, theirs)
     assert (row["all"].mean, row["camera_pose"].mean, row["objects"].mean, row["colors"].mean) == (25, 25, 100, 50)
     assert summarise(prompts, ours)["all"].mean == pytest.approx((75 + 50 + 50) / 3)
@@ -113,15 +115,27 @@ def test_chance_has_the_right_objects_where_nobody_asked_for_them() -> None:
     assert 10 < summarise(prompts, results)["all"].mean < 50
 
 
+def test_an_image_that_shows_more_than_was_asked_is_worth_nothing_to_the_strict() -> None:
+    prompts = minispace_prompts(seed=0, per_template=1)
+    prompt = prompts[0]
+    right = true_reading(prompt.scene)
+    crowded = replace(right, objects=(*right.objects, *right.objects))
+    alone, beside = judge(prompt, right), judge(prompt, crowded)
+    assert alone.score == alone.strict == 1 and alone.unasked == 0
+    assert (beside.score, beside.strict, beside.unasked) == (1, 0, 1)
+    row = summarise(prompts, [alone, beside] * (len(prompts) // 2))
+    assert [row[name].mean for name in ("all", "strict", "unasked")] == pytest.approx([100, 50, 50])
+
+
 def test_where_found_leaves_out_images_that_lack_an_object() -> None:
     prompts = minispace_prompts(seed=0, per_template=1)
     half = len(prompts) // 2
-    results = [PromptResult(0.8, 1.0, 1.0, 0.0)] * half + [PromptResult(0.0, 0.5, 0.5, 0.0)] * half
+    results = [PromptResult(0.8, 0.8, 1.0, 1.0, 0.0)] * half + [PromptResult(0.0, 0.0, 0.5, 0.5, 0.0)] * half
     row = summarise(prompts, results)
-    assert (row["all"].mean, row[WHERE_FOUND].mean) == pytest.approx((40, 80))
-    lost = summarise(prompts, [PromptResult(0.0, 0.5, 0.5, 0.0)] * len(prompts))
+    assert (row["all"].mean, row[ALL_FOUND].mean, row[WHERE_FOUND].mean) == pytest.approx((40, 50, 80))
+    lost = summarise(prompts, [PromptResult(0.0, 0.0, 0.5, 0.5, 0.0)] * len(prompts))
     assert lost[WHERE_FOUND] is None
-    assert "| - |" in markdown(prompts, {"lost": [PromptResult(0.0, 0.5, 0.5, 0.0)] * len(prompts)})
+    assert "| - |" in markdown(prompts, {"lost": [PromptResult(0.0, 0.0, 0.5, 0.5, 0.0)] * len(prompts)})
 
 
 def test_noise_belongs_to_the_prompt() -> None:
@@ -303,6 +317,7 @@ def test_the_minispace_command(
     # The same weights from the same noise.
     assert written["rows"]["data-only"] == written["rows"][FUSION]
     assert {"commit", "seed", "reader_sha256", "weights"} <= set(written["run"])
+    assert written["run"]["image_size"] == SIZES["dummy"].image_size
     table = (tmp_path / "minispace.md").read_text(encoding="utf-8")
     assert "| floor | 0.0 [0.0, 0.0] |" in table
     assert "SpatialFusion against" in table
@@ -370,10 +385,13 @@ def test_the_other_commands(
 ) -> None:
     common = ["--reader", str(exported / "reader.safetensors"), "--steps", "1", "--output", str(tmp_path)]
     weights = ["--weights", str(exported)]
+    monkeypatch.setattr("sf_model.evaluation.editing.command.READER_IMAGES", 8)
     run_command(monkeypatch, "edit", *weights, "--rows", "floor", "ceiling", "--prompts", "2", *common)
     edits = json.loads((tmp_path / "edit.json").read_text(encoding="utf-8"))
     assert list(edits["rows"]) == ["floor", "ceiling"]
     assert edits["rows"]["ceiling"]["pixels_stayed"]["mean"] == 100.0
+    assert set(edits["reader"]) == {"renders", "degraded renders"}
+    assert "| objects found |" in (tmp_path / "edit.md").read_text(encoding="utf-8")
     with pytest.raises(SystemExit, match="no source image"):
         run_command(monkeypatch, "edit", *weights, "--rows", FUSION, "--prompts", "1", *common)
     run_command(monkeypatch, "edit", *weights, "--prompts", "1", *common)
@@ -412,10 +430,10 @@ def test_the_other_commands(
     shares = [(name, cell["mean"]) for rows in seen.values() for row in rows.values() for name, cell in row.items()]
     assert all(mean >= 0 and (mean <= 100 or name == UNASKED) for name, mean in shares)
 
-    path = tmp_path / "confidence.json"
-    run_command(monkeypatch, "confidence", "--weights", str(exported), "--images", "4", "--json", str(path))
-    assert len(json.loads(path.read_text(encoding="utf-8"))["deciles"]) == 10
-    assert "rank correlation" in capsys.readouterr().out
+    run_command(monkeypatch, "confidence", "--weights", str(exported), "--images", "4", "--output", str(tmp_path))
+    confidence = json.loads((tmp_path / "confidence.json").read_text(encoding="utf-8"))["table"]
+    assert {name: len(rows) for name, rows in confidence.items()} == {"mean": 10, "sampled": 10}
+    assert capsys.readouterr().out.count("rank correlation") == 2
 
     run_command(monkeypatch, "ambiguity", "--weights", str(exported), "--images", "3", "--output", str(tmp_path))
     ambiguity = json.loads((tmp_path / "ambiguity.json").read_text(encoding="utf-8"))["table"]

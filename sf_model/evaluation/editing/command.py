@@ -21,7 +21,7 @@ import torch
 
 from ... import world
 from ...metric_depth import MetricDepth
-from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
+from ..arguments import add_drawing_arguments, add_system_arguments, plain, provenance, sampler_of, weights_record
 from ..bootstrap import Estimate, mean_with_interval
 from ..minispace.rows import (
     BLANK,
@@ -31,11 +31,11 @@ from ..minispace.rows import (
     FUSION,
     MEAN,
     ORACLE,
-    SCAFFOLD_ROWS,
     SHUFFLED,
     scaffold_of,
 )
 from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
+from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, accuracy_table, measure
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
@@ -45,6 +45,7 @@ from .scoring import EditScore, edit_score, pixels_changed, pixels_stayed
 
 MEASURES = ("overall", "change", "objects_stayed", "pixels_stayed", "unasked")
 UNCHANGED = "unchanged"
+SCAFFOLD_ROWS = (BLANK, SHUFFLED, MEAN, FUSION, ORACLE)
 ROWS = (FLOOR, UNCHANGED, *SCAFFOLD_ROWS, CEILING)
 BATCH = 40
 
@@ -114,7 +115,7 @@ def run_row(
         sources = source_images(batch, size)
         edited, targets = draw(batch, sources), true_edits(batch, sources)
         readings = zip(decode(read(reader, sources)), decode(read(reader, edited)))
-        shares = [measure(sources, targets, edited).tolist() for measure in (pixels_stayed, pixels_changed)]
+        shares = [share(sources, targets, edited).tolist() for share in (pixels_stayed, pixels_changed)]
         return [
             edit_score(prompt.pair, before, after, stayed, changed)
             for prompt, (before, after), stayed, changed in zip(batch, readings, *shares)
@@ -157,19 +158,17 @@ def run(arguments: argparse.Namespace) -> None:
     prompts = edit_prompts(arguments.seed, count)
     try:
         reader = load_reader(arguments.reader)
-        run_record = {
-            **provenance(arguments),
-            "prompts_per_kind": count,
-            "weights": weights_record(arguments, FUSION, ROWS),
-        }
+        weights = weights_record(arguments, FUSION, ROWS)
         own = [sampler_of(arguments, weights_directory(name)) for name in arguments.weights]
         drawers = _drawers(arguments, own, shuffled_partners(prompts))
     except ValueError as error:
         raise SystemExit(str(error)) from error
     # One size for all rows: the share of pixels that stay depends on it.
     size = own[0].image_size
+    run_record = {**provenance(arguments, size), "prompts_per_kind": count, "weights": weights}
     scores = {name: [run_row(name, prompts, draw, reader, size) for draw in seeds] for name, seeds in drawers.items()}
-    _write(arguments.output, run_record, prompts, scores)
+    accuracy = measure(reader, READER_IMAGES, arguments.seed)
+    _write(arguments.output, run_record, prompts, scores, accuracy)
 
 
 def _rows_of(own: Sequence[SystemSampler], weights: Sequence[str]) -> tuple[str, ...]:
@@ -199,11 +198,16 @@ def _drawers(
 
 
 def _write(
-    output: Path, run_record: dict[str, Any], prompts: Sequence[EditPrompt], scores: dict[str, list[list[EditScore]]]
+    output: Path,
+    run_record: dict[str, Any],
+    prompts: Sequence[EditPrompt],
+    scores: dict[str, list[list[EditScore]]],
+    accuracy: dict[str, ReaderAccuracy],
 ) -> None:
     rows = {name: summarise(prompts, runs) for name, runs in scores.items()}
     record: dict[str, Any] = {
         "run": run_record,
+        "reader": {name: plain(value) for name, value in accuracy.items()},
         "rows": {name: {column: asdict(value) for column, value in row.items()} for name, row in rows.items()},
         "prompts": [
             {
@@ -220,6 +224,8 @@ def _write(
     }
     output.mkdir(parents=True, exist_ok=True)
     run_lines = "\n".join(f"- {name}: {value}" for name, value in record["run"].items())
-    (output / "edit.md").write_text(f"# Edits\n\n{run_lines}\n\n{markdown(rows)}\n", encoding="utf-8")
+    parts = ["# Edits", run_lines, "Intervals: 95%, over prompts.", markdown(rows)]
+    parts += ["The scene reader:", accuracy_table(accuracy)]
+    (output / "edit.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     (output / "edit.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
     print(markdown(rows))

@@ -19,7 +19,7 @@ from ..arguments import (
     weights_record,
 )
 from ..sampling import SystemSampler, weights_directory, weights_sha256
-from ..scene_reader.accuracy import ReaderAccuracy, accuracy_table, measure
+from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, accuracy_table, measure
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
 from .kept_rows import KeptRows
@@ -42,8 +42,6 @@ from .rows import (
     true_renders,
 )
 from .table import as_json, markdown, seed_mean, seed_means, seeds_markdown
-
-READER_IMAGES = 500
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -68,7 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     # Of every row its own weights count.
     common = {name: value for name, value in run_record.items() if name != "weights"}
     kept = KeptRows(arguments.output / "rows", common)
-    for row in _rows(arguments, prompts, reader, run_record["weights"]):
+    for row in _rows(arguments, prompts, run_record["image_size"], run_record["weights"]):
         results = kept.result(row.name, row.weights_sha256, partial(_measure, row, prompts, reader))
         runs.setdefault(row.name, []).append(results)
     ordered = [FLOOR, CHANCE, *dict(arguments.compare), *SCAFFOLD_ROWS, CEILING]
@@ -100,11 +98,10 @@ def _measure(row: _Row, prompts: list[Prompt], reader: SceneReader) -> list[Prom
 
 
 def _rows(
-    arguments: argparse.Namespace, prompts: list[Prompt], reader: SceneReader, weights: list[dict[str, str]]
+    arguments: argparse.Namespace, prompts: list[Prompt], size: int, weights: list[dict[str, str]]
 ) -> Iterator[_Row]:
-    """Every row of every system; `weights` as `weights_record` gives them."""
+    """Every row of every system, of images of `size` pixels a side; `weights` as `weights_record` gives them."""
     asked = set(arguments.rows)
-    size = reader.config.image_size
     renders: dict[str, Drawer] = {
         FLOOR: lambda batch: blank_images(batch, size),
         CHANCE: lambda batch: scattered_renders(batch, size),
@@ -117,7 +114,7 @@ def _rows(
 
     @lru_cache(maxsize=1)  # not all of them in memory
     def system_of(directory: Path) -> SystemSampler:
-        system = sampler_of(arguments, directory)
+        system = sampler_of(arguments, directory, size)
         if weights_sha256(directory) != sha256[directory]:
             raise SystemExit(f"{directory} has other weights than when this run began")
         return system
@@ -134,11 +131,9 @@ def _rows(
 
 
 def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
-    return {
-        **provenance(arguments),
-        "prompts_per_template": count,
-        "weights": weights_record(arguments, FUSION, BUILTIN_ROWS),
-    }
+    weights = weights_record(arguments, FUSION, BUILTIN_ROWS)
+    size = arguments.image_size or sampler_of(arguments, weights_directory(arguments.weights[0])).image_size
+    return {**provenance(arguments, size), "prompts_per_template": count, "weights": weights}
 
 
 def _write(output: Path, record: dict[str, Any], table: str, accuracy: dict[str, ReaderAccuracy]) -> None:

@@ -1,10 +1,11 @@
 """The rows of the table: images of the benchmark's prompts from a system under some scaffold, or from none.
 
-floor: a blank image. chance: renders of the right objects at random places, what a system scores that draws them and
-knows nothing of space. ceiling: the renders of the prompts' own scenes. The other rows draw every prompt from the same
-noise: with the system's own depth as the nodes give it by default (a sampled scene, or the mean where only that was
-trained), with the mean of all scenes that fit, with the true depth (oracle), with the depth for another template's
-prompt of the same sub-domain (shuffled), or with none (blank).
+All images have one size. floor: a blank image. chance: renders of the right objects at random places, what a system
+scores that draws them and knows nothing of space. ceiling: the renders of the prompts' own scenes. The other rows draw
+every prompt from the same noise: with the system's own depth as the nodes give it by default (a sampled scene, or the
+mean where only that was trained), with the mean of all scenes that fit, with the true depth (oracle), with the depth
+for another template's prompt of the same sub-domain (shuffled), with the true depth of the right objects at the places
+of `chance` (misplaced), or with none (blank).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ MEAN = "mean depth"
 BLANK = "blank depth"
 ORACLE = "oracle depth"
 SHUFFLED = "shuffled depth"
-SCAFFOLD_ROWS = (BLANK, SHUFFLED, MEAN, FUSION, ORACLE)
+MISPLACED = "misplaced depth"
+SCAFFOLD_ROWS = (BLANK, SHUFFLED, MISPLACED, MEAN, FUSION, ORACLE)
 FLOOR, CHANCE, CEILING = "floor", "chance", "ceiling"
 BUILTIN_ROWS = (FLOOR, CHANCE, *SCAFFOLD_ROWS, CEILING)
 BLANK_GREY = 0.5
@@ -41,10 +43,12 @@ Drawer = Callable[[Sequence[Prompt]], torch.Tensor]
 
 @dataclass(frozen=True)
 class PromptResult:
-    """What a row's image of one prompt scored, the shares of its objects that are there and that have the right colour,
-    and what was found beside them, to each named object (from 0, may exceed 1)."""
+    """What a row's image of one prompt scored, and scored if one that shows anything beside its objects scores nothing
+    (`strict`); the shares of its objects that are there and that have the right colour, and what was found beside them,
+    to each named object (from 0, may exceed 1)."""
 
     score: float
+    strict: float
     objects: float
     colors: float
     unasked: float
@@ -104,6 +108,8 @@ def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Pro
             return no_depth(len(prompts), sampler.image_size)
         if scaffold == ORACLE:
             return true_depth(prompts, sampler.image_size)
+        if scaffold == MISPLACED:
+            return scene_depth([scattered_scene(prompt) for prompt in prompts], sampler.image_size)
         if scaffold == SHUFFLED:
             return sampler.scaffold([partners[number].text for number in numbers], numbers, seed)
         texts = [prompt.text for prompt in prompts]
@@ -120,7 +126,8 @@ def judge(prompt: Prompt, reading: SceneReading) -> PromptResult:
     """The score of one image by what was read in it."""
     objects, colors = identity_shares(prompt.constraint, reading.objects)
     points = score(prompt.constraint, reading.objects, reading.camera)
-    return PromptResult(points, objects, colors, unasked_share(prompt.constraint.objects, reading.objects))
+    unasked = unasked_share(prompt.constraint.objects, reading.objects)
+    return PromptResult(points, points if unasked == 0 else 0.0, objects, colors, unasked)
 
 
 def run_row(name: str, prompts: Sequence[Prompt], draw: Drawer, reader: SceneReader) -> list[PromptResult]:

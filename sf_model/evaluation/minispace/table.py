@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from typing import Any
 
 from ... import world
@@ -12,7 +12,9 @@ from ..bootstrap import Estimate, mean_with_interval, ratio_with_interval
 from .prompts import GROUPS, Prompt
 from .rows import FUSION, PromptResult
 
-WHERE_FOUND = "where found"
+ALL_FOUND, WHERE_FOUND = "all found", "where found"
+# Of each result, beside the scores of the headlines.
+SHARES = ("strict", "objects", "colors", "unasked")
 
 HEADLINES: dict[str, tuple[str, ...]] = {"all": world.SPATIAL_KINDS, **GROUPS}
 """{column of every table: the sub-domains that it is the mean of}."""
@@ -35,13 +37,7 @@ def strata(prompts: Sequence[Prompt], values: Sequence[float], sub_domains: Sequ
 def seed_mean(runs: Sequence[Sequence[PromptResult]]) -> list[PromptResult]:
     """A prompt's mean over systems that differ in their training seed only."""
     return [
-        PromptResult(
-            statistics.fmean(one.score for one in results),
-            statistics.fmean(one.objects for one in results),
-            statistics.fmean(one.colors for one in results),
-            statistics.fmean(one.unasked for one in results),
-        )
-        for results in zip(*runs)
+        PromptResult(*(statistics.fmean(values) for values in zip(*map(astuple, results)))) for results in zip(*runs)
     ]
 
 
@@ -50,13 +46,15 @@ def _sections() -> dict[str, tuple[str, ...]]:
 
 
 def summarise(prompts: Sequence[Prompt], results: Sequence[PromptResult]) -> dict[str, Estimate | None]:
-    """A row: the mean over all, over each group and each sub-domain, the shares of objects and colours, and the mean of
-    the images alone that show every named object (of all training seeds): how these are placed; None if none does."""
+    """A row: the mean over all, over each group and each sub-domain, SHARES, the share of prompts whose every named
+    object is shown (by all training seeds), and the mean of these alone: how they are placed; None if there is none."""
     scores = [result.score for result in results]
     row = {name: mean_with_interval(strata(prompts, scores, kinds)) for name, kinds in _sections().items()}
-    for name in ("objects", "colors", "unasked"):
+    for name in SHARES:
         values = [getattr(result, name) for result in results]
         row[name] = mean_with_interval(strata(prompts, values, world.SPATIAL_KINDS))
+    whole = [float(result.colors == 1) for result in results]
+    row[ALL_FOUND] = mean_with_interval(strata(prompts, whole, world.SPATIAL_KINDS))
     there = [100.0 * result.score for result in results if result.colors == 1]
     row[WHERE_FOUND] = mean_with_interval([there]) if there else None
     return row
@@ -137,7 +135,7 @@ def _cell(value: Estimate | None) -> str:
 
 def _rows_markdown(rows: Mapping[str, Mapping[str, Estimate | None]]) -> str:
     columns = list(next(iter(rows.values())))
-    head = [*HEADLINES, "objects", "colors", "unasked", WHERE_FOUND]
+    head = [*HEADLINES, *SHARES, ALL_FOUND, WHERE_FOUND]
     lines = [_line("row", head), _rule(len(head))]
     lines += [_line(name, [_cell(row[column]) for column in head]) for name, row in rows.items()]
     rest = [column for column in columns if column not in head]

@@ -28,6 +28,8 @@ from .reading import (
 )
 
 ACCURACY_STREAM = "accuracy"
+# Of the accuracy beside every benchmark's table.
+READER_IMAGES = 500
 
 
 @dataclass(frozen=True)
