@@ -55,17 +55,23 @@ def shown_prediction(prediction: DepthPrediction) -> Shown:
     return Shown(depth_m, prediction.to_metric_depth().depth)
 
 
-def measures(shown: Shown, true_m: torch.Tensor, is_object: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(B,) each; nan where an image shows no object. true_m (B, H, W) is inf for sky, is_object (B, H, W) bool."""
-    objects_m = torch.where(is_object, true_m, torch.full_like(true_m, torch.inf))
-    none = torch.where(is_object.flatten(1).any(dim=1), 0.0, math.nan)
+def accuracy(shown: Shown, true_m: torch.Tensor, where: torch.Tensor) -> dict[str, torch.Tensor]:
+    """(B,) each, over the true surfaces among the pixels `where` (B, H, W) bool; nan where an image has none. true_m
+    (B, H, W) is inf for sky."""
+    judged_m = torch.where(where, true_m, torch.full_like(true_m, torch.inf))
+    none = torch.where(torch.isfinite(judged_m).flatten(1).any(dim=1), 0.0, math.nan)
     return {
-        "AbsRel": depth_metrics.abs_rel(shown.depth_m, true_m),
-        "delta1": depth_metrics.delta1(shown.shown_m, true_m),
-        "AbsRel of objects": depth_metrics.abs_rel(shown.depth_m, objects_m) + none,
-        "delta1 of objects": depth_metrics.delta1(shown.shown_m, objects_m) + none,
-        "sky right": (torch.isfinite(shown.shown_m) == torch.isfinite(true_m)).float().mean(dim=(1, 2)),
+        "AbsRel": depth_metrics.abs_rel(shown.depth_m, judged_m) + none,
+        "delta1": depth_metrics.delta1(shown.shown_m, judged_m) + none,
     }
+
+
+def measures(shown: Shown, true_m: torch.Tensor, is_object: torch.Tensor) -> dict[str, torch.Tensor]:
+    """(B,) each: the accuracy of all surfaces, of those of objects, and of the sky. is_object: (B, H, W) bool."""
+    everywhere = accuracy(shown, true_m, torch.ones_like(is_object))
+    of_objects = {f"{name} of objects": value for name, value in accuracy(shown, true_m, is_object).items()}
+    sky = (torch.isfinite(shown.shown_m) == torch.isfinite(true_m)).float().mean(dim=(1, 2))
+    return {**everywhere, **of_objects, "sky right": sky}
 
 
 def _methods(sampler: SystemSampler, baselines: Baselines, seed: int) -> dict[str, Method]:

@@ -1,5 +1,6 @@
 """The edit benchmark's scores: true edits, unchanged sources, and cases by hand."""
 
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from sf_model import world
 from sf_model.evaluation.editing.command import edit_drawer, shuffled_partners
+from sf_model.evaluation.editing.depth import changed_pixels
 from sf_model.evaluation.editing.prompts import EDIT_KINDS, EditPrompt, edit_prompts
 from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_changed, pixels_stayed, subject_index
 from sf_model.evaluation.minispace.rows import BLANK, FUSION, MEAN, ORACLE, SHUFFLED
@@ -201,6 +203,13 @@ def test_a_shuffled_depth_is_of_another_edit_of_the_kind(prompts: list[EditPromp
 def exported_system(directory: Path, sizes: SystemSizes) -> SystemSampler:
     export_untrained(directory, sizes)
     return SystemSampler(directory, steps=2, bfloat16=False)
+
+
+def test_the_pixels_that_an_edit_changes_by_hand() -> None:
+    """A thousandth is no change, sky that stays sky is none, and sky that is covered is one."""
+    source = torch.tensor([[[2.0, 2.0, math.inf, math.inf]]])
+    target = torch.tensor([[[2.001, 3.0, math.inf, 9.0]]])
+    assert changed_pixels(source, target).tolist() == [[[False, True, False, True]]]
 
 
 def test_weights_without_a_source_image_are_refused(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sf_model.evaluation import __main__ as command_line
 from sf_model.evaluation.ambiguity import measures
 from sf_model.evaluation.bootstrap import mean_with_interval, ratio_with_interval
 from sf_model.evaluation.confidence import deciles, rank_correlation
+from sf_model.evaluation.editing.depth import SOURCE
 from sf_model.evaluation.minispace.prompts import minispace_prompts
 from sf_model.evaluation.minispace.rows import (
     BUILTIN_ROWS,
@@ -407,6 +408,12 @@ def test_the_other_commands(
     scaffolds = ["blank depth", "shuffled depth", "mean depth", FUSION, "oracle depth"]
     assert list(rows) == ["floor", "unchanged", "data-only", *scaffolds, "ceiling"]
     assert [len(edits["prompts"][0]["results"][name]) for name in (FUSION, "data-only")] == [2, 1]
+    depths = edits["depth"]
+    assert list(depths) == [SOURCE, "mean depth", FUSION]
+    own = {name: value["mean"] for name, value in depths[SOURCE].items()}
+    assert own["AbsRel, left alone"] < 1e-3 < own["AbsRel, changed"] and own["delta1, left alone"] == 1.0
+    assert own["SI-RMSE, left alone"] < 1e-3 < depths[FUSION]["SI-RMSE, left alone"]["mean"]
+    assert f"| {SOURCE} |" in (tmp_path / "edit.md").read_text(encoding="utf-8")
     # The same weights from the same noise.
     assert rows["data-only"] == rows[FUSION]
     assert rows["floor"]["overall"]["mean"] == rows["unchanged"]["overall"]["mean"] == 0.0

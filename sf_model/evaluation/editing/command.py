@@ -40,6 +40,8 @@ from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
 from ..workers import map_batches
+from .depth import edit_depth
+from .depth import markdown as edit_depth_markdown
 from .prompts import EDIT_KINDS, PROMPTS_PER_KIND, QUICK_PROMPTS_PER_KIND, EditPrompt, edit_prompts
 from .scoring import EditScore, edit_score, pixels_changed, pixels_stayed
 
@@ -168,7 +170,9 @@ def run(arguments: argparse.Namespace) -> None:
     run_record = {**provenance(arguments, size), "prompts_per_kind": count, "weights": weights}
     scores = {name: [run_row(name, prompts, draw, reader, size) for draw in seeds] for name, seeds in drawers.items()}
     accuracy = measure(reader, READER_IMAGES, arguments.seed)
-    _write(arguments.output, run_record, prompts, scores, accuracy)
+    able = [system for system in own if system.takes_source]
+    depths = edit_depth(able, prompts, arguments.seed, size) if able else {}
+    _write(arguments.output, run_record, prompts, scores, accuracy, depths)
 
 
 def _rows_of(own: Sequence[SystemSampler], weights: Sequence[str]) -> tuple[str, ...]:
@@ -203,12 +207,14 @@ def _write(
     prompts: Sequence[EditPrompt],
     scores: dict[str, list[list[EditScore]]],
     accuracy: dict[str, ReaderAccuracy],
+    depths: dict[str, dict[str, Estimate]],
 ) -> None:
     rows = {name: summarise(prompts, runs) for name, runs in scores.items()}
     record: dict[str, Any] = {
         "run": run_record,
         "reader": {name: plain(value) for name, value in accuracy.items()},
         "rows": {name: {column: asdict(value) for column, value in row.items()} for name, row in rows.items()},
+        "depth": {name: {column: asdict(value) for column, value in row.items()} for name, row in depths.items()},
         "prompts": [
             {
                 "number": prompt.number,
@@ -224,8 +230,9 @@ def _write(
     }
     output.mkdir(parents=True, exist_ok=True)
     run_lines = "\n".join(f"- {name}: {value}" for name, value in record["run"].items())
-    parts = ["# Edits", run_lines, "Intervals: 95%, over prompts.", markdown(rows)]
+    tables = [markdown(rows), *([edit_depth_markdown(depths)] if depths else [])]
+    parts = ["# Edits", run_lines, "Intervals: 95%, over prompts.", *tables]
     parts += ["The scene reader:", accuracy_table(accuracy)]
     (output / "edit.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     (output / "edit.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
-    print(markdown(rows))
+    print("\n\n".join(tables))

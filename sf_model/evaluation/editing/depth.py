@@ -1,0 +1,85 @@
+"""The depth of an edit, before any image: where the edit changes the scene, and where it leaves it alone.
+
+Rows: the source's own depth, unchanged, which is right wherever nothing changes; the mean of all scenes that fit the
+source and the instruction; and one sampled scene, as the nodes give it by default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from ... import world
+from ...metric_depth import MAX_DEPTH_M
+from ..bootstrap import Estimate, mean_with_interval
+from ..depth import Shown, accuracy, shown_prediction
+from ..minispace.rows import FUSION, MEAN
+from ..obedience import si_rmse
+from ..sampling import SystemSampler
+from ..workers import map_batches
+from .prompts import EditPrompt
+
+SOURCE = "source's own depth"
+BATCH = 20
+# Relative difference from which on a pixel's depth is another one.
+CHANGED = 1e-3
+LEFT_ALONE, CHANGES = "left alone", "changed"
+
+
+def changed_pixels(source_m: torch.Tensor, target_m: torch.Tensor) -> torch.Tensor:
+    """(B, H, W) bool: pixels whose depth the edit changes; metres (B, H, W), inf for sky."""
+    return ~torch.isclose(source_m, target_m, rtol=CHANGED, atol=0.0)
+
+
+def edit_depth(
+    systems: Sequence[SystemSampler], prompts: Sequence[EditPrompt], seed: int, size: int
+) -> dict[str, dict[str, Estimate]]:
+    """{row: {measure: mean over the edits, and over `systems`, which differ in their training seed}}. SI-RMSE is blind
+    to one factor for the whole picture, which a picture alone hardly tells."""
+
+    def measured(batch: Sequence[EditPrompt]) -> list[dict[str, dict[str, float]]]:
+        before, after = (
+            world.render([getattr(prompt.pair, scene) for prompt in batch], size, size)
+            for scene in ("source", "target")
+        )
+        changed = changed_pixels(before.depth_m, after.depth_m)
+        texts, numbers = [prompt.pair.instruction for prompt in batch], [prompt.number for prompt in batch]
+        drawn = {SOURCE: [Shown(before.depth_m.clamp(max=MAX_DEPTH_M), before.depth_m)], MEAN: [], FUSION: []}
+        for system in systems:
+            drawn[MEAN].append(shown_prediction(system.predict(texts, before.rgb)))
+            if system.samples_depth:
+                drawn[FUSION].append(shown_prediction(system.sample(texts, numbers, seed, before.rgb)))
+        results: list[dict[str, dict[str, float]]] = [{} for _ in batch]
+        for row, maps in drawn.items():
+            values = [_parted(shown, after.depth_m, changed) for shown in maps]
+            for place, result in enumerate(results if values else []):
+                result[row] = {
+                    name: torch.stack([one[name][place] for one in values]).mean().item() for name in values[0]
+                }
+        return results
+
+    results = map_batches(measured, prompts, BATCH, "depth of the edits", "edit")
+    return {
+        row: {
+            name: mean_with_interval([[value for result in results if (value := result[row][name]) == value]])
+            for name in results[0][row]
+        }
+        for row in results[0]
+    }
+
+
+def _parted(shown: Shown, true_m: torch.Tensor, changed: torch.Tensor) -> dict[str, torch.Tensor]:
+    """(B,) each, nan where an edit has no such surface."""
+    parts = {}
+    for part, where in ((LEFT_ALONE, ~changed), (CHANGES, changed)):
+        parts |= {f"{name}, {part}": value for name, value in accuracy(shown, true_m, where).items()}
+    alone_m = torch.where(changed, torch.full_like(true_m, torch.inf), true_m)
+    return {f"SI-RMSE, {LEFT_ALONE}": si_rmse(shown.depth_m, alone_m), **parts}
+
+
+def markdown(table: dict[str, dict[str, Estimate]]) -> str:
+    columns = list(next(iter(table.values())))
+    lines = [f"| {' | '.join(['depth', *columns])} |", "|" + "---|" * (len(columns) + 1)]
+    lines += [f"| {' | '.join([name, *(row[c].text(3) for c in columns)])} |" for name, row in table.items()]
+    return "\n".join(lines)
