@@ -16,7 +16,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from .depth_head import ResidualConvUnit
-from .initialisation import keep_variance
+from .initialisation import keep_variance, start_from_zero
 
 # Channels of the finest map; each halving of the size doubles them.
 PIXEL_CHANNELS = 32
@@ -62,6 +62,12 @@ class MonocularDepth(nn.Module):
         self.unit = ResidualConvUnit(cell_channels, operations, dtype, device)
         self.state_out = operations.Conv2d(cell_channels, state_channels * patch_px**2, 1, **factory)
         keep_variance(self.pixels, *self.halvings, self.context, self.wide_context, self.unit.conv1)
+        start_from_zero(self.state_out)
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether it was trained: the depth that it reads is no longer the same everywhere."""
+        return bool(self.state_out.weight.count_nonzero())
 
     def forward(self, image: torch.Tensor) -> ReadDepth:
         pixels = cells = self.pixels(image)

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
+from ..source_encoder import PixelEncoder
 from . import run_record
 from .export import averaged_system, export_system, load_exported, part_state_dict
 from .loop import LoopConfig, Trainer
@@ -281,6 +282,7 @@ def _train(arguments: argparse.Namespace) -> None:
             _start_from(arguments, system)
         except ValueError as error:
             raise SystemExit(str(error)) from error
+        _check_source_encoder(arguments, system)
     _check_depth_flow(arguments, system)
     if arguments.gradient_checkpointing:
         system.transformer.enable_gradient_checkpointing()
@@ -324,6 +326,20 @@ def _check_depth_flow(arguments: argparse.Namespace, system: SpatialFusionSystem
         raise SystemExit(
             "the predictor that this run starts from has a trained depth flow: give --depth-flow, as it was trained, "
             "or --freeze-predictor"
+        )
+
+
+def _check_source_encoder(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:
+    """Edits train what reads the source's encoder, and leave the encoder itself as it is."""
+    encoder = system.predictor.source_encoder
+    if (
+        getattr(arguments, "edits", 0.0)
+        and isinstance(encoder, PixelEncoder)
+        and not encoder.monocular_depth.has_learned
+    ):
+        raise SystemExit(
+            "the predictor that this run starts from has no trained encoder of source images, which --edits needs: run "
+            "`python -m sf_model.training source` first, and name it with --part predictor="
         )
 
 

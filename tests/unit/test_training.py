@@ -523,6 +523,8 @@ def test_edits_train_and_export_what_reads_the_source(
 
     train("joint")
     parts = [f"--part={name}={runs / 'dummy' / 'joint'}" for name in ("decoder", "predictor", "transformer", "adapter")]
+    with pytest.raises(SystemExit, match="run `python -m sf_model.training source` first"):
+        train("stage1", *parts, "--edits", "0.5")
     train("source", parts[1], "--sheet-every", "2")
     log = (runs / "dummy" / "source" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(log[-1])["validation"].keys() == {"abs_rel", "delta1", "recognised"}
