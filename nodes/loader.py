@@ -98,7 +98,10 @@ class SpatialFusionLoader(io.ComfyNode):
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="DINOv2, the encoder of source images. Only editing needs it.",
+                    tooltip=(
+                        "DINOv2, the encoder of source images, for large checkpoints that were trained for editing; "
+                        "the Mini needs none."
+                    ),
                 ),
             ],
             outputs=[

@@ -61,7 +61,8 @@ class SpatialFusionMiniLoader(io.ComfyNode):
             category=CATEGORY,
             description=(
                 "Loads the small demonstration base that comes with the pack: a text encoder and a diffusion model "
-                "that draw 128x128 pixel scenes in seconds on a CPU. For real models use the stock loaders instead."
+                "that draw 128x128 pixel scenes in seconds on a CPU, and edit them (template edit_mini). For real "
+                "models use the stock loaders instead."
             ),
             search_aliases=["spatialfusion", "mini", "demo model", "text to image", "depth"],
             inputs=[],

@@ -54,7 +54,10 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     "prompt",
                     multiline=True,
                     dynamic_prompts=True,
-                    tooltip="What the image shows and where things stand. It replaces CLIP Text Encode's prompt.",
+                    tooltip=(
+                        "What the image shows and where things stand. With a source it is an instruction instead, such "
+                        'as "turn the red car to face left". It replaces CLIP Text Encode\'s prompt.'
+                    ),
                 ),
                 io.Int.Input("width", **size, tooltip="Width in pixels of the image to generate: the latent's."),
                 io.Int.Input("height", **size, tooltip="Height in pixels of the image to generate: the latent's."),

@@ -53,8 +53,16 @@ class SpatialFusionSampler(io.ComfyNode):
                     default="simple",
                     tooltip="How the noise is spread over the steps.",
                 ),
-                io.Conditioning.Input("positive", tooltip="What the image shows: from Predict Metric Depth."),
-                io.Conditioning.Input("negative", tooltip="What the image does not show."),
+                io.Conditioning.Input(
+                    "positive", tooltip="What the image shows, or what an edit is to change: from Predict Metric Depth."
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    tooltip=(
+                        "What the image does not show. In an edit it has to hold the source as reference latent, too "
+                        "(Set Reference Latent), so that guidance strengthens the instruction and nothing else."
+                    ),
+                ),
                 io.Latent.Input("latent_image", tooltip="The latent to denoise."),
                 io.Float.Input(
                     "denoise",

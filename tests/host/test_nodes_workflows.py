@@ -152,7 +152,10 @@ def check_strengths(server: ComfyServer, graph: Graph, outputs: dict[str, Any]) 
 
 
 def check_edit(server: ComfyServer, graph: Graph, outputs: dict[str, Any]) -> None:
-    """The edit is another image than its source, but not one of its own: what was not asked for stays."""
+    """The edit is another image than its source, but not one of its own: what was not asked for stays.
+
+    Whether it follows the instruction is tested in test_editing.py, with more steps.
+    """
     source, edit = (
         np.asarray(picture_of(server, outputs, node_titled(graph, title)).convert("RGB"), float)
         for title in ("Source, enlarged", "Edit, enlarged")
