@@ -1,4 +1,4 @@
-"""The depth that a picture shows: what the Mini's source encoder learns before it meets any edit.
+"""The depth that a picture shows, and what stands where: what the source encoder of the Mini learns before any edit.
 
 An edit keeps most of its source's depth, and to read it from pixels takes a network far more pictures than there is
 time for in the spatial transformer's own training. So this one learns it alone, from renders and their depth, at
@@ -27,7 +27,8 @@ CONTEXT_CHANNELS = 256
 @dataclass(frozen=True)
 class ReadDepth:
     """state (B, state channels, H, W) as of `depth_flow`; pixels (B, PIXEL_CHANNELS, H, W) before any ReLU; cells (B,
-    cell channels, H / patch_px, W / patch_px), of which the state is a linear map."""
+    cell channels, H / patch_px, W / patch_px) before any ReLU, of which, after it, the state is a linear map; the first
+    channels are logits of what stands there (`training.stages.LABEL_CHANNELS`)."""
 
     state: torch.Tensor
     pixels: torch.Tensor

@@ -1,17 +1,19 @@
 """python -m sf_model.evaluation depth: is the predicted depth right, beside baselines that see less than it?
 
 mean: the regression, what the prompt allows on average. sampled: one scene by a seed, as the nodes do by default, where
-there is a depth flow. constant: the one depth that minimises AbsRel over training renders. mean map: the pixelwise mean
-log depth of training renders, which knows that the ground is below and near. empty ground: the true camera over the
+there is a depth flow. constant: the one depth that minimises AbsRel over training renders of the same kinds of
+captions. mean map: their pixelwise mean log depth, which knows that the ground is below and near. empty ground: the true camera over the
 ground without any object; what is left to say is where the objects are.
 
 AbsRel and delta1 of all pixels with a true surface, and of those of objects alone, which are few. A surface that is
-taken for sky has the AbsRel of the depth that it would have there, and is wrong for delta1.
+taken for sky is wrong for delta1, and has the AbsRel of the depth that a prediction would have there; the empty ground
+has none there, before the sky, and so no AbsRel of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
@@ -39,9 +41,10 @@ EMPTY_GROUND = "empty ground"
 
 @dataclass(frozen=True)
 class Shown:
-    """Maps (B, H, W) in metres: `depth_m` of a surface everywhere, `shown_m` inf where it is taken for sky."""
+    """Maps (B, H, W) in metres: `depth_m` of a surface everywhere, None of what has none before the sky; `shown_m` inf
+    where it is taken for sky."""
 
-    depth_m: torch.Tensor
+    depth_m: torch.Tensor | None
     shown_m: torch.Tensor
 
 
@@ -60,10 +63,11 @@ def accuracy(shown: Shown, true_m: torch.Tensor, where: torch.Tensor) -> dict[st
     (B, H, W) is inf for sky."""
     judged_m = torch.where(where, true_m, torch.full_like(true_m, torch.inf))
     none = torch.where(torch.isfinite(judged_m).flatten(1).any(dim=1), 0.0, math.nan)
-    return {
-        "AbsRel": depth_metrics.abs_rel(shown.depth_m, judged_m) + none,
-        "delta1": depth_metrics.delta1(shown.shown_m, judged_m) + none,
-    }
+    share = depth_metrics.delta1(shown.shown_m, judged_m) + none
+    error = torch.full_like(share, math.nan)
+    if shown.depth_m is not None:
+        error = depth_metrics.abs_rel(shown.depth_m, judged_m) + none
+    return {"AbsRel": error, "delta1": share}
 
 
 def measures(shown: Shown, true_m: torch.Tensor, is_object: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -86,7 +90,7 @@ def _methods(sampler: SystemSampler, baselines: Baselines, seed: int) -> dict[st
 
     def empty_ground(items: Sequence[world.CaptionedScene], numbers: Sequence[int]) -> Shown:
         depth_m = world.render([replace(item.scene, objects=()) for item in items], size, size).depth_m
-        return Shown(depth_m.clamp(MIN_DEPTH_M, MAX_DEPTH_M), depth_m)
+        return Shown(None, depth_m)
 
     methods: dict[str, Method] = {
         "mean": lambda items, numbers: shown_prediction(sampler.predict(texts(items))),
@@ -112,36 +116,44 @@ def _measured(
 
 def measure_depth(
     sampler: SystemSampler, kinds: Sequence[str], images: int, seed: int
-) -> dict[str, dict[str, dict[str, Estimate]]]:
+) -> dict[str, dict[str, dict[str, Estimate | None]]]:
     """{caption kind, and ALL: {method: {measure: mean with interval}}} on `images` held-out captions of each kind."""
     size = sampler.image_size
     rng = random.Random(f"depth-baselines-{seed}")
-    training = [world.sample_scene(rng, "train") for _ in range(BASELINE_RENDERS)]
-    methods = _methods(sampler, fit_baselines([world.render(training, size, size).depth_m]), seed)
+    of_kinds = itertools.islice(itertools.cycle(kinds), BASELINE_RENDERS)
+    training = [world.sample(rng, kind, "train").scene for kind in of_kinds]
+    methods = _methods(sampler, fit_baselines(world.render(training, size, size).depth_m), seed)
     results: dict[str, dict[str, list[dict[str, float]]]] = {}
     for kind in kinds:
         rng = random.Random(f"depth-{kind}-{seed}")
         captions = [world.sample(rng, kind, "held_out") for _ in range(images)]
         results[kind] = {name: _measured(method, captions, size, f"{kind}, {name}") for name, method in methods.items()}
-    table = {kind: {name: _estimates([rows[name]]) for name in methods} for kind, rows in results.items()}
+    table = {kind: {name: estimates([rows[name]]) for name in methods} for kind, rows in results.items()}
     if len(kinds) > 1:
-        table[ALL] = {name: _estimates([rows[name] for rows in results.values()]) for name in methods}
+        table[ALL] = {name: estimates([rows[name] for rows in results.values()]) for name in methods}
     return table
 
 
-def _estimates(strata: Sequence[Sequence[dict[str, float]]]) -> dict[str, Estimate]:
-    return {
-        name: mean_with_interval([[row[name] for row in rows if not math.isnan(row[name])] for rows in strata])
-        for name in strata[0][0]
-    }
+def estimates(strata: Sequence[Sequence[dict[str, float]]]) -> dict[str, Estimate | None]:
+    """{measure: mean of the strata's means}, of the values that are there (not nan); None where a stratum has none."""
+    table: dict[str, Estimate | None] = {}
+    for name in strata[0][0]:
+        values = [[row[name] for row in rows if not math.isnan(row[name])] for rows in strata]
+        table[name] = mean_with_interval(values) if all(values) else None
+    return table
 
 
-def markdown(table: dict[str, dict[str, dict[str, Estimate]]]) -> str:
+def cells(row: dict[str, Estimate | None], columns: Sequence[str]) -> list[str]:
+    """Of a table in Markdown, with three decimals."""
+    return ["-" if (value := row[column]) is None else value.text(3) for column in columns]
+
+
+def markdown(table: dict[str, dict[str, dict[str, Estimate | None]]]) -> str:
     columns = list(next(iter(next(iter(table.values())).values())))
     lines = [f"| {' | '.join(['captions', 'depth', *columns])} |", "|" + "---|" * (len(columns) + 2)]
     for kind, methods in table.items():
         for name, row in methods.items():
-            lines.append(f"| {' | '.join([kind, name, *(row[column].text(3) for column in columns)])} |")
+            lines.append(f"| {' | '.join([kind, name, *cells(row, columns)])} |")
     return "\n".join(lines)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +15,8 @@ class Baselines:
     mean_map_m: torch.Tensor
 
 
-def fit_baselines(batches: Iterable[torch.Tensor]) -> Baselines:
+def fit_baselines(maps: torch.Tensor) -> Baselines:
     """From training depth maps (B, H, W) in metres, inf for sky."""
-    maps = torch.cat(list(batches))
     return Baselines(_best_constant(maps[torch.isfinite(maps)]), _mean_map(maps))
 
 

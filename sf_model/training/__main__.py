@@ -117,7 +117,12 @@ def _add_stage_arguments(command: argparse.ArgumentParser, stage: str) -> None:
             default=0,
             help="train on so many scenes of a fixed mixture, the same for all stages and seeds (0: no end)",
         )
-        command.add_argument("--edits", type=_share, default=0.0, help="share of batches that edit a source image")
+        command.add_argument(
+            "--edits",
+            type=_share,
+            default=0.0,
+            help="share of batches that edit a source image, by a predictor whose encoder `source` trained before",
+        )
     if stage == "base":
         command.add_argument("--freeze-mllm", action="store_true", help="train the diffusion transformer alone")
     if stage == "stage1":
@@ -228,7 +233,7 @@ def _data_config(arguments: argparse.Namespace) -> WorldDataConfig:
         length_buckets=LENGTH_BUCKETS,
         edits=getattr(arguments, "edits", 0.0),
         scenes=getattr(arguments, "scenes", 0),
-        cell_px=SOURCE_PATCH_PX if stage == "source" else 0,
+        cell_px=SOURCE_PATCH_PX if stage == "source" else None,
     )
 
 

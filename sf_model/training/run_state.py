@@ -85,8 +85,14 @@ def saved_step(state_dir: Path) -> int:
 
 
 def load_optimizer(state_dir: Path, optimizer: torch.optim.Optimizer, names: list[str]) -> None:
-    """Restore the moments that `save_state` wrote."""
+    """Restore the moments that `save_state` wrote. ValueError where other parameters learned then."""
     stored = safetensors.torch.load_file(state_dir / "optimizer.safetensors")
+    others = sorted({key.rpartition("|")[0] for key in stored} - set(names))
+    if others:
+        raise ValueError(
+            f"{state_dir}: {len(others)} parameters learned when this run began that do not learn now, such as "
+            f"{others[0]}: begin a new run, and name this one with --part"
+        )
     entries: dict[int, dict[str, Any]] = {index: {} for index in range(len(names))}
     for key, value in stored.items():
         name, _, slot = key.rpartition("|")

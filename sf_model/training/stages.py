@@ -53,8 +53,9 @@ class StageConfig:
     samples whose scaffold is the scene's own depth, as users bring it from photos or compositions; the paper has 0.
     `depth_flow`: the share of the samples whose depth is predicted from a noisy one (`sf_model.depth_flow`), at times
     of `depth_time_mean` and `depth_time_std`; the others are predicted from the prompt alone. `edits`: the share of
-    batches that edit a source image, whose parts then learn too. `depth_draws`: in stage 1 each image serves with so
-    many noises and times, as in AlphaFold 3's diffusion: its prompt is read, and it is rendered, once."""
+    batches that edit a source image, whose parts then learn too, all but the encoder that `source` trained.
+    `depth_draws`: in stage 1 each image serves with so many noises and times, as in AlphaFold 3's diffusion: its prompt
+    is read, and it is rendered, once."""
 
     time_mean: float = -1.8
     time_std: float = 1.5

@@ -55,7 +55,7 @@ class WorldDataConfig:
     sample. Scenes of more than `max_objects` are drawn again. `edits`: the share of batches that are pairs of an edit,
     evenly spread. `scenes`: so many different captioned scenes of SET_MIXTURE are all there is, the same ones for every
     stream and seed, and the first of any larger number; 0 is no end of them, of `mixture`. `cell_px`: with the labels
-    of what stands in each cell of so many pixels a side; 0 is without. ValueError for scenes and edits, which have no
+    of what stands in each cell of so many pixels a side. ValueError for scenes and edits, which have no
     end.
     """
 
@@ -71,7 +71,7 @@ class WorldDataConfig:
     max_objects: int
     edits: float = 0.0
     scenes: int = 0
-    cell_px: int = 0
+    cell_px: int | None = None
 
     def __post_init__(self) -> None:
         if self.scenes < 0 or (self.scenes and self.edits):

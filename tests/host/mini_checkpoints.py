@@ -13,7 +13,7 @@ from sf_model.checkpoint import save_checkpoint
 from sf_model.config import MINI, SpatialFusionConfig
 from sf_model.depth_adapter import DepthAdapter
 from sf_model.depth_predictor import DepthPredictor
-from sf_model.source_encoder import source_patch_dim
+from sf_model.source_encoder import PixelEncoder, source_patch_dim
 
 TOKEN, LATENT, EDITING = "token.safetensors", "latent.safetensors", "editing.safetensors"
 PATCHES = "editing_from_patches.safetensors"
@@ -75,5 +75,7 @@ def _write(path: Path, config: SpatialFusionConfig, seed: int) -> None:
             predictor.depth_flow.patch.weight.normal_(std=0.1)
         if config.spatial_transformer.source_at_queries:
             predictor.source_encoder.at_queries.weight.normal_(std=0.3)
+        if isinstance(predictor.source_encoder, PixelEncoder):
+            predictor.source_encoder.monocular_depth.state_out.weight.normal_(std=0.1)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([0.0, 4.0, 0.0]))  # a surface everywhere
     save_checkpoint(path, config, predictor.state_dict(), adapter.state_dict(), "none", {}, torch.float32)

@@ -10,7 +10,7 @@ import torch
 
 from sf_model import world
 from sf_model.evaluation.editing.command import edit_drawer, shuffled_partners
-from sf_model.evaluation.editing.depth import changed_pixels
+from sf_model.evaluation.editing.depth import changed_pixels, right
 from sf_model.evaluation.editing.prompts import EDIT_KINDS, EditPrompt, edit_prompts
 from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_changed, pixels_stayed, subject_index
 from sf_model.evaluation.minispace.rows import BLANK, FUSION, MEAN, ORACLE, SHUFFLED
@@ -209,7 +209,12 @@ def test_the_pixels_that_an_edit_changes_by_hand() -> None:
     """A thousandth is no change, sky that stays sky is none, and sky that is covered is one."""
     source = torch.tensor([[[2.0, 2.0, math.inf, math.inf]]])
     target = torch.tensor([[[2.001, 3.0, math.inf, 9.0]]])
-    assert changed_pixels(source, target).tolist() == [[[False, True, False, True]]]
+    changed = changed_pixels(source, target)
+    assert changed.tolist() == [[[False, True, False, True]]]
+    # Of what changes, the first is within a quarter and the second still sky; sky that stays is right.
+    assert right(torch.tensor([[[2.0, 2.5, math.inf, math.inf]]]), target, changed).tolist() == [0.5]
+    assert right(source, target, ~changed).tolist() == [1.0]
+    assert right(torch.tensor([[[2.0, 3.0, 50.0, 9.0]]]), target, ~changed).tolist() == [0.5]
 
 
 def test_weights_without_a_source_image_are_refused(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from sf_model.training.losses import (
 )
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.qwen2 import build_decoder, prompt_keys_values
-from sf_model.training.run_state import latest_state, save_state
+from sf_model.training.run_state import latest_state, load_optimizer, save_state
 from sf_model.training.stages import STAGES, SourceStage, Stage, StageConfig
 from sf_model.training.system import EncodedPrompt, SpatialFusionSystem, drop_prompts
 from sf_model.training.tokenizer import encode_prompts, load_tokenizer, train_tokenizer
@@ -716,6 +716,27 @@ def test_a_run_of_an_earlier_version_goes_on_where_what_is_new_is_off(tmp_path: 
         run_record.begin_session(tmp_path / "on", 2, sizes=with_source)
     with pytest.raises(run_record.RunError, match="begun with other settings"):
         run_record.begin_session(tmp_path / "off", 2, sizes=SIZES["mini"])
+    # A field of the data, which is a level higher.
+    data = data_config({"free": 1.0})
+    run_record.begin_session(tmp_path / "data", 0, data=data)
+    path = tmp_path / "data" / run_record.CONFIG_FILE
+    record = json.loads(path.read_text(encoding="utf-8"))
+    del record["settings"]["data"]["cell_px"]
+    path.write_text(json.dumps(record), encoding="utf-8")
+    run_record.begin_session(tmp_path / "data", 2, data=data)
+    with pytest.raises(run_record.RunError, match="data.cell_px: None before, 8 now"):
+        run_record.begin_session(tmp_path / "data", 2, data=replace(data, cell_px=8))
+
+
+def test_moments_of_what_no_longer_learns_are_refused_by_name(tmp_path: Path) -> None:
+    module = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(module.parameters())
+    module(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = save_state(tmp_path, 1, module, optimizer, ["weight", "bias"], {})
+    load_optimizer(state, optimizer, ["weight", "bias"])
+    with pytest.raises(ValueError, match="1 parameters learned .* such as bias: begin a new run"):
+        load_optimizer(state, torch.optim.AdamW([module.weight]), ["weight"])
 
 
 def test_the_expert_can_start_from_the_mllm() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -170,8 +170,9 @@ def run(arguments: argparse.Namespace) -> None:
     run_record = {**provenance(arguments, size), "prompts_per_kind": count, "weights": weights}
     scores = {name: [run_row(name, prompts, draw, reader, size) for draw in seeds] for name, seeds in drawers.items()}
     accuracy = measure(reader, READER_IMAGES, arguments.seed)
-    able = [system for system in own if system.takes_source]
-    depths = edit_depth(able, prompts, arguments.seed, size) if able else {}
+    # Of the own systems; --compare's have rows of images alone.
+    asked = {MEAN, FUSION} & set(drawers)
+    depths = edit_depth(own, prompts, arguments.seed, size) if asked else {}
     _write(arguments.output, run_record, prompts, scores, accuracy, depths)
 
 
@@ -207,14 +208,18 @@ def _write(
     prompts: Sequence[EditPrompt],
     scores: dict[str, list[list[EditScore]]],
     accuracy: dict[str, ReaderAccuracy],
-    depths: dict[str, dict[str, Estimate]],
+    depths: dict[str, dict[str, Estimate | None]],
 ) -> None:
     rows = {name: summarise(prompts, runs) for name, runs in scores.items()}
+
+    def as_plain(table: Mapping[str, Mapping[str, Estimate | None]]) -> dict[str, dict[str, Any]]:
+        return {name: {c: None if v is None else asdict(v) for c, v in row.items()} for name, row in table.items()}
+
     record: dict[str, Any] = {
         "run": run_record,
         "reader": {name: plain(value) for name, value in accuracy.items()},
-        "rows": {name: {column: asdict(value) for column, value in row.items()} for name, row in rows.items()},
-        "depth": {name: {column: asdict(value) for column, value in row.items()} for name, row in depths.items()},
+        "rows": as_plain(rows),
+        "depth": as_plain(depths),
         "prompts": [
             {
                 "number": prompt.number,

@@ -1,7 +1,7 @@
 """The depth of an edit, before any image: where the edit changes the scene, and where it leaves it alone.
 
-Rows: the source's own depth, unchanged, which is right wherever nothing changes; the mean of all scenes that fit the
-source and the instruction; and one sampled scene, as the nodes give it by default.
+Rows: the source's own depth, unchanged, which is right wherever nothing changes, and has none before the sky; the mean
+of all scenes that fit the source and the instruction; and one sampled scene, as the nodes give it by default.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 
 from ... import world
-from ...metric_depth import MAX_DEPTH_M
-from ..bootstrap import Estimate, mean_with_interval
-from ..depth import Shown, accuracy, shown_prediction
+from ...depth_metrics import DELTA1_RATIO
+from ..bootstrap import Estimate
+from ..depth import Shown, accuracy, cells, estimates, shown_prediction
 from ..minispace.rows import FUSION, MEAN
 from ..obedience import si_rmse
 from ..sampling import SystemSampler
@@ -34,7 +34,7 @@ def changed_pixels(source_m: torch.Tensor, target_m: torch.Tensor) -> torch.Tens
 
 def edit_depth(
     systems: Sequence[SystemSampler], prompts: Sequence[EditPrompt], seed: int, size: int
-) -> dict[str, dict[str, Estimate]]:
+) -> dict[str, dict[str, Estimate | None]]:
     """{row: {measure: mean over the edits, and over `systems`, which differ in their training seed}}. SI-RMSE is blind
     to one factor for the whole picture, which a picture alone hardly tells."""
 
@@ -45,7 +45,7 @@ def edit_depth(
         )
         changed = changed_pixels(before.depth_m, after.depth_m)
         texts, numbers = [prompt.pair.instruction for prompt in batch], [prompt.number for prompt in batch]
-        drawn = {SOURCE: [Shown(before.depth_m.clamp(max=MAX_DEPTH_M), before.depth_m)], MEAN: [], FUSION: []}
+        drawn = {SOURCE: [Shown(None, before.depth_m)], MEAN: [], FUSION: []}
         for system in systems:
             drawn[MEAN].append(shown_prediction(system.predict(texts, before.rgb)))
             if system.samples_depth:
@@ -60,26 +60,36 @@ def edit_depth(
         return results
 
     results = map_batches(measured, prompts, BATCH, "depth of the edits", "edit")
-    return {
-        row: {
-            name: mean_with_interval([[value for result in results if (value := result[row][name]) == value]])
-            for name in results[0][row]
-        }
-        for row in results[0]
-    }
+
+    def strata(row: str) -> list[list[dict[str, float]]]:
+        kinds = dict.fromkeys(prompt.pair.kind for prompt in prompts)
+        return [[one[row] for prompt, one in zip(prompts, results) if prompt.pair.kind == kind] for kind in kinds]
+
+    return {row: estimates(strata(row)) for row in results[0]}
 
 
 def _parted(shown: Shown, true_m: torch.Tensor, changed: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(B,) each, nan where an edit has no such surface."""
+    """(B,) each, nan where an edit has no such pixel."""
     parts = {}
     for part, where in ((LEFT_ALONE, ~changed), (CHANGES, changed)):
-        parts |= {f"{name}, {part}": value for name, value in accuracy(shown, true_m, where).items()}
+        parts[f"AbsRel, {part}"] = accuracy(shown, true_m, where)["AbsRel"]
+        parts[f"right, {part}"] = right(shown.shown_m, true_m, where)
     alone_m = torch.where(changed, torch.full_like(true_m, torch.inf), true_m)
-    return {f"SI-RMSE, {LEFT_ALONE}": si_rmse(shown.depth_m, alone_m), **parts}
+    nan = torch.full((len(true_m),), torch.nan)
+    return {f"SI-RMSE, {LEFT_ALONE}": nan if shown.depth_m is None else si_rmse(shown.depth_m, alone_m), **parts}
 
 
-def markdown(table: dict[str, dict[str, Estimate]]) -> str:
+def right(shown_m: torch.Tensor, true_m: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """(B,) share of the pixels `where` that are within a factor of 1.25, as in delta1, or are sky in both; nan of
+    none. What is removed before the sky is gone only where there is sky."""
+    ratio = shown_m / true_m
+    near = torch.isfinite(ratio) & (torch.maximum(ratio, 1 / ratio) < DELTA1_RATIO)
+    hit = (near | (torch.isinf(shown_m) & torch.isinf(true_m))) & where
+    return hit.sum(dim=(1, 2)) / where.sum(dim=(1, 2))
+
+
+def markdown(table: dict[str, dict[str, Estimate | None]]) -> str:
     columns = list(next(iter(table.values())))
     lines = [f"| {' | '.join(['depth', *columns])} |", "|" + "---|" * (len(columns) + 1)]
-    lines += [f"| {' | '.join([name, *(row[c].text(3) for c in columns)])} |" for name, row in table.items()]
+    lines += [f"| {' | '.join([name, *cells(row, columns)])} |" for name, row in table.items()]
     return "\n".join(lines)

@@ -45,13 +45,15 @@ Drawer = Callable[[Sequence[Prompt]], torch.Tensor]
 class PromptResult:
     """What a row's image of one prompt scored, and scored if one that shows anything beside its objects scores nothing
     (`strict`); the shares of its objects that are there and that have the right colour, and what was found beside them,
-    to each named object (from 0, may exceed 1)."""
+    to each named object (from 0, may exceed 1); `whole`: 1 if all of them are there in the right colour, else 0. Of
+    several training seeds all are means."""
 
     score: float
     strict: float
     objects: float
     colors: float
     unasked: float
+    whole: float
 
 
 def scaffold_of(sampler: SystemSampler) -> str:
@@ -127,7 +129,7 @@ def judge(prompt: Prompt, reading: SceneReading) -> PromptResult:
     objects, colors = identity_shares(prompt.constraint, reading.objects)
     points = score(prompt.constraint, reading.objects, reading.camera)
     unasked = unasked_share(prompt.constraint.objects, reading.objects)
-    return PromptResult(points, points if unasked == 0 else 0.0, objects, colors, unasked)
+    return PromptResult(points, points if unasked == 0 else 0.0, objects, colors, unasked, float(colors == 1))
 
 
 def run_row(name: str, prompts: Sequence[Prompt], draw: Drawer, reader: SceneReader) -> list[PromptResult]:

@@ -46,17 +46,19 @@ def _sections() -> dict[str, tuple[str, ...]]:
 
 
 def summarise(prompts: Sequence[Prompt], results: Sequence[PromptResult]) -> dict[str, Estimate | None]:
-    """A row: the mean over all, over each group and each sub-domain, SHARES, the share of prompts whose every named
-    object is shown (by all training seeds), and the mean of these alone: how they are placed; None if there is none."""
+    """A row: the mean over all, over each group and each sub-domain, SHARES, the share of images that show every named
+    object, and the mean score of these alone: how they are placed; None if there is none. Any number of training seeds
+    is summarised alike: an image without all its objects scores 0, so that the score over `whole` is that mean."""
     scores = [result.score for result in results]
     row = {name: mean_with_interval(strata(prompts, scores, kinds)) for name, kinds in _sections().items()}
     for name in SHARES:
         values = [getattr(result, name) for result in results]
         row[name] = mean_with_interval(strata(prompts, values, world.SPATIAL_KINDS))
-    whole = [float(result.colors == 1) for result in results]
+    whole = [result.whole for result in results]
     row[ALL_FOUND] = mean_with_interval(strata(prompts, whole, world.SPATIAL_KINDS))
-    there = [100.0 * result.score for result in results if result.colors == 1]
-    row[WHERE_FOUND] = mean_with_interval([there]) if there else None
+    there = [(100.0 * score, share) for score, share in zip(scores, whole) if share]
+    placed = ratio_with_interval(*([list(values)] for values in zip(*there))) if there else None
+    row[WHERE_FOUND] = placed
     return row
 
 
