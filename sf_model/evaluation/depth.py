@@ -2,8 +2,8 @@
 
 mean: the regression, what the prompt allows on average. sampled: one scene by a seed, as the nodes do by default, where
 there is a depth flow. constant: the one depth that minimises AbsRel over training renders of the same kinds of
-captions. mean map: their pixelwise mean log depth, which knows that the ground is below and near. empty ground: the true camera over the
-ground without any object; what is left to say is where the objects are.
+captions. mean map: their pixelwise mean log depth, which knows that the ground is below and near. empty ground: the
+true camera over the ground without any object; what is left to say is where the objects are.
 
 AbsRel and delta1 of all pixels with a true surface, and of those of objects alone, which are few. A surface that is
 taken for sky is wrong for delta1, and has the AbsRel of the depth that a prediction would have there; the empty ground
