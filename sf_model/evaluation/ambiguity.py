@@ -20,7 +20,7 @@ from .. import depth_metrics, world
 from ..metric_depth import MAX_DEPTH_M, MetricDepth
 from .arguments import add_network_arguments, depth_sampler, network_record
 from .bootstrap import Estimate, mean_with_interval
-from .report import write_report
+from .report import estimates_markdown, write_report
 from .sampling import BUILTIN, SystemSampler
 from .workers import map_batches
 
@@ -96,13 +96,8 @@ def measure_ambiguity(sampler: SystemSampler, images: int, seed: int) -> dict[st
 
 
 def markdown(table: dict[str, dict[str, dict[str, Estimate]]]) -> str:
-    columns = list(dict.fromkeys(measure for rows in table.values() for row in rows.values() for measure in row))
-    lines = [f"| {' | '.join(['captions', 'depth', *columns])} |", "|" + "---|" * (len(columns) + 2)]
-    for kind, rows in table.items():
-        for name, row in rows.items():
-            cells = [row[c].text(3) if c in row else "-" for c in columns]
-            lines.append(f"| {' | '.join([kind, name, *cells])} |")
-    return "\n".join(lines)
+    rows = (((kind, name), row) for kind, drawn in table.items() for name, row in drawn.items())
+    return estimates_markdown(("captions", "depth"), rows)
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:

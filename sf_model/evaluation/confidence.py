@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,19 +13,15 @@ from pathlib import Path
 import torch
 
 from .. import world
-from ..depth_predictor import DepthPrediction
 from ..metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
 from ..training.losses import CONFIDENT_ERROR
 from .arguments import add_network_arguments, depth_sampler, network_record
 from .report import write_report
-from .sampling import BUILTIN, SystemSampler
+from .sampling import BUILTIN, Predictor, SystemSampler
 from .workers import map_batches
 
 DECILES = 10
 BATCH = 24
-
-Predictor = Callable[[Sequence[str], Sequence[int]], DepthPrediction]
-"""(captions, their numbers) -> maps of the benchmark's size."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +56,8 @@ def measure_confidence(sampler: SystemSampler, images: int, seed: int) -> dict[s
     rng = random.Random(f"confidence-{seed}")
     kinds = itertools.islice(itertools.cycle(world.KINDS), images)
     captions = list(enumerate(world.sample(rng, kind, "held_out") for kind in kinds))
-    predictors: dict[str, Predictor] = {"mean": lambda texts, numbers: sampler.predict(texts)}
-    if sampler.samples_depth:
-        predictors["sampled"] = lambda texts, numbers: sampler.sample(texts, numbers, seed)
     table = {}
-    for name, predict in predictors.items():
+    for name, predict in sampler.predictors(seed).items():
         pixels = map_batches(partial(_pixels, predict, sampler.image_size), captions, BATCH, name, "caption")
         confidences, errors = zip(*pixels)
         table[name] = deciles(torch.cat(confidences), torch.cat(errors))

@@ -28,8 +28,8 @@ from ..metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
 from .arguments import add_network_arguments, depth_sampler, network_record
 from .bootstrap import Estimate, mean_with_interval
 from .depth_baselines import Baselines, fit_baselines
-from .report import write_report
-from .sampling import BUILTIN, SystemSampler
+from .report import estimates_markdown, write_report
+from .sampling import BUILTIN, Predictor, SystemSampler
 from .workers import map_batches
 
 BATCH = 20
@@ -81,8 +81,8 @@ def measures(shown: Shown, true_m: torch.Tensor, is_object: torch.Tensor) -> dic
 def _methods(sampler: SystemSampler, baselines: Baselines, seed: int) -> dict[str, Method]:
     size = sampler.image_size
 
-    def texts(items: Sequence[world.CaptionedScene]) -> list[str]:
-        return [item.caption for item in items]
+    def predicted(predict: Predictor) -> Method:
+        return lambda items, numbers: shown_prediction(predict([item.caption for item in items], numbers))
 
     def everywhere(depth_m: torch.Tensor, items: Sequence[world.CaptionedScene]) -> Shown:
         maps = depth_m.expand(len(items), size, size)
@@ -92,14 +92,12 @@ def _methods(sampler: SystemSampler, baselines: Baselines, seed: int) -> dict[st
         depth_m = world.render([replace(item.scene, objects=()) for item in items], size, size).depth_m
         return Shown(None, depth_m)
 
-    methods: dict[str, Method] = {
-        "mean": lambda items, numbers: shown_prediction(sampler.predict(texts(items))),
-        "sampled": lambda items, numbers: shown_prediction(sampler.sample(texts(items), numbers, seed)),
+    return {
+        **{name: predicted(predict) for name, predict in sampler.predictors(seed).items()},
         "constant": lambda items, numbers: everywhere(torch.tensor(baselines.constant_m), items),
         "mean map": lambda items, numbers: everywhere(baselines.mean_map_m, items),
         EMPTY_GROUND: empty_ground,
     }
-    return methods if sampler.samples_depth else {name: m for name, m in methods.items() if name != "sampled"}
 
 
 def _measured(
@@ -143,18 +141,9 @@ def estimates(strata: Sequence[Sequence[dict[str, float]]]) -> dict[str, Estimat
     return table
 
 
-def cells(row: dict[str, Estimate | None], columns: Sequence[str]) -> list[str]:
-    """Of a table in Markdown, with three decimals."""
-    return ["-" if (value := row[column]) is None else value.text(3) for column in columns]
-
-
 def markdown(table: dict[str, dict[str, dict[str, Estimate | None]]]) -> str:
-    columns = list(next(iter(next(iter(table.values())).values())))
-    lines = [f"| {' | '.join(['captions', 'depth', *columns])} |", "|" + "---|" * (len(columns) + 2)]
-    for kind, methods in table.items():
-        for name, row in methods.items():
-            lines.append(f"| {' | '.join([kind, name, *cells(row, columns)])} |")
-    return "\n".join(lines)
+    rows = (((kind, name), row) for kind, methods in table.items() for name, row in methods.items())
+    return estimates_markdown(("captions", "depth"), rows)
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:

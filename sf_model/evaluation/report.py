@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from .bootstrap import Estimate
+
+
+def estimates_markdown(
+    heads: Sequence[str], rows: Iterable[tuple[Sequence[str], Mapping[str, Estimate | None]]]
+) -> str:
+    """A table of rows (what they are called under `heads`, their measures), with three decimals; "-" of none."""
+    rows = list(rows)
+    columns = list(dict.fromkeys(measure for _, row in rows for measure in row))
+    lines = [f"| {' | '.join([*heads, *columns])} |", "|" + "---|" * (len(heads) + len(columns))]
+    for names, row in rows:
+        cells = ["-" if (value := row.get(column)) is None else value.text(3) for column in columns]
+        lines.append(f"| {' | '.join([*names, *cells])} |")
+    return "\n".join(lines)
 
 
 def write_report(output: Path, name: str, run: Mapping[str, Any], table: Mapping[str, Any], markdown: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -69,6 +69,10 @@ def _depth_sampling(shape: tuple[int, ...], numbers: Sequence[int], seed: int) -
     return DepthSampling(torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers]))
 
 
+Predictor = Callable[..., DepthPrediction]
+"""(texts, their numbers, perhaps the sources that they edit) -> maps of the benchmark's size."""
+
+
 class SystemSampler:
     """An exported system that draws and predicts for plain texts. ValueError for a foreign directory.
 
@@ -122,6 +126,13 @@ class SystemSampler:
     ) -> MetricDepth:
         """The metric depth of `sample`."""
         return self.sample(texts, numbers, seed, sources).to_metric_depth()
+
+    def predictors(self, seed: int) -> dict[str, Predictor]:
+        """ "mean", and "sampled" where it has a depth flow: what the benchmarks of its depth compare."""
+        found: dict[str, Predictor] = {"mean": lambda texts, numbers, sources=None: self.predict(texts, sources)}
+        if self.samples_depth:
+            found["sampled"] = lambda texts, numbers, sources=None: self.sample(texts, numbers, seed, sources)
+        return found
 
     @property
     def samples_depth(self) -> bool:

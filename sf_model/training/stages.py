@@ -21,7 +21,7 @@ from ..backbones.mini import velocity_from_data
 from ..depth_flow import NoisyDepth, depth_state, flow_weight
 from ..depth_predictor import DepthPrediction
 from ..metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MetricDepth
-from ..monocular_depth import ReadDepth
+from ..monocular_depth import MonocularDepth, ReadDepth
 from ..source_encoder import PixelEncoder
 from ..world import CATEGORY_NAMES, COLORS
 from .flow import interpolate, sample_times
@@ -179,11 +179,15 @@ class SourceStage(Stage):
     trainable = (SEES_SOURCES,)
     reads_sources = True
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
+    @property
+    def _monocular_depth(self) -> MonocularDepth:
         encoder = self.system.predictor.source_encoder
         assert isinstance(encoder, PixelEncoder)
+        return encoder.monocular_depth
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> Losses:
         height, width = batch["rgb"].shape[-2:]
-        read = encoder.monocular_depth(batch["rgb"])
+        read = self._monocular_depth(batch["rgb"])
         error = read.state.float() - depth_state(batch["depth_m"], *self.system.predictor.grid(height, width))
         valid = torch.isfinite(batch["depth_m"])
         state = error.square().mean()
@@ -195,17 +199,13 @@ class SourceStage(Stage):
 
     def recognised(self, batch: Batch) -> float:
         """Share of the cells with an object whose category and colour are both read right."""
-        encoder = self.system.predictor.source_encoder
-        assert isinstance(encoder, PixelEncoder)
-        category, color = _label_logits(encoder.monocular_depth(batch["rgb"]))
+        category, color = _label_logits(self._monocular_depth(batch["rgb"]))
         right = (category.argmax(dim=1) == batch["category"]) & (color.argmax(dim=1) == batch["color"])
         return right[batch["category"] < LABEL_CHANNELS[0] - 1].float().mean().item()
 
     def read(self, rgb: torch.Tensor, fov_y_deg: torch.Tensor) -> DepthPrediction:
         """What the encoder sees in pictures (B, 3, H, W) in [-1, 1], whose field of view is known."""
-        encoder = self.system.predictor.source_encoder
-        assert isinstance(encoder, PixelEncoder)
-        log_depth, surface = encoder.monocular_depth(rgb).state.float().unbind(1)
+        log_depth, surface = self._monocular_depth(rgb).state.float().unbind(1)
         return DepthPrediction(
             log_depth * LOG_DEPTH_STD + LOG_DEPTH_MEAN, surface, torch.zeros_like(log_depth), fov_y_deg
         )

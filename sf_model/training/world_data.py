@@ -55,8 +55,7 @@ class WorldDataConfig:
     sample. Scenes of more than `max_objects` are drawn again. `edits`: the share of batches that are pairs of an edit,
     evenly spread. `scenes`: so many different captioned scenes of SET_MIXTURE are all there is, the same ones for every
     stream and seed, and the first of any larger number; 0 is no end of them, of `mixture`. `cell_px`: with the labels
-    of what stands in each cell of so many pixels a side. ValueError for scenes and edits, which have no
-    end.
+    of what stands in each cell of so many pixels a side. ValueError for scenes and edits, which have no end.
     """
 
     image_sizes: tuple[int, ...]

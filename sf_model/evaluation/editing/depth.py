@@ -13,9 +13,10 @@ import torch
 from ... import world
 from ...depth_metrics import DELTA1_RATIO
 from ..bootstrap import Estimate
-from ..depth import Shown, accuracy, cells, estimates, shown_prediction
+from ..depth import Shown, accuracy, estimates, shown_prediction
 from ..minispace.rows import FUSION, MEAN
 from ..obedience import si_rmse
+from ..report import estimates_markdown
 from ..sampling import SystemSampler
 from ..workers import map_batches
 from .prompts import EditPrompt
@@ -47,9 +48,8 @@ def edit_depth(
         texts, numbers = [prompt.pair.instruction for prompt in batch], [prompt.number for prompt in batch]
         drawn = {SOURCE: [Shown(None, before.depth_m)], MEAN: [], FUSION: []}
         for system in systems:
-            drawn[MEAN].append(shown_prediction(system.predict(texts, before.rgb)))
-            if system.samples_depth:
-                drawn[FUSION].append(shown_prediction(system.sample(texts, numbers, seed, before.rgb)))
+            for row, predict in zip((MEAN, FUSION), system.predictors(seed).values()):
+                drawn[row].append(shown_prediction(predict(texts, numbers, before.rgb)))
         results: list[dict[str, dict[str, float]]] = [{} for _ in batch]
         for row, maps in drawn.items():
             values = [_parted(shown, after.depth_m, changed) for shown in maps]
@@ -89,7 +89,4 @@ def right(shown_m: torch.Tensor, true_m: torch.Tensor, where: torch.Tensor) -> t
 
 
 def markdown(table: dict[str, dict[str, Estimate | None]]) -> str:
-    columns = list(next(iter(table.values())))
-    lines = [f"| {' | '.join(['depth', *columns])} |", "|" + "---|" * (len(columns) + 1)]
-    lines += [f"| {' | '.join([name, *cells(row, columns)])} |" for name, row in table.items()]
-    return "\n".join(lines)
+    return estimates_markdown(("depth",), (((name,), row) for name, row in table.items()))
