@@ -65,11 +65,6 @@ class MonocularDepth(nn.Module):
         keep_variance(self.pixels, *self.halvings, self.context, self.wide_context, self.unit.conv1)
         start_from_zero(self.state_out)
 
-    @property
-    def has_learned(self) -> bool:
-        """Whether it was trained: the depth that it reads is no longer the same everywhere."""
-        return bool(self.state_out.weight.count_nonzero())
-
     def forward(self, image: torch.Tensor) -> ReadDepth:
         pixels = cells = self.pixels(image)
         for layer in self.halvings:

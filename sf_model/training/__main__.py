@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from .. import depth_metrics
 from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
 from ..source_encoder import PixelEncoder
 from . import run_record
@@ -27,13 +28,14 @@ from .mini_sizes import SIZES, SOURCE_DIM, SOURCE_PATCH_PX
 from .processor import avoid_refused_instructions
 from .revision import current_commit
 from .run_state import latest_state, saved_step
-from .stages import STAGES, StageConfig
+from .stages import STAGES, StageConfig, seen_depth
 from .system import SpatialFusionSystem
 from .tokenizer import encode_prompts, load_tokenizer, same_vocabulary, train_tokenizer
 from .world_data import (
     LANGUAGE_MIXTURE,
     PLAIN_MIXTURE,
     SPATIAL_MIXTURE,
+    Batch,
     LanguageBatches,
     WorldBatches,
     WorldDataConfig,
@@ -57,6 +59,8 @@ PARTS = ("decoder", "transformer", "predictor", "adapter")
 OPTIONAL_PARTS = ("depth_flow.", "source_encoder.")
 VALIDATION_STREAM = "validation"
 VALIDATION_BATCH = 64
+# One depth for all pixels of all renders has as much.
+MIN_SOURCE_DELTA1 = 0.25
 MAX_OBJECTS = 4
 # Images for each document without one, where the language model learns beside the others.
 LANGUAGE_SHARE = {"base": 2, "joint": 4}
@@ -287,7 +291,23 @@ def _train(arguments: argparse.Namespace) -> None:
             _start_from(arguments, system)
         except ValueError as error:
             raise SystemExit(str(error)) from error
-        _check_source_encoder(arguments, system)
+    validation_data = replace(
+        data,
+        stream=VALIDATION_STREAM,
+        split="held_out",
+        batch_size=VALIDATION_BATCH,
+        language_batch=0,
+        length_buckets=1,
+        mixture=tuple(MIXTURES[arguments.command].items()),
+        max_objects=MAX_OBJECTS,
+        image_sizes=data.image_sizes[:1],
+        edits=0.0,
+        scenes=0,
+    )
+    batches = LanguageBatches if arguments.command == "mllm" else WorldBatches
+    validation = batches(validation_data, tokenizer_dir)[0]
+    if state is None:
+        _check_source_encoder(arguments, system, validation)
     _check_depth_flow(arguments, system)
     if arguments.gradient_checkpointing:
         system.transformer.enable_gradient_checkpointing()
@@ -303,23 +323,8 @@ def _train(arguments: argparse.Namespace) -> None:
         sizes=sizes,
         start=start,
     )
-    validation_data = replace(
-        data,
-        stream=VALIDATION_STREAM,
-        split="held_out",
-        batch_size=VALIDATION_BATCH,
-        language_batch=0,
-        length_buckets=1,
-        mixture=tuple(MIXTURES[arguments.command].items()),
-        max_objects=MAX_OBJECTS,
-        image_sizes=data.image_sizes[:1],
-        edits=0.0,
-        scenes=0,
-    )
     empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
     stage = STAGES[arguments.command](system, stage_config, empty_ids)
-    batches = LanguageBatches if arguments.command == "mllm" else WorldBatches
-    validation = batches(validation_data, tokenizer_dir)[0]
     Trainer(stage, batches(data, tokenizer_dir), validation, loop, run_dir).train()
 
 
@@ -334,17 +339,19 @@ def _check_depth_flow(arguments: argparse.Namespace, system: SpatialFusionSystem
         )
 
 
-def _check_source_encoder(arguments: argparse.Namespace, system: SpatialFusionSystem) -> None:
-    """Edits train what reads the source's encoder, and leave the encoder itself as it is."""
+@torch.no_grad()
+def _check_source_encoder(arguments: argparse.Namespace, system: SpatialFusionSystem, batch: Batch) -> None:
+    """Edits train what reads the source's encoder, and leave the encoder itself as it is: it must see already."""
     encoder = system.predictor.source_encoder
-    if (
-        getattr(arguments, "edits", 0.0)
-        and isinstance(encoder, PixelEncoder)
-        and not encoder.monocular_depth.has_learned
-    ):
+    if not getattr(arguments, "edits", 0.0) or not isinstance(encoder, PixelEncoder):
+        return
+    seen = seen_depth(encoder.monocular_depth, batch["rgb"], batch["fov_y_deg"])
+    right = depth_metrics.delta1(seen.log_depth.exp(), batch["depth_m"]).mean().item()
+    if right < MIN_SOURCE_DELTA1:
         raise SystemExit(
-            "the predictor that this run starts from has no trained encoder of source images, which --edits needs: run "
-            "`python -m sf_model.training source` first, and name it with --part predictor="
+            "the predictor that this run starts from has no trained encoder of source images, which --edits needs (of "
+            f"renders it reads a depth with a delta1 of {right:.2f}; one that was trained has {MIN_SOURCE_DELTA1} and "
+            "far more): run `python -m sf_model.training source` first, and name it with --part predictor="
         )
 
 

@@ -198,17 +198,21 @@ class SourceStage(Stage):
         return {"loss": loss, "state": state, "differences": differences, "labels": labels}
 
     def recognised(self, batch: Batch) -> float:
-        """Share of the cells with an object whose category and colour are both read right."""
-        category, color = _label_logits(self._monocular_depth(batch["rgb"]))
-        right = (category.argmax(dim=1) == batch["category"]) & (color.argmax(dim=1) == batch["color"])
-        return right[batch["category"] < LABEL_CHANNELS[0] - 1].float().mean().item()
+        """Of the cells with an object, or where one is seen, the share whose category and colour are read right."""
+        category, color = (logits.argmax(dim=1) for logits in _label_logits(self._monocular_depth(batch["rgb"])))
+        right = (category == batch["category"]) & (color == batch["color"])
+        nothing = LABEL_CHANNELS[0] - 1
+        return right[(batch["category"] < nothing) | (category < nothing)].float().mean().item()
 
     def read(self, rgb: torch.Tensor, fov_y_deg: torch.Tensor) -> DepthPrediction:
-        """What the encoder sees in pictures (B, 3, H, W) in [-1, 1], whose field of view is known."""
-        log_depth, surface = self._monocular_depth(rgb).state.float().unbind(1)
-        return DepthPrediction(
-            log_depth * LOG_DEPTH_STD + LOG_DEPTH_MEAN, surface, torch.zeros_like(log_depth), fov_y_deg
-        )
+        """`seen_depth` of its encoder."""
+        return seen_depth(self._monocular_depth, rgb, fov_y_deg)
+
+
+def seen_depth(monocular_depth: MonocularDepth, rgb: torch.Tensor, fov_y_deg: torch.Tensor) -> DepthPrediction:
+    """What an encoder sees in pictures (B, 3, H, W) in [-1, 1], whose field of view (B,) is known."""
+    log_depth, surface = monocular_depth(rgb).state.float().unbind(1)
+    return DepthPrediction(log_depth * LOG_DEPTH_STD + LOG_DEPTH_MEAN, surface, torch.zeros_like(log_depth), fov_y_deg)
 
 
 def _label_logits(read: ReadDepth) -> tuple[torch.Tensor, torch.Tensor]:

@@ -245,7 +245,7 @@ def test_the_source_encoder_learns_depth_and_objects_from_pictures(tokenizer_dir
     assert (read.depth / batch["depth_m"])[valid & torch.isfinite(read.depth)].log().abs().median() < 0.5
 
 
-def test_the_labels_of_cells_by_hand(tokenizer_dir: Path) -> None:
+def test_the_labels_of_cells_by_hand() -> None:
     """A cell is of the object that covers most of it, if that is a fifth; beyond the names where none does."""
     scene = world.sample_scene(random.Random(0), "train", count=2)
     first, second = ((world.CATEGORY_NAMES.index(o.category), world.COLORS.index(o.color)) for o in scene.objects)
@@ -525,10 +525,22 @@ def test_edits_train_and_export_what_reads_the_source(
     parts = [f"--part={name}={runs / 'dummy' / 'joint'}" for name in ("decoder", "predictor", "transformer", "adapter")]
     with pytest.raises(SystemExit, match="run `python -m sf_model.training source` first"):
         train("stage1", *parts, "--edits", "0.5")
-    train("source", parts[1], "--sheet-every", "2")
+    learn = (
+        "--steps",
+        "100",
+        "--batch-size",
+        "8",
+        "--learning-rate",
+        "3e-3",
+        "--ema-decay",
+        "0.9",
+        "--sheet-every",
+        "100",
+    )
+    train("source", parts[1], *learn)
     log = (runs / "dummy" / "source" / "log.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(log[-1])["validation"].keys() == {"abs_rel", "delta1", "recognised"}
-    assert (runs / "dummy" / "source" / "sheets" / "0000002.png").stat().st_size > 1000
+    assert (runs / "dummy" / "source" / "sheets" / "0000100.png").stat().st_size > 1000
     parts[1] = f"--part=predictor={runs / 'dummy' / 'source'}"
     train("stage1", *parts, "--edits", "0.5")
     parts[1] = f"--part=predictor={runs / 'dummy' / 'stage1'}"
