@@ -111,4 +111,5 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     sampler = depth_sampler(arguments)
     table = measure_ambiguity(sampler, arguments.images, arguments.seed)
-    write_report(arguments.output, "ambiguity", network_record(arguments, sampler), table, markdown(table))
+    run_record = network_record(arguments, sampler, captions_per_kind=arguments.images, kinds=KINDS)
+    write_report(arguments.output, "ambiguity", run_record, table, markdown(table))

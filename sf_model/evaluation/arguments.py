@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from ..training.export import exported_sizes
 from ..training.revision import current_commit
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
 from .sampling import BUILTIN, SystemSampler, weights_directory, weights_sha256
@@ -45,15 +46,21 @@ def add_system_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
-def weights_record(arguments: argparse.Namespace, own_row: str, rows: Collection[str]) -> list[dict[str, str]]:
-    """What every row was measured with. ValueError where --compare names one of the table's own `rows`, or where a
-    folder holds no weights."""
+def weights_record(arguments: argparse.Namespace, own_row: str, rows: Collection[str]) -> list[dict[str, Any]]:
+    """What every row was measured with; `image_size` is the weights' own, whatever the table's. ValueError where
+    --compare names one of the table's own `rows`, or where a folder holds no weights."""
     taken = sorted({name for name, _ in arguments.compare} & set(rows))
     if taken:
         raise ValueError(f"--compare {taken[0]}=: the table has a row of this name already; choose another")
     systems = [(own_row, weights_directory(name)) for name in arguments.weights] + arguments.compare
     return [
-        {"row": row, "directory": str(directory), "sha256": weights_sha256(directory)} for row, directory in systems
+        {
+            "row": row,
+            "directory": str(directory),
+            "sha256": weights_sha256(directory),
+            "image_size": exported_sizes(directory).image_size,
+        }
+        for row, directory in systems
     ]
 
 
@@ -71,11 +78,12 @@ def add_network_arguments(command: argparse.ArgumentParser, output: Path) -> Non
     command.add_argument("--output", type=Path, default=output)
 
 
-def network_record(arguments: argparse.Namespace, sampler: SystemSampler) -> dict[str, Any]:
-    """Code and settings of a run of `add_network_arguments` that draws no image."""
+def network_record(arguments: argparse.Namespace, sampler: SystemSampler, **captions: Any) -> dict[str, Any]:
+    """Code and settings of a run of `add_network_arguments` that draws no image; `captions`: how many, of which
+    kinds."""
     return {
         **_code(arguments),
-        "images": arguments.images,
+        **captions,
         "image_size": sampler.image_size,
         "weights_sha256": weights_sha256(weights_directory(arguments.weights)),
     }

@@ -104,4 +104,5 @@ def markdown(table: dict[str, list[Decile]]) -> str:
 def run(arguments: argparse.Namespace) -> None:
     sampler = depth_sampler(arguments)
     table = measure_confidence(sampler, arguments.images, arguments.seed)
-    write_report(arguments.output, "confidence", network_record(arguments, sampler), table, markdown(table))
+    run_record = network_record(arguments, sampler, captions=arguments.images, kinds=world.KINDS)
+    write_report(arguments.output, "confidence", run_record, table, markdown(table))

@@ -160,4 +160,5 @@ def add_command(commands: argparse._SubParsersAction) -> None:
 def run(arguments: argparse.Namespace) -> None:
     sampler = depth_sampler(arguments)
     table = measure_depth(sampler, arguments.kinds, arguments.images, arguments.seed)
-    write_report(arguments.output, "depth", network_record(arguments, sampler), table, markdown(table))
+    run_record = network_record(arguments, sampler, captions_per_kind=arguments.images, kinds=arguments.kinds)
+    write_report(arguments.output, "depth", run_record, table, markdown(table))

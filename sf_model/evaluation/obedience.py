@@ -145,7 +145,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(str(error)) from error
     run_record = {
         **provenance(arguments, sampler.image_size),
-        "images": arguments.images,
+        "captions": arguments.images,
+        "kinds": (KIND,),
         "weights_sha256": weights_sha256(directory),
     }
     lines = ["| scaffold | SI-RMSE | AbsRel | sky agreed |", "|---|---|---|---|"]

@@ -8,7 +8,6 @@ beside the caption's objects is counted too: two cars are no better an answer to
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -148,7 +147,8 @@ def run(arguments: argparse.Namespace) -> None:
     table = measure_recognition(sampler, reader, arguments.images, arguments.max_objects, arguments.seed)
     made_with = {
         **provenance(arguments, sampler.image_size),
-        "images_per_kind": arguments.images,
+        "captions_per_kind": arguments.images,
+        "kinds": KINDS,
         "max_objects": arguments.max_objects,
         "weights_sha256": weights_sha256(directory),
     }
@@ -156,5 +156,4 @@ def run(arguments: argparse.Namespace) -> None:
     for kind, rows in table.items():
         for name, row in rows.items():
             lines.append(f"| {' | '.join([kind, name, *map(str, row.values())])} |")
-    print(json.dumps(made_with))
     write_report(arguments.output, "recognition", made_with, table, "\n".join(lines))

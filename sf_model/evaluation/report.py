@@ -24,10 +24,16 @@ def estimates_markdown(
     return "\n".join(lines)
 
 
+def run_markdown(run: Mapping[str, Any]) -> str:
+    """What a table was made with, one line each."""
+    return "\n".join(f"- {name}: {value}" for name, value in run.items())
+
+
 def write_report(output: Path, name: str, run: Mapping[str, Any], table: Mapping[str, Any], markdown: str) -> None:
-    """`<output>/<name>.json` of the run and the table of dataclasses, and `<name>.md`, printed as well."""
+    """`<output>/<name>.json` of the run and the table of dataclasses, and `<name>.md`, whose table is printed."""
     output.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"run": run, "table": table}, indent=1, default=asdict)
     (output / f"{name}.json").write_text(text, encoding="utf-8")
-    (output / f"{name}.md").write_text(markdown + "\n", encoding="utf-8")
+    (output / f"{name}.md").write_text(f"{run_markdown(run)}\n\n{markdown}\n", encoding="utf-8")
     print(markdown)
+    print(f"written to {output / name}.md and {output / name}.json")

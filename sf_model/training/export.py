@@ -77,12 +77,18 @@ def without_untrained_flow(
 
 def load_exported(directory: Path) -> SpatialFusionSystem:
     """The inverse of `export_system`: the system in float32, in evaluation mode. ValueError for a foreign directory."""
-    checkpoint = load_checkpoint(directory / SPATIALFUSION_FILE)
-    sizes = replace(_sizes_of(checkpoint.config.name), spatialfusion=checkpoint.config)
-    system = SpatialFusionSystem(sizes, seed=0).eval().requires_grad_(False)
+    system = SpatialFusionSystem(exported_sizes(directory), seed=0).eval().requires_grad_(False)
     for name, part in system.named_children():
         part.load_state_dict(_exported_part(name, directory))
     return system
+
+
+def exported_sizes(directory: Path) -> SystemSizes:
+    """Of the system in such a directory. ValueError for a foreign one."""
+    config = load_checkpoint(directory / SPATIALFUSION_FILE).config
+    if config.name not in SIZES:
+        raise ValueError(f"{config.name!r} is not a size that this repository trains; known are {sorted(SIZES)}")
+    return replace(SIZES[config.name], spatialfusion=config)
 
 
 def part_state_dict(name: str, directory: Path) -> dict[str, torch.Tensor]:
@@ -114,9 +120,3 @@ def _with_output_layer(decoder: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     embedding, output = "model.embed_tokens.weight", "lm_head.weight"
     value = decoder.get(embedding, decoder.get(output))
     return {**decoder, embedding: value, output: value}
-
-
-def _sizes_of(name: str) -> SystemSizes:
-    if name not in SIZES:
-        raise ValueError(f"{name!r} is not a size that this repository trains; known are {sorted(SIZES)}")
-    return SIZES[name]

@@ -81,11 +81,15 @@ def test_the_command_measures_an_exported_system(
     monkeypatch.setattr("sys.argv", ["evaluation", "depth", *options])
     command_line.main()
     written = json.loads((tmp_path / "depth.json").read_text(encoding="utf-8"))
-    assert written["run"]["seed"] == PUBLISHED_SEED and written["run"]["images"] == 3
+    assert written["run"]["seed"] == PUBLISHED_SEED and written["run"]["captions_per_kind"] == 3
+    assert written["run"]["kinds"] == ["free", "plain"]
     assert list(written["table"]) == ["free", "plain", "all"]
     rows = written["table"]["free"]
     assert list(rows) == ["mean", "sampled", "constant", "mean map", "empty ground"]
     assert rows["empty ground"]["AbsRel"] is None
+    assert rows["sampled"]["AbsRel"] != rows["mean"]["AbsRel"]
+    report = (tmp_path / "depth.md").read_text(encoding="utf-8")
+    assert f"- commit: {written['run']['commit']}\n" in report and "| free | sampled |" in report
     for row in (row for name, row in rows.items() if name != "empty ground"):
         assert 0 < row["AbsRel"]["low"] <= row["AbsRel"]["mean"] <= row["AbsRel"]["high"] < math.inf
         assert 0 <= row["delta1"]["mean"] <= 1

@@ -22,6 +22,7 @@ from sf_model.evaluation.minispace.prompts import minispace_prompts
 from sf_model.evaluation.minispace.rows import (
     BUILTIN_ROWS,
     FUSION,
+    MISPLACED,
     PromptResult,
     judge,
     run_row,
@@ -43,10 +44,11 @@ from sf_model.evaluation.minispace.table import (
 )
 from sf_model.evaluation.obedience import obedience, si_rmse
 from sf_model.evaluation.recognition import UNASKED, recognised
-from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for
+from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for, scene_depth
 from sf_model.evaluation.scene_reader.network import TINY_READER, SceneReader
 from sf_model.evaluation.scene_reader.reading import FoundObject, true_reading
 from sf_model.evaluation.scene_reader.training import save_reader
+from sf_model.metric_depth import MetricDepth
 from sf_model.training.mini_sizes import SIZES
 from sf_model.world.scene import SceneObject
 from tests.unit.dummy_systems import export_untrained
@@ -273,6 +275,9 @@ def test_the_default_scaffold_is_the_prompt_s_own_sampled_scene(exported: Path) 
     noise = noise_for([prompt.number], 0, 32)
     assert torch.equal(rows["mean depth"], sampler.draw([prompt.text], sampler.predict_depth([prompt.text]), noise))
     assert not torch.equal(rows[FUSION], rows["mean depth"])
+    misplaced = sampler.draw([prompt.text], scene_depth([scattered_scene(prompt)], 32), noise)
+    assert torch.equal(system_drawer(sampler, MISPLACED, {}, 0)([prompt]), misplaced)
+    assert not torch.equal(misplaced, sampler.draw([prompt.text], true_depth([prompt], 32), noise))
 
 
 def test_half_precision_draws_the_same_scenes() -> None:
@@ -326,6 +331,28 @@ def test_the_minispace_command(
     assert "| floor | 0.0 [0.0, 0.0] |" in table
     assert "SpatialFusion against" in table
     assert "| floor | 0.0 [0.0, 0.0] |" in capsys.readouterr().out
+
+
+def test_every_system_is_drawn_at_the_first_one_s_size(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader sees every row through the same pixels; the Mini's own are more."""
+    drawn: list[int] = []
+    draw = SystemSampler.draw
+
+    def seen(sampler: SystemSampler, texts: list[str], depth: MetricDepth, noise: torch.Tensor) -> torch.Tensor:
+        drawn.append(noise.shape[-1])
+        return draw(sampler, texts, depth, noise)
+
+    monkeypatch.setattr(SystemSampler, "draw", seen)
+    monkeypatch.setattr("sf_model.evaluation.minispace.command.READER_IMAGES", 8)
+    systems = ["--weights", str(exported), "--compare", "mini=builtin", "--rows", "floor", "--prompts", "1"]
+    reader = ["--reader", str(exported / "reader.safetensors"), "--output", str(tmp_path)]
+    run_command(monkeypatch, "minispace", *systems, *reader, "--steps", "1")
+    assert set(drawn) == {SIZES["dummy"].image_size}
+    run = json.loads((tmp_path / "minispace.json").read_text(encoding="utf-8"))["run"]
+    assert run["image_size"] == SIZES["dummy"].image_size
+    assert [entry["image_size"] for entry in run["weights"]] == [SIZES[name].image_size for name in ("dummy", "mini")]
 
 
 @pytest.mark.parametrize(
@@ -443,6 +470,7 @@ def test_the_other_commands(
     run_command(monkeypatch, "confidence", "--weights", str(exported), "--images", "4", "--output", str(tmp_path))
     confidence = json.loads((tmp_path / "confidence.json").read_text(encoding="utf-8"))["table"]
     assert {name: len(rows) for name, rows in confidence.items()} == {"mean": 10, "sampled": 10}
+    assert confidence["mean"] != confidence["sampled"]
     assert capsys.readouterr().out.count("rank correlation") == 2
 
     run_command(monkeypatch, "ambiguity", "--weights", str(exported), "--images", "3", "--output", str(tmp_path))

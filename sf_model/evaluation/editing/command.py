@@ -34,6 +34,7 @@ from ..minispace.rows import (
     SHUFFLED,
     scaffold_of,
 )
+from ..report import run_markdown
 from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
 from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, accuracy_table, measure
 from ..scene_reader.decode import decode, read
@@ -234,9 +235,8 @@ def _write(
         ],
     }
     output.mkdir(parents=True, exist_ok=True)
-    run_lines = "\n".join(f"- {name}: {value}" for name, value in record["run"].items())
     tables = [markdown(rows), *([edit_depth_markdown(depths)] if depths else [])]
-    parts = ["# Edits", run_lines, "Intervals: 95%, over prompts.", *tables]
+    parts = ["# Edits", run_markdown(record["run"]), "Intervals: 95%, over prompts.", *tables]
     parts += ["The scene reader:", accuracy_table(accuracy)]
     (output / "edit.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     (output / "edit.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")

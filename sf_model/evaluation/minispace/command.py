@@ -18,6 +18,7 @@ from ..arguments import (
     sampler_of,
     weights_record,
 )
+from ..report import run_markdown
 from ..sampling import SystemSampler, weights_directory, weights_sha256
 from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, accuracy_table, measure
 from ..scene_reader.network import SceneReader
@@ -98,7 +99,7 @@ def _measure(row: _Row, prompts: list[Prompt], reader: SceneReader) -> list[Prom
 
 
 def _rows(
-    arguments: argparse.Namespace, prompts: list[Prompt], size: int, weights: list[dict[str, str]]
+    arguments: argparse.Namespace, prompts: list[Prompt], size: int, weights: list[dict[str, Any]]
 ) -> Iterator[_Row]:
     """Every row of every system, of images of `size` pixels a side; `weights` as `weights_record` gives them."""
     asked = set(arguments.rows)
@@ -132,14 +133,14 @@ def _rows(
 
 def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
     weights = weights_record(arguments, FUSION, BUILTIN_ROWS)
-    size = arguments.image_size or sampler_of(arguments, weights_directory(arguments.weights[0])).image_size
+    size = arguments.image_size or weights[0]["image_size"]
     return {**provenance(arguments, size), "prompts_per_template": count, "weights": weights}
 
 
 def _write(output: Path, record: dict[str, Any], table: str, accuracy: dict[str, ReaderAccuracy]) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    run = "\n".join(f"- {name}: {value}" for name, value in record["run"].items())
-    parts = ["# MiniSpace", run, "Intervals: 95%, over prompts.", table, "The scene reader:", accuracy_table(accuracy)]
+    head = ["# MiniSpace", run_markdown(record["run"])]
+    parts = [*head, "Intervals: 95%, over prompts.", table, "The scene reader:", accuracy_table(accuracy)]
     text = "\n\n".join(parts) + "\n"
     (output / "minispace.md").write_text(text, encoding="utf-8")
     (output / "minispace.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
