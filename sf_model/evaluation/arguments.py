@@ -66,12 +66,14 @@ def weights_record(arguments: argparse.Namespace, own_row: str, rows: Collection
 
 def add_drawing_arguments(command: argparse.ArgumentParser, output: Path) -> None:
     command.add_argument("--reader", type=Path, default=READER_FILE, help="the scene reader that scores")
-    command.add_argument("--steps", type=int, default=SHEET_STEPS)
-    command.add_argument("--guidance", type=float, default=SHEET_GUIDANCE)
+    command.add_argument("--steps", type=int, default=SHEET_STEPS, help="of the image")
+    command.add_argument("--guidance", type=float, default=SHEET_GUIDANCE, help="of the image")
     add_network_arguments(command, output)
 
 
 def add_network_arguments(command: argparse.ArgumentParser, output: Path) -> None:
+    command.add_argument("--depth-steps", type=int, default=DEFAULT_STEPS, help="of a sampled depth")
+    command.add_argument("--depth-guidance", type=float, default=DEFAULT_GUIDANCE, help="of a sampled depth; 1 is none")
     command.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="of the networks")
     command.add_argument("--image-size", type=int, help="pixels a side; default: the weights' own")
     command.add_argument("--seed", type=int, default=PUBLISHED_SEED, help="of the prompts and of the noise")
@@ -91,18 +93,27 @@ def network_record(arguments: argparse.Namespace, sampler: SystemSampler, **capt
 
 def depth_sampler(arguments: argparse.Namespace) -> SystemSampler:
     """The one system of such a run. SystemExit where its folder holds none."""
-    bfloat16 = arguments.precision == "bf16"
     try:
-        return SystemSampler(weights_directory(arguments.weights), bfloat16=bfloat16, image_size=arguments.image_size)
+        return SystemSampler(weights_directory(arguments.weights), **_network(arguments))
     except ValueError as error:
         raise SystemExit(str(error)) from error
 
 
 def sampler_of(arguments: argparse.Namespace, directory: Path, image_size: int | None = None) -> SystemSampler:
     """`image_size`: where the options leave it open, instead of the weights' own."""
-    bfloat16 = arguments.precision == "bf16"
-    size = arguments.image_size or image_size
-    return SystemSampler(directory, arguments.steps, arguments.guidance, bfloat16, size)
+    network = _network(arguments)
+    network["image_size"] = network["image_size"] or image_size
+    return SystemSampler(directory, arguments.steps, arguments.guidance, **network)
+
+
+def _network(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `add_network_arguments` says of a system, as `SystemSampler` takes it."""
+    return {
+        "bfloat16": arguments.precision == "bf16",
+        "image_size": arguments.image_size,
+        "depth_steps": arguments.depth_steps,
+        "depth_guidance": arguments.depth_guidance,
+    }
 
 
 def plain(values: Any) -> dict[str, Any]:
@@ -129,6 +140,6 @@ def _code(arguments: argparse.Namespace) -> dict[str, Any]:
         "processor": torch.backends.cpu.get_cpu_capability(),
         "seed": arguments.seed,
         "precision": arguments.precision,
-        "depth_steps": DEFAULT_STEPS,
-        "depth_guidance": DEFAULT_GUIDANCE,
+        "depth_steps": arguments.depth_steps,
+        "depth_guidance": arguments.depth_guidance,
     }

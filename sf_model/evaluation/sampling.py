@@ -10,7 +10,7 @@ import torch
 
 from .. import world
 from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
-from ..depth_flow import DepthSampling, draw_noise
+from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS, DepthSampling, draw_noise
 from ..depth_predictor import DepthPrediction
 from ..metric_depth import MetricDepth
 from ..source_encoder import own_patch_px
@@ -64,11 +64,6 @@ def scene_depth(scenes: Sequence[world.Scene], image_size: int) -> MetricDepth:
     return rendered_depth(world.render(scenes, image_size, image_size), scenes)
 
 
-def _depth_sampling(shape: tuple[int, ...], numbers: Sequence[int], seed: int) -> DepthSampling:
-    """The nodes' default steps and guidance, from the noise of every prompt's number."""
-    return DepthSampling(torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers]))
-
-
 Predictor = Callable[..., DepthPrediction]
 """(texts, their numbers, perhaps the sources that they edit) -> maps of the benchmark's size."""
 
@@ -77,7 +72,8 @@ class SystemSampler:
     """An exported system that draws and predicts for plain texts. ValueError for a foreign directory.
 
     `bfloat16` draws and predicts under autocast: 2.7 times faster on a CPU with AVX-512, images within 0.002 and
-    depth within 0.2% on average. `image_size`: pixels a side, by default the weights' own.
+    depth within 0.2% on average. `image_size`: pixels a side, by default the weights' own. `depth_steps` and
+    `depth_guidance` are of sampled depths, by default the nodes'.
     """
 
     def __init__(
@@ -87,10 +83,13 @@ class SystemSampler:
         guidance: float = SHEET_GUIDANCE,
         bfloat16: bool = True,
         image_size: int | None = None,
+        depth_steps: int = DEFAULT_STEPS,
+        depth_guidance: float = DEFAULT_GUIDANCE,
     ) -> None:
         self.system = load_exported(directory)
         self.image_size = image_size or self.system.sizes.image_size
         self.steps, self.guidance, self.bfloat16 = steps, guidance, bfloat16
+        self.depth_steps, self.depth_guidance = depth_steps, depth_guidance
         self._tokenizer = load_tokenizer(directory / TOKENIZER_DIR)
         self._empty = self._encode([""])
 
@@ -112,7 +111,9 @@ class SystemSampler:
     ) -> DepthPrediction:
         """The same of one scene that fits each text, always the same for a prompt's number; needs a depth flow."""
         size = self._size(sources)
-        sampling = _depth_sampling(self.system.predictor.noise_shape(1, size, size), numbers, seed)
+        shape = self.system.predictor.noise_shape(1, size, size)
+        noise = torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers])
+        sampling = DepthSampling(noise, self.depth_steps, self.depth_guidance)
         prompt = self._encode(texts)
         with self._precision():
             return self.system.sample_depth(prompt, size, size, sampling, sources, torch.float32)

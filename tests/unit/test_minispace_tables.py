@@ -270,6 +270,9 @@ def test_the_default_scaffold_is_the_prompt_s_own_sampled_scene(exported: Path) 
     assert torch.equal(first, again) and not torch.allclose(first, other)
     mean = sampler.predict_depth([text]).log_depth()
     assert not torch.allclose(first, mean)
+    for others in ({"depth_steps": 2}, {"depth_guidance": 1.0}):
+        otherwise = SystemSampler(exported, steps=1, bfloat16=False, **others).scaffold([text], [4], 0).log_depth()
+        assert not torch.allclose(first, otherwise)
     (prompt,) = minispace_prompts(seed=0, per_template=1)[:1]
     rows = {name: system_drawer(sampler, name, {}, 0)([prompt]) for name in (FUSION, "mean depth")}
     noise = noise_for([prompt.number], 0, 32)
