@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sf_model.training import __main__ as training
+from sf_model.training.arguments import build_parser
 from sf_model.training.controls import Run, command_of, planned, train_all
+from sf_model.training.settings import MIXTURES
 
 STEPS = {"base": 7, "stage1": 5, "stage2": 3}
 # What makes a row that row.
@@ -17,7 +18,7 @@ ITS_OWN = {"runs", "part", "true_depth", "depth_dropout", "depth_flow", "depth_t
 def arguments_of(run: Run, runs: list[Run]) -> dict[str, object]:
     """What the training's own parser makes of a run's command."""
     command = command_of(run, Path("runs"), {one.name: one for one in runs})
-    return vars(training._parser().parse_args(command[3:]))
+    return vars(build_parser(None).parse_args(command[3:]))
 
 
 def test_data_only_and_spatialfusion_differ_in_their_depth_alone() -> None:
@@ -38,7 +39,7 @@ def test_the_base_sees_web_captions_alone_and_the_predictor_the_same_scenes() ->
     runs = planned([100], [0], STEPS)
     base, depth, fusion, _ = (arguments_of(run, runs) for run in runs)
     assert base["command"] == "base" and (base["plain"], base["view"], base["free"]) == (None, None, None)
-    assert training.MIXTURES["base"] == {"plain": 1.0}
+    assert MIXTURES["base"] == {"plain": 1.0}
     assert depth["command"] == "stage1" and depth["scenes"] == fusion["scenes"]
 
 
