@@ -1,4 +1,4 @@
-"""Bootstrap intervals of means over prompts."""
+"""Bootstrap intervals of means over prompts, and over trainings and prompts."""
 
 from __future__ import annotations
 
@@ -45,6 +45,31 @@ def ratio_with_interval(
         return None
     ratio = np.mean([np.mean(scores) for scores in above]) / np.mean([np.mean(scores) for scores in below])
     return Estimate(float(ratio), *_interval(top / bottom))
+
+
+def ratio_over_trainings(
+    above: Sequence[Sequence[Sequence[float]]], below: Sequence[Sequence[Sequence[float]]], seed: int = 0
+) -> Estimate | None:
+    """The same ratio of two systems that were trained several times, values of [training][stratum][prompt]: the
+    trainings of each are resampled too. Of the few that there are it still says too little; None as above."""
+    rng = np.random.default_rng(seed)
+    every = [*above, *below]
+    # (RESAMPLES, trainings of both): means over strata of the same resampled prompts.
+    means = np.mean(
+        [
+            np.stack(_resample(rng, len(rows[0]), *(np.asarray(row) for row in rows)), axis=1)
+            for rows in ([training[stratum] for training in every] for stratum in range(len(every[0])))
+        ],
+        axis=0,
+    )
+    top, bottom = (
+        np.take_along_axis(part, rng.integers(part.shape[1], size=part.shape), axis=1).mean(axis=1)
+        for part in np.split(means, [len(above)], axis=1)
+    )
+    if bottom.min() <= 0:
+        return None
+    totals = [np.mean([np.mean(row) for training in system for row in training]) for system in (above, below)]
+    return Estimate(float(totals[0] / totals[1]), *_interval(top / bottom))
 
 
 def _resample(rng: np.random.Generator, count: int, *values: np.ndarray) -> list[np.ndarray]:

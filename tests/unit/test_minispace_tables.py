@@ -15,7 +15,7 @@ from sf_model.backbones.mini import MINI_DIR
 from sf_model.depth_metrics import boundaries, boundary_f1
 from sf_model.evaluation import __main__ as command_line
 from sf_model.evaluation.ambiguity import measures
-from sf_model.evaluation.bootstrap import mean_with_interval, ratio_with_interval
+from sf_model.evaluation.bootstrap import Estimate, mean_with_interval, ratio_over_trainings, ratio_with_interval
 from sf_model.evaluation.confidence import deciles, rank_correlation
 from sf_model.evaluation.editing.depth import SOURCE
 from sf_model.evaluation.minispace.prompts import minispace_prompts
@@ -37,6 +37,8 @@ from sf_model.evaluation.minispace.table import (
     WHERE_FOUND,
     against,
     markdown,
+    over_trainings,
+    over_trainings_markdown,
     seed_mean,
     seed_means,
     seeds_markdown,
@@ -73,6 +75,21 @@ def test_ratios_resample_both_rows_together() -> None:
     assert ratio_with_interval([[1.0, 1.0]], [[0.0, 1.0]]) is None
 
 
+def test_ratios_resample_trainings_by_hand() -> None:
+    """Of means 1, 2 and 3 without any doubt about prompts, one of 27 draws of three has a mean of 1, one of 3."""
+    above = [[[value] * 4, [value] * 2] for value in (1.0, 2.0, 3.0)]
+    below = [[[0.5] * 4, [1.5] * 2]] * 2
+    ratio = ratio_over_trainings(above, below)
+    assert ratio is not None and (ratio.mean, ratio.low, ratio.high) == pytest.approx((2, 1, 3))
+    # Trainings that are alike leave the doubt about prompts, which both systems share.
+    values = [[1.0, 2.0, 3.0, 10.0], [4.0, 4.0, 5.0, 6.0]]
+    less = [[3.0, 2.0, 1.0, 5.0], [1.0, 4.0, 4.0, 4.0]]
+    alike, single = ratio_over_trainings([values] * 3, [less] * 3), ratio_with_interval(values, less)
+    assert alike is not None and single is not None and alike.mean == pytest.approx(single.mean)
+    assert (alike.low, alike.high) == pytest.approx((single.low, single.high), rel=0.1)
+    assert ratio_over_trainings(above, [[[0.0] * 4, [0.0] * 2], below[0]]) is None
+
+
 def test_rows_are_compared_prompt_by_prompt() -> None:
     prompts = minispace_prompts(seed=0, per_template=2)
     pose = {"camera_pose", "object_pose", "complex_pose"}
@@ -96,6 +113,16 @@ def test_rows_are_compared_prompt_by_prompt() -> None:
         "| base, 2 | 25.0 (1.00x) | 25.0 (1.00x) | 25.0 (1.00x) | 25.0 (1.00x) |",
     ]
     assert seeds_markdown(seed_means(prompts, {FUSION: [ours], "base": [theirs]})) == ""
+    trainings = over_trainings(prompts, runs)
+    assert list(trainings) == ["base"]
+    # Pose scores 0.75 or 0.25 against 0.25: of both, of one alone, and in the mean.
+    assert trainings["base"]["pose"] == Estimate(*(pytest.approx(value) for value in (2, 1, 3)))
+    assert (
+        over_trainings_markdown(trainings)
+        .splitlines()[-1]
+        .startswith("| base | 1.67 [1.00, 2.33] | 2.00 [1.00, 3.00] |")
+    )
+    assert over_trainings(prompts, {FUSION: [ours], "base": [theirs]}) == {} and over_trainings_markdown({}) == ""
 
 
 def test_shuffled_depths_are_of_the_same_kind_with_another_claim() -> None:
@@ -326,6 +353,7 @@ def test_the_minispace_command(
     assert written["rows"]["floor"]["all"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
     assert len(written["prompts"]) == 36
     assert [len(written["training_seeds"][name]) for name in (FUSION, "data-only")] == [1, 2]
+    assert written["over_trainings"] == {}
     # The same weights from the same noise.
     assert written["rows"]["data-only"] == written["rows"][FUSION]
     assert {"commit", "seed", "reader_sha256", "weights"} <= set(written["run"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,15 @@ from .rows import (
     system_drawer,
     true_renders,
 )
-from .table import as_json, markdown, seed_mean, seed_means, seeds_markdown
+from .table import (
+    as_json,
+    markdown,
+    over_trainings,
+    over_trainings_markdown,
+    seed_mean,
+    seed_means,
+    seeds_markdown,
+)
 
 
 def add_command(commands: argparse._SubParsersAction) -> None:
@@ -73,14 +81,19 @@ def run(arguments: argparse.Namespace) -> None:
     ordered = [FLOOR, CHANCE, *dict(arguments.compare), *SCAFFOLD_ROWS, CEILING]
     results = {name: seed_mean(runs[name]) for name in ordered if name in runs}
     means = seed_means(prompts, {name: runs[name] for name in results})
+    trainings = over_trainings(prompts, {name: runs[name] for name in results})
     accuracy = measure(reader, READER_IMAGES, arguments.seed)
     record = {
         "run": run_record,
         "reader": {name: plain(value) for name, value in accuracy.items()},
         **as_json(prompts, results),
         "training_seeds": means,
+        "over_trainings": {
+            name: {section: None if value is None else asdict(value) for section, value in row.items()}
+            for name, row in trainings.items()
+        },
     }
-    tables = [markdown(prompts, results), seeds_markdown(means)]
+    tables = [markdown(prompts, results), seeds_markdown(means), over_trainings_markdown(trainings)]
     _write(arguments.output, record, "\n\n".join(filter(None, tables)), accuracy)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, astuple
 from typing import Any
 
 from ... import world
-from ..bootstrap import Estimate, mean_with_interval, ratio_with_interval
+from ..bootstrap import Estimate, mean_with_interval, ratio_over_trainings, ratio_with_interval
 from .prompts import GROUPS, Prompt
 from .rows import FUSION, PromptResult
 
@@ -99,6 +99,35 @@ def seed_means(prompts: Sequence[Prompt], runs: Runs) -> dict[str, list[dict[str
     }
 
 
+def over_trainings(prompts: Sequence[Prompt], runs: Runs) -> dict[str, dict[str, Estimate | None]]:
+    """{row: {"all" and each group: SpatialFusion's ratio to it, trainings resampled as well as prompts}}, of the rows
+    that were trained several times; nothing where SpatialFusion was not."""
+
+    def of_trainings(name: str, kinds: Sequence[str]) -> list[list[list[float]]]:
+        return [strata(prompts, [one.score for one in results], kinds) for results in runs[name]]
+
+    several = [name for name, results in runs.items() if len(results) > 1]
+    if FUSION not in several:
+        return {}
+    return {
+        name: {
+            section: ratio_over_trainings(of_trainings(FUSION, kinds), of_trainings(name, kinds))
+            for section, kinds in HEADLINES.items()
+        }
+        for name in several
+        if name != FUSION
+    }
+
+
+def over_trainings_markdown(table: Mapping[str, Mapping[str, Estimate | None]]) -> str:
+    """Of `over_trainings`; empty for no row."""
+    if not table:
+        return ""
+    lines = [_line(f"{FUSION} over (trainings resampled, too)", list(HEADLINES)), _rule(len(HEADLINES))]
+    lines += [_line(name, [_ratio_cell(row[section]) for section in HEADLINES]) for name, row in table.items()]
+    return "\n".join(lines)
+
+
 def seeds_markdown(means: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """Of `seed_means`: every training seed of the rows that have several; in parentheses how often SpatialFusion's
     score of the same seed has it. Empty where no row has several."""
@@ -135,6 +164,10 @@ def _cell(value: Estimate | None) -> str:
     return "-" if value is None else str(value)
 
 
+def _ratio_cell(value: Estimate | None) -> str:
+    return "-" if value is None else value.text(2)
+
+
 def _rows_markdown(rows: Mapping[str, Mapping[str, Estimate | None]]) -> str:
     columns = list(next(iter(rows.values())))
     head = [*HEADLINES, *SHARES, ALL_FOUND, WHERE_FOUND]
@@ -152,9 +185,7 @@ def _against_markdown(table: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> s
     for name, sections in table.items():
         cells = []
         for section in HEADLINES:
-            ratio = sections[section]["ratio"]
-            shown = "-" if ratio is None else f"{ratio.mean:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
-            cells += [str(sections[section]["difference"]), shown]
+            cells += [str(sections[section]["difference"]), _ratio_cell(sections[section]["ratio"])]
         lines.append(_line(name, cells))
     return "\n".join(lines)
 
