@@ -16,7 +16,7 @@ from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..training.export import exported_sizes
 from ..training.revision import current_commit
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
-from .sampling import BUILTIN, SystemSampler, weights_directory, weights_sha256
+from .sampling import BUILTIN, SystemSampler, weights_directory, weights_name, weights_sha256
 from .scene_reader.training import READER_FILE
 
 # What is published is of prompts that nobody looked at: 0 and 1 were, while the Mini was made.
@@ -56,7 +56,7 @@ def weights_record(arguments: argparse.Namespace, own_row: str, rows: Collection
     return [
         {
             "row": row,
-            "directory": str(directory),
+            "directory": weights_name(directory),
             "sha256": weights_sha256(directory),
             "image_size": exported_sizes(directory).image_size,
         }

@@ -28,6 +28,11 @@ def weights_directory(name: str) -> Path:
     return MINI_DIR if name == BUILTIN else Path(name)
 
 
+def weights_name(directory: Path) -> str:
+    """What names this folder: the same for everyone who has the same pack."""
+    return BUILTIN if directory == MINI_DIR else str(directory)
+
+
 def weights_sha256(directory: Path) -> str:
     """One digest of the three weight files together. ValueError where one is missing."""
     digest = hashlib.sha256()

@@ -383,6 +383,7 @@ def test_every_system_is_drawn_at_the_first_one_s_size(
     assert set(drawn) == {SIZES["dummy"].image_size}
     run = json.loads((tmp_path / "minispace.json").read_text(encoding="utf-8"))["run"]
     assert run["image_size"] == SIZES["dummy"].image_size
+    assert [entry["directory"] for entry in run["weights"]] == [str(exported), "builtin"]
     assert [entry["image_size"] for entry in run["weights"]] == [SIZES[name].image_size for name in ("dummy", "mini")]
 
 

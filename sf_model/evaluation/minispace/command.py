@@ -124,7 +124,7 @@ def _rows(
     for name in (name for name in renders if name in asked):
         yield _Row(name, name, partial(renders.get, name))
     partners = shuffled_partners(prompts)
-    sha256 = {Path(entry["directory"]): entry["sha256"] for entry in weights}
+    sha256 = {weights_directory(entry["directory"]): entry["sha256"] for entry in weights}
 
     @lru_cache(maxsize=1)  # not all of them in memory
     def system_of(directory: Path) -> SystemSampler:
