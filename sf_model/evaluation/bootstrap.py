@@ -48,10 +48,14 @@ def ratio_with_interval(
 
 
 def ratio_over_trainings(
-    above: Sequence[Sequence[Sequence[float]]], below: Sequence[Sequence[Sequence[float]]], seed: int = 0
+    above: Sequence[Sequence[Sequence[float]]],
+    below: Sequence[Sequence[Sequence[float]]],
+    same_trainings: bool,
+    seed: int = 0,
 ) -> Estimate | None:
-    """The same ratio of two systems that were trained several times, values of [training][stratum][prompt]: the
-    trainings of each are resampled too. Of the few that there are it still says too little; None as above."""
+    """The same ratio of two rows of several trainings, values of [training][stratum][prompt]: the trainings are
+    resampled too, together where both rows are drawn by the same ones. Of three the interval is still too narrow; None
+    as above."""
     rng = np.random.default_rng(seed)
     every = [*above, *below]
     # (RESAMPLES, trainings of both): means over strata of the same resampled prompts.
@@ -62,10 +66,11 @@ def ratio_over_trainings(
         ],
         axis=0,
     )
-    top, bottom = (
-        np.take_along_axis(part, rng.integers(part.shape[1], size=part.shape), axis=1).mean(axis=1)
-        for part in np.split(means, [len(above)], axis=1)
-    )
+    parts = np.split(means, [len(above)], axis=1)
+    drawn = [rng.integers(part.shape[1], size=part.shape) for part in parts]
+    if same_trainings:
+        drawn[1] = drawn[0]
+    top, bottom = (np.take_along_axis(part, index, axis=1).mean(axis=1) for part, index in zip(parts, drawn))
     if bottom.min() <= 0:
         return None
     totals = [np.mean([np.mean(row) for training in system for row in training]) for system in (above, below)]

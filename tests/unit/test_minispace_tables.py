@@ -79,15 +79,20 @@ def test_ratios_resample_trainings_by_hand() -> None:
     """Of means 1, 2 and 3 without any doubt about prompts, one of 27 draws of three has a mean of 1, one of 3."""
     above = [[[value] * 4, [value] * 2] for value in (1.0, 2.0, 3.0)]
     below = [[[0.5] * 4, [1.5] * 2]] * 2
-    ratio = ratio_over_trainings(above, below)
+    ratio = ratio_over_trainings(above, below, same_trainings=False)
     assert ratio is not None and (ratio.mean, ratio.low, ratio.high) == pytest.approx((2, 1, 3))
     # Trainings that are alike leave the doubt about prompts, which both systems share.
     values = [[1.0, 2.0, 3.0, 10.0], [4.0, 4.0, 5.0, 6.0]]
     less = [[3.0, 2.0, 1.0, 5.0], [1.0, 4.0, 4.0, 4.0]]
-    alike, single = ratio_over_trainings([values] * 3, [less] * 3), ratio_with_interval(values, less)
+    alike = ratio_over_trainings([values] * 3, [less] * 3, same_trainings=False)
+    single = ratio_with_interval(values, less)
     assert alike is not None and single is not None and alike.mean == pytest.approx(single.mean)
     assert (alike.low, alike.high) == pytest.approx((single.low, single.high), rel=0.1)
-    assert ratio_over_trainings(above, [[[0.0] * 4, [0.0] * 2], below[0]]) is None
+    assert ratio_over_trainings(above, [[[0.0] * 4, [0.0] * 2], below[0]], same_trainings=False) is None
+    # Of the same trainings every one has half in the other row: there is no doubt at all.
+    halves = [[[value / 2 for value in stratum] for stratum in training] for training in above]
+    paired = ratio_over_trainings(above, halves, same_trainings=True)
+    assert paired is not None and (paired.mean, paired.low, paired.high) == pytest.approx((2, 2, 2))
 
 
 def test_rows_are_compared_prompt_by_prompt() -> None:

@@ -14,12 +14,16 @@ import torch
 
 from sf_model.backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from sf_model.checkpoint import load_checkpoint
+from sf_model.source_encoder import PixelEncoder
 from sf_model.training import __main__ as command_line
 from sf_model.training.arguments import image_sizes
 from sf_model.training.export import load_exported, part_state_dict
 from sf_model.training.run_state import latest_state
+from sf_model.training.starting_weights import check_source_encoder
+from sf_model.training.system import SpatialFusionSystem
 from sf_model.training.tokenizer import load_tokenizer
-from tests.unit.mini_training import DUMMY
+from sf_model.training.world_data import WorldBatches
+from tests.unit.mini_training import DUMMY, data_config
 
 # As much as edits ask of an encoder of source images.
 LEARN_TO_SEE = ("--steps", "100", "--batch-size", "8", "--learning-rate", "3e-3", "--ema-decay", "0.9")
@@ -30,6 +34,19 @@ LEARN_TO_SEE += ("--sheet-every", "100")
 def test_image_sizes_that_cut_patches_are_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match="multiples of 8"):
         image_sizes(text)
+
+
+def test_an_encoder_that_unlearned_trains_no_edits(tokenizer_dir: Path) -> None:
+    """Once it had learned; later stages have moved its weights since."""
+    system = SpatialFusionSystem(DUMMY.with_source(at_queries=True), 0)
+    encoder = system.predictor.source_encoder
+    assert isinstance(encoder, PixelEncoder)
+    torch.nn.init.normal_(encoder.monocular_depth.state_out.weight, generator=torch.Generator().manual_seed(0))
+    batch = WorldBatches(data_config({"free": 1.0}), tokenizer_dir)[0]
+    edits = argparse.Namespace(edits=0.5)
+    with pytest.raises(SystemExit, match="no trained encoder .*a delta1 of 0"):
+        check_source_encoder(edits, system, batch)
+    check_source_encoder(argparse.Namespace(edits=0.0), system, batch)
 
 
 def test_the_readme_s_training_commands(tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

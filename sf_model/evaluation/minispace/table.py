@@ -10,7 +10,7 @@ from typing import Any
 from ... import world
 from ..bootstrap import Estimate, mean_with_interval, ratio_over_trainings, ratio_with_interval
 from .prompts import GROUPS, Prompt
-from .rows import FUSION, PromptResult
+from .rows import FUSION, SCAFFOLD_ROWS, PromptResult
 
 ALL_FOUND, WHERE_FOUND = "all found", "where found"
 # Of each result, beside the scores of the headlines.
@@ -111,7 +111,7 @@ def over_trainings(prompts: Sequence[Prompt], runs: Runs) -> dict[str, dict[str,
         return {}
     return {
         name: {
-            section: ratio_over_trainings(of_trainings(FUSION, kinds), of_trainings(name, kinds))
+            section: ratio_over_trainings(of_trainings(FUSION, kinds), of_trainings(name, kinds), name in SCAFFOLD_ROWS)
             for section, kinds in HEADLINES.items()
         }
         for name in several
