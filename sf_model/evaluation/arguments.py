@@ -19,7 +19,7 @@ from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
 from .sampling import BUILTIN, SystemSampler, weights_directory, weights_name, weights_sha256
 from .scene_reader.training import READER_FILE
 
-# What is published is of prompts that nobody looked at: 0 and 1 were, while the Mini was made.
+# What is published is of prompts by which nothing was chosen: 0 and 1 were looked at while the Mini was made.
 PUBLISHED_SEED = 7
 
 
@@ -129,6 +129,15 @@ def provenance(arguments: argparse.Namespace, image_size: int) -> dict[str, Any]
         "steps": arguments.steps,
         "guidance": arguments.guidance,
         "image_size": image_size,
+    }
+
+
+def drawing_record(arguments: argparse.Namespace, sampler: SystemSampler, **captions: Any) -> dict[str, Any]:
+    """The same of a run of one system; `captions` as in `network_record`."""
+    return {
+        **provenance(arguments, sampler.image_size),
+        **captions,
+        "weights_sha256": weights_sha256(weights_directory(arguments.weights)),
     }
 
 

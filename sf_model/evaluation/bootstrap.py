@@ -38,13 +38,7 @@ def ratio_with_interval(
     above: Sequence[Sequence[float]], below: Sequence[Sequence[float]], seed: int = 0
 ) -> Estimate | None:
     """The ratio of two such means over the same prompts, resampled together; None where the lower one can be 0."""
-    rng = np.random.default_rng(seed)
-    pairs = [_resample(rng, len(a), np.asarray(a), np.asarray(b)) for a, b in zip(above, below)]
-    top, bottom = np.mean(pairs, axis=0)
-    if bottom.min() <= 0:
-        return None
-    ratio = np.mean([np.mean(scores) for scores in above]) / np.mean([np.mean(scores) for scores in below])
-    return Estimate(float(ratio), *_interval(top / bottom))
+    return ratio_over_trainings([above], [below], same_trainings=True, seed=seed)
 
 
 def ratio_over_trainings(

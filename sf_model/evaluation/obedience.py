@@ -16,10 +16,10 @@ import torch.nn.functional as F
 
 from .. import depth_metrics, world
 from ..metric_depth import MetricDepth
-from .arguments import add_drawing_arguments, provenance, sampler_of
+from .arguments import add_drawing_arguments, drawing_record, sampler_of
 from .bootstrap import Estimate, mean_with_interval
 from .report import write_report
-from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, rendered_depth, weights_directory, weights_sha256
+from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, rendered_depth, weights_directory
 from .scene_reader.decode import decode_depth, read
 from .scene_reader.network import SceneReader
 from .scene_reader.training import load_reader
@@ -143,12 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
         table = measure_obedience(sampler, reader, arguments.images, arguments.seed)
     except ValueError as error:
         raise SystemExit(str(error)) from error
-    run_record = {
-        **provenance(arguments, sampler.image_size),
-        "captions": arguments.images,
-        "kinds": (KIND,),
-        "weights_sha256": weights_sha256(directory),
-    }
+    run_record = drawing_record(arguments, sampler, captions=arguments.images, kinds=(KIND,))
     lines = ["| scaffold | SI-RMSE | AbsRel | sky agreed |", "|---|---|---|---|"]
     for name, row in table.items():
         lines.append(f"| {' | '.join([name, *(value.text(3) for value in row.values())])} |")

@@ -17,10 +17,10 @@ import torch
 from .. import world
 from ..metric_depth import MetricDepth
 from ..world.scene import SceneObject
-from .arguments import add_drawing_arguments, provenance, sampler_of
+from .arguments import add_drawing_arguments, drawing_record, sampler_of
 from .bootstrap import Estimate, mean_with_interval
 from .report import write_report
-from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory, weights_sha256
+from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory
 from .scene_reader.decode import decode, read
 from .scene_reader.network import SceneReader
 from .scene_reader.reading import FoundObject
@@ -145,13 +145,8 @@ def run(arguments: argparse.Namespace) -> None:
     except ValueError as error:
         raise SystemExit(str(error)) from error
     table = measure_recognition(sampler, reader, arguments.images, arguments.max_objects, arguments.seed)
-    made_with = {
-        **provenance(arguments, sampler.image_size),
-        "captions_per_kind": arguments.images,
-        "kinds": KINDS,
-        "max_objects": arguments.max_objects,
-        "weights_sha256": weights_sha256(directory),
-    }
+    captions = {"captions_per_kind": arguments.images, "kinds": KINDS, "max_objects": arguments.max_objects}
+    made_with = drawing_record(arguments, sampler, **captions)
     lines = ["| captions | images from | " + " | ".join(COLUMNS) + " |", "|---|---|" + "---|" * len(COLUMNS)]
     for kind, rows in table.items():
         for name, row in rows.items():

@@ -44,15 +44,14 @@ def _train(arguments: argparse.Namespace) -> None:
     if data.edits or arguments.command == "source":
         sizes = sizes.with_source(at_queries=True)
     system = SpatialFusionSystem(sizes, arguments.seed)
+    batches = LanguageBatches if arguments.command == "mllm" else WorldBatches
+    validation = batches(validation_config(data, arguments.command), tokenizer_dir)[0]
     state = latest_state(run_dir)
     if state is None:
         try:
             start_from(arguments, system)
         except ValueError as error:
             raise SystemExit(str(error)) from error
-    batches = LanguageBatches if arguments.command == "mllm" else WorldBatches
-    validation = batches(validation_config(data, arguments.command), tokenizer_dir)[0]
-    if state is None:
         check_source_encoder(arguments, system, validation)
     check_depth_flow(arguments, system)
     if arguments.gradient_checkpointing:

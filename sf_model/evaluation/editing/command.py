@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -212,15 +212,11 @@ def _write(
     depths: dict[str, dict[str, Estimate | None]],
 ) -> None:
     rows = {name: summarise(prompts, runs) for name, runs in scores.items()}
-
-    def as_plain(table: Mapping[str, Mapping[str, Estimate | None]]) -> dict[str, dict[str, Any]]:
-        return {name: {c: None if v is None else asdict(v) for c, v in row.items()} for name, row in table.items()}
-
     record: dict[str, Any] = {
         "run": run_record,
         "reader": {name: plain(value) for name, value in accuracy.items()},
-        "rows": as_plain(rows),
-        "depth": as_plain(depths),
+        "rows": rows,
+        "depth": depths,
         "prompts": [
             {
                 "number": prompt.number,
@@ -239,5 +235,5 @@ def _write(
     parts = ["# Edits", run_markdown(record["run"]), "Intervals: 95%, over prompts.", *tables]
     parts += ["The scene reader:", accuracy_table(accuracy)]
     (output / "edit.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    (output / "edit.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    (output / "edit.json").write_text(json.dumps(record, indent=1, allow_nan=False, default=asdict), encoding="utf-8")
     print("\n\n".join(tables))

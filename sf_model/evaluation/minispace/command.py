@@ -88,10 +88,7 @@ def run(arguments: argparse.Namespace) -> None:
         "reader": {name: plain(value) for name, value in accuracy.items()},
         **as_json(prompts, results),
         "training_seeds": means,
-        "over_trainings": {
-            name: {section: None if value is None else asdict(value) for section, value in row.items()}
-            for name, row in trainings.items()
-        },
+        "over_trainings": trainings,
     }
     tables = [markdown(prompts, results), seeds_markdown(means), over_trainings_markdown(trainings)]
     _write(arguments.output, record, "\n\n".join(filter(None, tables)), accuracy)
@@ -156,6 +153,8 @@ def _write(output: Path, record: dict[str, Any], table: str, accuracy: dict[str,
     parts = [*head, "Intervals: 95%, over prompts.", table, "The scene reader:", accuracy_table(accuracy)]
     text = "\n\n".join(parts) + "\n"
     (output / "minispace.md").write_text(text, encoding="utf-8")
-    (output / "minispace.json").write_text(json.dumps(record, indent=1, allow_nan=False), encoding="utf-8")
+    (output / "minispace.json").write_text(
+        json.dumps(record, indent=1, allow_nan=False, default=asdict), encoding="utf-8"
+    )
     print(table)
     print(f"written to {output / 'minispace.md'} and {output / 'minispace.json'}")

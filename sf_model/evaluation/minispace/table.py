@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import astuple
 from typing import Any
 
 from ... import world
@@ -199,30 +199,18 @@ def _rule(columns: int) -> str:
 
 
 def as_json(prompts: Sequence[Prompt], results: Results) -> dict[str, Any]:
-    """The same table, and what every prompt scored."""
-    rows = {
-        name: {column: None if value is None else asdict(value) for column, value in summarise(prompts, row).items()}
-        for name, row in results.items()
-    }
-    differences = {}
-    if FUSION in results and len(results) > 1:
-        differences = {
-            name: {
-                section: {what: None if value is None else asdict(value) for what, value in cell.items()}
-                for section, cell in sections.items()
-            }
-            for name, sections in against(prompts, results, FUSION).items()
-        }
+    """The same table, and what every prompt scored; estimates and results are dataclasses."""
+    compared = FUSION in results and len(results) > 1
     return {
-        "rows": rows,
-        f"{FUSION} against": differences,
+        "rows": {name: summarise(prompts, row) for name, row in results.items()},
+        f"{FUSION} against": against(prompts, results, FUSION) if compared else {},
         "prompts": [
             {
                 "number": prompt.number,
                 "sub_domain": prompt.sub_domain,
                 "template": prompt.template,
                 "text": prompt.text,
-                "results": {name: asdict(row[index]) for name, row in results.items()},
+                "results": {name: row[index] for name, row in results.items()},
             }
             for index, prompt in enumerate(prompts)
         ],
