@@ -356,7 +356,9 @@ def test_the_minispace_command(
     written = json.loads((tmp_path / "minispace.json").read_text(encoding="utf-8"))
     assert set(written["rows"]) == {*BUILTIN_ROWS, "data-only"}
     assert written["rows"]["floor"]["all"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
-    assert len(written["prompts"]) == 36
+    prompts = json.loads((tmp_path / "minispace_prompts.json").read_text(encoding="utf-8"))
+    assert len(prompts) == 36
+    assert set(prompts[0]["results"]) == set(written["rows"])
     assert [len(written["training_seeds"][name]) for name in (FUSION, "data-only")] == [1, 2]
     assert written["over_trainings"] == {}
     # The same weights from the same noise.
@@ -474,7 +476,8 @@ def test_the_other_commands(
     rows = edits["rows"]
     scaffolds = ["blank depth", "shuffled depth", "mean depth", FUSION, "oracle depth"]
     assert list(rows) == ["floor", "unchanged", "data-only", *scaffolds, "ceiling"]
-    assert [len(edits["prompts"][0]["results"][name]) for name in (FUSION, "data-only")] == [2, 1]
+    prompts = json.loads((tmp_path / "edit_prompts.json").read_text(encoding="utf-8"))
+    assert [len(prompts[0]["results"][name]) for name in (FUSION, "data-only")] == [2, 1]
     depths = edits["depth"]
     assert list(depths) == [SOURCE, "mean depth", FUSION]
     own = depths[SOURCE]

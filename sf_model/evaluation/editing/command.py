@@ -10,7 +10,6 @@ the mean.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -34,7 +33,7 @@ from ..minispace.rows import (
     SHUFFLED,
     scaffold_of,
 )
-from ..report import run_markdown
+from ..report import run_markdown, write_scores
 from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
 from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, accuracy_table, measure
 from ..scene_reader.decode import decode, read
@@ -217,23 +216,20 @@ def _write(
         "reader": {name: plain(value) for name, value in accuracy.items()},
         "rows": rows,
         "depth": depths,
-        "prompts": [
-            {
-                "number": prompt.number,
-                "kind": prompt.pair.kind,
-                "instruction": prompt.pair.instruction,
-                "results": {
-                    name: [{**asdict(one[index]), "overall": one[index].overall} for one in runs]
-                    for name, runs in scores.items()
-                },
-            }
-            for index, prompt in enumerate(prompts)
-        ],
     }
-    output.mkdir(parents=True, exist_ok=True)
+    by_prompt = [
+        {
+            "number": prompt.number,
+            "kind": prompt.pair.kind,
+            "instruction": prompt.pair.instruction,
+            "results": {
+                name: [{**asdict(one[index]), "overall": one[index].overall} for one in runs]
+                for name, runs in scores.items()
+            },
+        }
+        for index, prompt in enumerate(prompts)
+    ]
     tables = [markdown(rows), *([edit_depth_markdown(depths)] if depths else [])]
-    parts = ["# Edits", run_markdown(record["run"]), "Intervals: 95%, over prompts.", *tables]
-    parts += ["The scene reader:", accuracy_table(accuracy)]
-    (output / "edit.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    (output / "edit.json").write_text(json.dumps(record, indent=1, allow_nan=False, default=asdict), encoding="utf-8")
-    print("\n\n".join(tables))
+    page = ["# Edits", run_markdown(run_record), "Intervals: 95%, over prompts.", *tables]
+    page += ["The scene reader:", accuracy_table(accuracy)]
+    write_scores(output, "edit", record, by_prompt, tables, page)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from ..arguments import (
     sampler_of,
     weights_record,
 )
-from ..report import run_markdown
+from ..report import run_markdown, write_scores
 from ..sampling import SystemSampler, weights_directory, weights_sha256
-from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, accuracy_table, measure
+from ..scene_reader.accuracy import READER_IMAGES, accuracy_table, measure
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
 from .kept_rows import KeptRows
@@ -44,6 +43,7 @@ from .rows import (
 )
 from .table import (
     as_json,
+    by_prompt,
     markdown,
     over_trainings,
     over_trainings_markdown,
@@ -91,7 +91,10 @@ def run(arguments: argparse.Namespace) -> None:
         "over_trainings": trainings,
     }
     tables = [markdown(prompts, results), seeds_markdown(means), over_trainings_markdown(trainings)]
-    _write(arguments.output, record, "\n\n".join(filter(None, tables)), accuracy)
+    tables = [table for table in tables if table]
+    page = ["# MiniSpace", run_markdown(run_record), "Intervals: 95%, over prompts.", *tables]
+    page += ["The scene reader:", accuracy_table(accuracy)]
+    write_scores(arguments.output, "minispace", record, by_prompt(prompts, results), tables, page)
 
 
 @dataclass(frozen=True)
@@ -145,16 +148,3 @@ def _run_record(arguments: argparse.Namespace, count: int) -> dict[str, Any]:
     weights = weights_record(arguments, FUSION, BUILTIN_ROWS)
     size = arguments.image_size or weights[0]["image_size"]
     return {**provenance(arguments, size), "prompts_per_template": count, "weights": weights}
-
-
-def _write(output: Path, record: dict[str, Any], table: str, accuracy: dict[str, ReaderAccuracy]) -> None:
-    output.mkdir(parents=True, exist_ok=True)
-    head = ["# MiniSpace", run_markdown(record["run"])]
-    parts = [*head, "Intervals: 95%, over prompts.", table, "The scene reader:", accuracy_table(accuracy)]
-    text = "\n\n".join(parts) + "\n"
-    (output / "minispace.md").write_text(text, encoding="utf-8")
-    (output / "minispace.json").write_text(
-        json.dumps(record, indent=1, allow_nan=False, default=asdict), encoding="utf-8"
-    )
-    print(table)
-    print(f"written to {output / 'minispace.md'} and {output / 'minispace.json'}")

@@ -199,19 +199,23 @@ def _rule(columns: int) -> str:
 
 
 def as_json(prompts: Sequence[Prompt], results: Results) -> dict[str, Any]:
-    """The same table, and what every prompt scored; estimates and results are dataclasses."""
+    """The same table; estimates are dataclasses."""
     compared = FUSION in results and len(results) > 1
     return {
         "rows": {name: summarise(prompts, row) for name, row in results.items()},
         f"{FUSION} against": against(prompts, results, FUSION) if compared else {},
-        "prompts": [
-            {
-                "number": prompt.number,
-                "sub_domain": prompt.sub_domain,
-                "template": prompt.template,
-                "text": prompt.text,
-                "results": {name: row[index] for name, row in results.items()},
-            }
-            for index, prompt in enumerate(prompts)
-        ],
     }
+
+
+def by_prompt(prompts: Sequence[Prompt], results: Results) -> list[dict[str, Any]]:
+    """What every prompt scored in each row; results are dataclasses."""
+    return [
+        {
+            "number": prompt.number,
+            "sub_domain": prompt.sub_domain,
+            "template": prompt.template,
+            "text": prompt.text,
+            "results": {name: row[index] for name, row in results.items()},
+        }
+        for index, prompt in enumerate(prompts)
+    ]
