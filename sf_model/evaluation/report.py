@@ -32,7 +32,7 @@ def run_markdown(run: Mapping[str, Any]) -> str:
 def write_report(output: Path, name: str, run: Mapping[str, Any], table: Mapping[str, Any], markdown: str) -> None:
     """`<output>/<name>.json` of the run and the table of dataclasses, and `<name>.md`, whose table is printed."""
     _write(output, name, {"run": run, "table": table}, f"{run_markdown(run)}\n\n{markdown}\n")
-    _announce(output, name, markdown)
+    _announce(markdown, output, f"{name}.md", f"{name}.json")
 
 
 def write_scores(
@@ -43,23 +43,23 @@ def write_scores(
     tables: Sequence[str],
     page: Sequence[str],
 ) -> None:
-    """`<output>/<name>.json` of the record, `<name>_prompts.json` of what every prompt scored, which is a hundred times
-    as long, and `<name>.md` of the page's paragraphs; the tables are printed. Estimates and results are dataclasses."""
+    """`<output>/<name>.json` of the record, `<name>_prompts.json` of what every prompt scored, which is much
+    longer, and `<name>.md` of the page's paragraphs; the tables are printed. Estimates and results are dataclasses."""
     _write(output, name, record, "\n\n".join(page) + "\n")
     _write_json(output / f"{name}_prompts.json", prompts)
-    _announce(output, name, "\n\n".join(tables))
+    _announce("\n\n".join(tables), output, f"{name}.md", f"{name}.json", f"{name}_prompts.json")
 
 
 def _write(output: Path, name: str, record: Mapping[str, Any], page: str) -> None:
     output.mkdir(parents=True, exist_ok=True)
-    _write_json(output / f"{name}.json", record)
     (output / f"{name}.md").write_text(page, encoding="utf-8")
+    _write_json(output / f"{name}.json", record)
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False, default=asdict), encoding="utf-8")
 
 
-def _announce(output: Path, name: str, tables: str) -> None:
+def _announce(tables: str, output: Path, *files: str) -> None:
     print(tables)
-    print(f"written to {output / name}.md and {output / name}.json")
+    print(f"written: {', '.join(str(output / file) for file in files)}")
