@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .arguments import plain
 from .bootstrap import Estimate
+from .scene_reader.accuracy import ReaderAccuracy, accuracy_table
 
 
 def estimates_markdown(
@@ -38,13 +40,19 @@ def write_report(output: Path, name: str, run: Mapping[str, Any], table: Mapping
 def write_scores(
     output: Path,
     name: str,
-    record: Mapping[str, Any],
+    title: str,
+    run: Mapping[str, Any],
+    accuracy: Mapping[str, ReaderAccuracy],
+    scores: Mapping[str, Any],
     prompts: Sequence[Mapping[str, Any]],
     tables: Sequence[str],
-    page: Sequence[str],
 ) -> None:
-    """`<output>/<name>.json` of the record, `<name>_prompts.json` of what every prompt scored, which is much
-    longer, and `<name>.md` of the page's paragraphs; the tables are printed. Estimates and results are dataclasses."""
+    """`<output>/<name>.json` of the run, the reader that scored it and the scores, `<name>_prompts.json` of what every
+    prompt scored, which is much longer, and `<name>.md`, whose tables are printed. Estimates and results are
+    dataclasses."""
+    record = {"run": run, "reader": {images: plain(value) for images, value in accuracy.items()}, **scores}
+    page = [f"# {title}", run_markdown(run), "Intervals: 95%, over prompts.", *tables]
+    page += ["The scene reader:", accuracy_table(accuracy)]
     _write(output, name, record, "\n\n".join(page) + "\n")
     _write_json(output / f"{name}_prompts.json", prompts)
     _announce("\n\n".join(tables), output, f"{name}.md", f"{name}.json", f"{name}_prompts.json")

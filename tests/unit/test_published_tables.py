@@ -66,8 +66,8 @@ def card_lines(name: str) -> list[Line]:
     return [line for line in lines if line.get("scenes") in ("all", name.removeprefix("controls_"))]
 
 
-def estimate(value: dict[str, float] | None, decimals: int = 1) -> str:
-    return "-" if value is None else Estimate(**value).text(decimals)
+def estimate(value: dict[str, float] | None) -> str:
+    return "-" if value is None else str(Estimate(**value))
 
 
 @pytest.mark.parametrize("name", NEEDED)

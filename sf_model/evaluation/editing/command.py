@@ -20,7 +20,7 @@ import torch
 
 from ... import world
 from ...metric_depth import MetricDepth
-from ..arguments import add_drawing_arguments, add_system_arguments, plain, provenance, sampler_of, weights_record
+from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
 from ..bootstrap import Estimate, mean_with_interval
 from ..minispace.rows import (
     BLANK,
@@ -33,9 +33,9 @@ from ..minispace.rows import (
     SHUFFLED,
     scaffold_of,
 )
-from ..report import run_markdown, write_scores
+from ..report import write_scores
 from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
-from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, accuracy_table, measure
+from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, measure
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
@@ -211,12 +211,6 @@ def _write(
     depths: dict[str, dict[str, Estimate | None]],
 ) -> None:
     rows = {name: summarise(prompts, runs) for name, runs in scores.items()}
-    record: dict[str, Any] = {
-        "run": run_record,
-        "reader": {name: plain(value) for name, value in accuracy.items()},
-        "rows": rows,
-        "depth": depths,
-    }
     by_prompt = [
         {
             "number": prompt.number,
@@ -230,6 +224,4 @@ def _write(
         for index, prompt in enumerate(prompts)
     ]
     tables = [markdown(rows), *([edit_depth_markdown(depths)] if depths else [])]
-    page = ["# Edits", run_markdown(run_record), "Intervals: 95%, over prompts.", *tables]
-    page += ["The scene reader:", accuracy_table(accuracy)]
-    write_scores(output, "edit", record, by_prompt, tables, page)
+    write_scores(output, "edit", "Edits", run_record, accuracy, {"rows": rows, "depth": depths}, by_prompt, tables)

@@ -12,14 +12,13 @@ from typing import Any
 from ..arguments import (
     add_drawing_arguments,
     add_system_arguments,
-    plain,
     provenance,
     sampler_of,
     weights_record,
 )
-from ..report import run_markdown, write_scores
+from ..report import write_scores
 from ..sampling import SystemSampler, weights_directory, weights_sha256
-from ..scene_reader.accuracy import READER_IMAGES, accuracy_table, measure
+from ..scene_reader.accuracy import READER_IMAGES, measure
 from ..scene_reader.network import SceneReader
 from ..scene_reader.training import load_reader
 from .kept_rows import KeptRows
@@ -83,18 +82,11 @@ def run(arguments: argparse.Namespace) -> None:
     means = seed_means(prompts, {name: runs[name] for name in results})
     trainings = over_trainings(prompts, {name: runs[name] for name in results})
     accuracy = measure(reader, READER_IMAGES, arguments.seed)
-    record = {
-        "run": run_record,
-        "reader": {name: plain(value) for name, value in accuracy.items()},
-        **as_json(prompts, results),
-        "training_seeds": means,
-        "over_trainings": trainings,
-    }
+    scores = {**as_json(prompts, results), "training_seeds": means, "over_trainings": trainings}
     tables = [markdown(prompts, results), seeds_markdown(means), over_trainings_markdown(trainings)]
     tables = [table for table in tables if table]
-    page = ["# MiniSpace", run_markdown(run_record), "Intervals: 95%, over prompts.", *tables]
-    page += ["The scene reader:", accuracy_table(accuracy)]
-    write_scores(arguments.output, "minispace", record, by_prompt(prompts, results), tables, page)
+    prompt_scores = by_prompt(prompts, results)
+    write_scores(arguments.output, "minispace", "MiniSpace", run_record, accuracy, scores, prompt_scores, tables)
 
 
 @dataclass(frozen=True)
