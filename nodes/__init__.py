@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from .adjust_depth import SpatialFusionAdjustDepth
-from .apply_depth import SpatialFusionApplyDepth
-from .blend_depth import SpatialFusionBlendDepth
-from .compose_depth import SpatialFusionComposeDepth
-from .depth_to_images import SpatialFusionDepthToImages
-from .depth_to_mesh import SpatialFusionDepthToMesh
-from .image_to_depth import SpatialFusionImageToDepth
-from .inspect_depth import SpatialFusionInspectDepth
-from .load_depth import SpatialFusionLoadDepth
-from .loader import SpatialFusionLoader
-from .mini_loader import SpatialFusionMiniLoader
-from .predict_depth import SpatialFusionPredictDepth
-from .sampler import SpatialFusionSampler
-from .save_depth import SpatialFusionSaveDepth
-from .scaffold_mesh import SpatialFusionScaffoldMesh
-from .scaffold_object import SpatialFusionScaffoldObject
+from .depth.adjust import SpatialFusionAdjustDepth
+from .depth.blend import SpatialFusionBlendDepth
+from .depth.from_image import SpatialFusionImageToDepth
+from .depth.inspect import SpatialFusionInspectDepth
+from .depth.load import SpatialFusionLoadDepth
+from .depth.save import SpatialFusionSaveDepth
+from .depth.to_images import SpatialFusionDepthToImages
+from .depth.to_mesh import SpatialFusionDepthToMesh
+from .generate.apply import SpatialFusionApplyDepth
+from .generate.load_checkpoint import SpatialFusionLoader
+from .generate.predict import SpatialFusionPredictDepth
+from .generate.sampler import SpatialFusionSampler
+from .mini.loader import SpatialFusionMiniLoader
+from .scaffold.compose import SpatialFusionComposeDepth
+from .scaffold.mesh import SpatialFusionScaffoldMesh
+from .scaffold.object import SpatialFusionScaffoldObject
 
 NODES: list[type[io.ComfyNode]] = [
     SpatialFusionMiniLoader,

@@ -20,9 +20,9 @@ import torch
 
 from .backbones.revision import check_fingerprints
 from .config import SpatialFusionConfig
-from .depth_adapter import DepthAdapter
-from .depth_predictor import DepthPredictor
-from .whole_files import written_whole
+from .files.atomic import written_whole
+from .models.depth_adapter import DepthAdapter
+from .models.depth_predictor import DepthPredictor
 
 FORMAT_KEY = "spatialfusion_format"
 FORMAT_VERSION = "1"

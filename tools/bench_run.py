@@ -205,8 +205,8 @@ class Bench:
         """A checkpoint with random weights, through Load SpatialFusion MLLM+MoT."""
         config = self.config()
         modules = sys.modules
-        predictor = modules[f"{PACK}.sf_model.depth_predictor"].DepthPredictor(config)
-        adapter = modules[f"{PACK}.sf_model.depth_adapter"].DepthAdapter(config.depth_adapter)
+        predictor = modules[f"{PACK}.sf_model.models.depth_predictor"].DepthPredictor(config)
+        adapter = modules[f"{PACK}.sf_model.models.depth_adapter"].DepthAdapter(config.depth_adapter)
         adapter.out.weight.data.normal_(std=0.02)
         self.checkpoints.mkdir(parents=True, exist_ok=True)
         import torch
@@ -256,14 +256,16 @@ class Bench:
         """
         config = sys.modules[f"{PACK}.sf_model.config"].CONFIGS[self.architecture.name]
         size = self.bases.SIZES["full"]
-        counting = importlib.import_module(f"{PACK}.sf_model.counting")
+        sys.path.append(str(ROOT))  # at the end: the host has modules of the same names
+        from tools import counting
+
         modules = counting.meta_modules(config, size.side_px, PROMPT_TOKENS)
         transformer = self.bases.meta_transformer(self.architecture, self.architecture.sizes)
         parameters = self.bases.parameters(transformer)
         tokens = (size.side_px // 16) ** 2 + PROMPT_TOKENS
         one_pass = 2 * parameters * tokens + 4 * self.architecture.layers * self.architecture.width * tokens**2
         added = self.bases.parameters(modules.predictor) + self.bases.parameters(modules.adapter)
-        sampling = importlib.import_module(f"{PACK}.sf_model.depth_flow").DepthSampling
+        sampling = importlib.import_module(f"{PACK}.sf_model.models.depth_flow").DepthSampling
         passes = sampling(noise=None).passes
         sampled, mean = (counting.spatial_flops(config, size.side_px, PROMPT_TOKENS, count) for count in (passes, 0))
         base = parameters + self.bases.parameters(self.bases.meta_text_encoder(self.architecture, {}))

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
-from .. import depth_metrics, world
-from ..metric_depth import MAX_DEPTH_M, MetricDepth
+from .. import world
+from ..depth import metrics as depth_metrics
+from ..depth.metric_depth import MAX_DEPTH_M, MetricDepth
 from .arguments import add_network_arguments, depth_sampler, network_record
 from .bootstrap import Estimate, mean_with_interval
 from .report import estimates_markdown, write_report

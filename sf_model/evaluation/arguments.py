@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ..depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from ..models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..training.export import exported_sizes
 from ..training.revision import current_commit
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from .. import world
-from ..metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
+from ..depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
 from ..training.losses import CONFIDENT_ERROR
 from .arguments import add_network_arguments, depth_sampler, network_record
 from .report import write_report

@@ -14,8 +14,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from .. import depth_metrics, world
-from ..metric_depth import MetricDepth
+from .. import world
+from ..depth import metrics as depth_metrics
+from ..depth.metric_depth import MetricDepth
 from .arguments import add_drawing_arguments, drawing_record, sampler_of
 from .bootstrap import Estimate, mean_with_interval
 from .report import write_report

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .. import world
-from ..metric_depth import MetricDepth
+from ..depth.metric_depth import MetricDepth
 from ..world.scene import SceneObject
 from .arguments import add_drawing_arguments, drawing_record, sampler_of
 from .bootstrap import Estimate, mean_with_interval

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..training.data.world import WorldBatches, WorldDataConfig
 from ..training.sheets import SHEET_ROWS, save_sheet
 from ..training.stages import FusionStage, StageConfig
 from ..training.system import SpatialFusionSystem
 from ..training.tokenizer import encode_prompts, load_tokenizer
-from ..training.world_data import WorldBatches, WorldDataConfig
 
 
 def write_sheet(system: SpatialFusionSystem, tokenizer_dir: Path, kind: str, seed: int, path: Path) -> list[str]:

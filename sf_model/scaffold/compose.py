@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..metric_depth import MetricDepth
+from ..depth.metric_depth import MetricDepth
+from ..rendering.zbuffer import NO_PRIMITIVE, pack, unpack
 from ..world.render import GROUND_INDEX, SKY_INDEX
-from ..zbuffer import NO_PRIMITIVE, pack, unpack
 from .camera import ScaffoldCamera, View
 from .objects import ScaffoldMesh, ScaffoldObject, ScaffoldSolid
 from .preview import ground_albedo, object_albedo, shade, sky

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..world.intersect import INTERVALS
+from ..rendering.intersect import INTERVALS
 from ..world.scene import heading_vector, right_vector
 
 Array = NDArray[np.float64]
 SHAPES: dict[str, str] = {"box": "box", "sphere": "ellipsoid", "cylinder": "cylinder"}
-"""Shapes by the name that users see, and the canonical solid of `world.intersect` that each is."""
+"""Shapes by the name that users see, and the canonical solid of `rendering.intersect` that each is."""
 SIZE_AXES = ("height", "width", "length", "longest side")
 MAX_FACES = 50_000_000
 # From (right, up, front) to a file's or the host's mesh axes: y up, front +z (glTF), so its x points to its left.
@@ -76,7 +76,7 @@ class ScaffoldSolid:
 
     @property
     def canonical(self) -> str:
-        """The solid's name in `world.intersect`."""
+        """The solid's name in `rendering.intersect`."""
         assert SHAPES[self.shape] in INTERVALS
         return SHAPES[self.shape]
 

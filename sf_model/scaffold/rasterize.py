@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..zbuffer import pack
+from ..rendering.zbuffer import pack
 from .camera import View
 from .raycast import NEAR_M, blocks, slopes
 

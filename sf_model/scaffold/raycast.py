@@ -1,4 +1,4 @@
-"""Exact depth of the ground plane and of solids, by the intersections of `world.intersect`, into a z-buffer.
+"""Exact depth of the ground plane and of solids, by the intersections of `rendering.intersect`, into a z-buffer.
 
 Rays have unit camera z, so the ray parameter is the depth. Everything is computed in float64 and in blocks of at most
 `BLOCK_PIXELS` pixels, whatever the image.
@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..world.intersect import INTERVALS, NORMALS, Vec, first_hit
-from ..zbuffer import pack
+from ..rendering.intersect import INTERVALS, NORMALS, Vec, first_hit
+from ..rendering.zbuffer import pack
 from .camera import ScaffoldCamera, View
 from .objects import ScaffoldSolid
 

@@ -18,6 +18,7 @@ import torch
 from ..backbones.mini import MINI_DIR
 from . import run_record
 from .arguments import build_parser, run_folder, tokenizer_folder
+from .data.world import LanguageBatches, WorldBatches
 from .export import averaged_system, export_system
 from .loop import Trainer
 from .mini_sizes import SIZES, SOURCE_DIM
@@ -29,7 +30,6 @@ from .stages import STAGES
 from .starting_weights import check_depth_flow, check_source_encoder, load_parts, required_state, start_from, weights_of
 from .system import SpatialFusionSystem
 from .tokenizer import encode_prompts, load_tokenizer, train_tokenizer
-from .world_data import LanguageBatches, WorldBatches
 
 
 def _train(arguments: argparse.Namespace) -> None:

@@ -14,7 +14,7 @@ import torch
 from ..backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from ..checkpoint import load_checkpoint, save_checkpoint
 from ..config import SpatialFusionConfig
-from ..whole_files import written_whole
+from ..files.atomic import written_whole
 from .mini_sizes import SIZES, SystemSizes
 from .run_state import latest_state, load_average, load_system
 from .system import SpatialFusionSystem

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ..flow_times import shifted_times
+from ..models.flow_times import shifted_times
 
 
 def sample_times(batch: int, mean: float, std: float, generator: torch.Generator) -> torch.Tensor:

@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
 from tqdm import tqdm
 
+from .data.world import Batch
 from .ema import ParameterAverage
 from .loop_config import LoopConfig
 from .run_record import append_log
@@ -23,7 +24,6 @@ from .run_state import latest_state, load_average, load_optimizer, load_system, 
 from .sharding import flatten_shared_optimizer, is_sharded, load_shared_optimizer, shared_like, whole
 from .sheets import save_sheet
 from .stages import Stage
-from .world_data import Batch
 
 NOISE_SEED_STRIDE = 1_000_003
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ..depth_predictor import DepthPrediction
-from ..metric_depth import LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
+from ..depth.metric_depth import LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
+from ..models.depth_predictor import DepthPrediction
 
 # The error in log metres at which the confidence falls below 1: about 10% of the depth.
 CONFIDENT_ERROR = 0.1

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from ..backbones.mini import MINI as MINI_BASE
 from ..config import DUMMY, MINI, SpatialFusionConfig
-from ..source_encoder import source_patch_dim
-from .omnigen2 import OmniGen2Config
-from .qwen2 import DecoderConfig
+from ..models.source_encoder import source_patch_dim
+from .bases.omnigen2_transformer import OmniGen2Config
+from .bases.qwen2 import DecoderConfig
 
 assert MINI_BASE.source_patch_px is not None
 SOURCE_PATCH_PX = MINI_BASE.source_patch_px

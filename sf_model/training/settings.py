@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .arguments import MAX_OBJECTS
+from .data.world import LANGUAGE_MIXTURE, PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldDataConfig, caption_mixture
 from .loop_config import LoopConfig
 from .mini_sizes import SIZES, SOURCE_PATCH_PX
 from .stages import StageConfig
-from .world_data import LANGUAGE_MIXTURE, PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldDataConfig, caption_mixture
 
 MIXTURES: Mapping[str, Mapping[str, float]] = {
     "mllm": LANGUAGE_MIXTURE,

@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from .. import depth_metrics
 from ..backbones.mini import SAMPLING_SHIFT, velocity_from_data
-from ..depth_flow import DepthSampling, draw_noise
-from ..metric_depth import MetricDepth
-from ..picture import depth_picture
+from ..depth import metrics as depth_metrics
+from ..depth.colours import depth_picture
+from ..depth.metric_depth import MetricDepth
+from ..models.depth_flow import DepthSampling, draw_noise
+from .data.world import Batch, true_depth
 from .flow import euler_sample, interpolate
 from .stages import SourceStage, Stage
 from .system import EncodedPrompt, SpatialFusionSystem
-from .world_data import Batch, true_depth
 
 SHEET_STEPS = 20
 SHEET_GUIDANCE = 4.0

@@ -18,16 +18,16 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ..backbones.mini import velocity_from_data
-from ..depth_flow import NoisyDepth, depth_state, flow_weight
-from ..depth_predictor import DepthPrediction
-from ..metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MetricDepth
-from ..monocular_depth import MonocularDepth, ReadDepth
-from ..source_encoder import PixelEncoder
+from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MetricDepth
+from ..models.depth_flow import NoisyDepth, depth_state, flow_weight
+from ..models.depth_predictor import DepthPrediction
+from ..models.monocular_depth import MonocularDepth, ReadDepth
+from ..models.source_encoder import PixelEncoder
 from ..world import CATEGORY_NAMES, COLORS
+from .data.world import Batch, true_depth
 from .flow import interpolate, sample_times
 from .losses import DIFFERENCE_WEIGHT, depth_losses, difference_loss, language_loss
 from .system import EncodedPrompt, SpatialFusionSystem, drop_prompts
-from .world_data import Batch, true_depth
 
 Losses = dict[str, torch.Tensor]
 
@@ -51,7 +51,7 @@ class StageConfig:
     without). `freeze_mllm`: the base stage trains the diffusion transformer alone. `freeze_predictor`: stage 2 trains
     only the adapter and the diffusion transformer, on depth that no longer changes. `true_depth`: the share of the
     samples whose scaffold is the scene's own depth, as users bring it from photos or compositions; the paper has 0.
-    `depth_flow`: the share of the samples whose depth is predicted from a noisy one (`sf_model.depth_flow`), at times
+    `depth_flow`: the share of the samples whose depth is predicted from a noisy one (`models.depth_flow`), at times
     of `depth_time_mean` and `depth_time_std`; the others are predicted from the prompt alone. `edits`: the share of
     batches that edit a source image, whose parts then learn too, all but the encoder that `source` trained.
     `depth_draws`: in stage 1 each image serves with so many noises and times, as in AlphaFold 3's diffusion: its prompt

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from .. import depth_metrics
 from ..backbones.mini import TOKENIZER_DIR
-from ..source_encoder import PixelEncoder
+from ..depth import metrics as depth_metrics
+from ..models.source_encoder import PixelEncoder
 from .arguments import run_folder, tokenizer_folder
+from .data.world import Batch
 from .export import load_exported, part_state_dict
 from .mini_sizes import SOURCE_DIM
 from .run_state import latest_state
 from .stages import seen_depth
 from .system import SpatialFusionSystem
 from .tokenizer import same_vocabulary
-from .world_data import Batch
 
 PREVIOUS = {"stage1": "base", "stage2": "stage1"}
 # What a stage builds on: the stage before need not be there where --part names all of it.

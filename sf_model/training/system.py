@@ -8,15 +8,15 @@ import torch
 import torch.nn as nn
 
 from ..backbones.mini import velocity_from_data
-from ..depth_adapter import DepthAdapter
-from ..depth_flow import DepthSampling, NoisyDepth
-from ..depth_predictor import DepthPrediction, DepthPredictor
-from ..metric_depth import MetricDepth
-from ..source_encoder import source_patches
-from ..spatial_transformer import KeysValues
+from ..depth.metric_depth import MetricDepth
+from ..models.depth_adapter import DepthAdapter
+from ..models.depth_flow import DepthSampling, NoisyDepth
+from ..models.depth_predictor import DepthPrediction, DepthPredictor
+from ..models.source_encoder import source_patches
+from ..models.spatial_transformer import KeysValues
+from .bases.omnigen2_transformer import OmniGen2Transformer
+from .bases.qwen2 import build_decoder, prompt_keys_values
 from .mini_sizes import SOURCE_PATCH_PX, SystemSizes
-from .omnigen2 import OmniGen2Transformer
-from .qwen2 import build_decoder, prompt_keys_values
 
 # Lengths, sizes of images, with and without a source image, forth and back.
 COMPILED_VARIANTS = 64

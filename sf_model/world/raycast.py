@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..zbuffer import NO_PRIMITIVE, pack, unpack
+from ..rendering.intersect import INTERVALS, NORMALS, Vec, first_hit
+from ..rendering.zbuffer import NO_PRIMITIVE, pack, unpack
 from .categories import SHAPES
-from .intersect import INTERVALS, NORMALS, Vec, first_hit
 from .packing import Cameras, Primitives
 from .scene import GROUND_EXTENT_M
 

@@ -16,18 +16,18 @@ import torch
 from PIL import Image
 
 from sf_model.checkpoint import load_checkpoint
-from sf_model.depth_adapter import DepthAdapter
-from sf_model.depth_flow import DepthSampling, draw_noise
-from sf_model.depth_predictor import DepthPredictor
+from sf_model.models.depth_adapter import DepthAdapter
+from sf_model.models.depth_flow import DepthSampling, draw_noise
+from sf_model.models.depth_predictor import DepthPredictor
 from sf_model.training.bases.base import Base, BaseFiles
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
 from sf_model.training.bases.sampling import sample_latent
-from sf_model.training.preparation_cost import flux_autoencoder
 from tests.host.mini_graphs import node, sampler_inputs
 from tests.host.server import ComfyServer, Graph
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
 from tools import hosts
+from tools.preparation_cost import flux_autoencoder
 
 PROMPT = "a red chair 2 m away, to the left of a house"
 WIDTH, HEIGHT = 64, 96

@@ -136,7 +136,7 @@ def without_models(graph: Graph) -> Graph:
 
 
 def draw_points(ply: bytes, side: int = 384, yaw_deg: float = 28.0, pitch_deg: float = 18.0) -> Image.Image:
-    """A point cloud (as sf_model.ply writes it) from above and the side, turned about its median point."""
+    """A point cloud (as sf_model.files.ply writes it) from above and the side, turned about its median point."""
     body = ply[ply.index(b"end_header\n") + len(b"end_header\n") :]
     vertices = np.frombuffer(body, np.dtype([("position", "<f4", 3), ("color", "u1", 3)]))
     yaw, pitch = np.radians([yaw_deg, pitch_deg])

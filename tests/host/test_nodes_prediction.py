@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sf_model.metric_depth import MetricDepth
-from sf_model.picture import SKY, depth_picture
+from sf_model.depth.colours import SKY, depth_picture
+from sf_model.depth.metric_depth import MetricDepth
 from tests.host import mini_checkpoints
 from tests.host.mini_graphs import (
     BUILT_IN,

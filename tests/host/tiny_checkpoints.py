@@ -11,8 +11,8 @@ import torch
 from sf_model.backbones import get_backbone
 from sf_model.checkpoint import save_checkpoint
 from sf_model.config import MINI, DepthAdapterConfig, Injection, MLLMConfig, SpatialFusionConfig
-from sf_model.depth_adapter import DepthAdapter
-from sf_model.depth_predictor import DepthPredictor
+from sf_model.models.depth_adapter import DepthAdapter
+from sf_model.models.depth_predictor import DepthPredictor
 
 ARCHITECTURES = ("omnigen2", "qwen_image", "z_image")
 MLLM = {

@@ -10,8 +10,8 @@ import torch
 
 from sf_model import world
 from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT, TOKENIZER_DIR
-from sf_model.depth_flow import DepthSampling, draw_noise
-from sf_model.flow_times import shifted_times
+from sf_model.models.depth_flow import DepthSampling, draw_noise
+from sf_model.models.flow_times import shifted_times
 from sf_model.training.export import load_exported
 from sf_model.training.sheets import sample_images
 from sf_model.training.system import SpatialFusionSystem

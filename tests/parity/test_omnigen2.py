@@ -12,7 +12,7 @@ from diffusers.models.normalization import RMSNorm
 from diffusers.models.transformers.transformer_lumina2 import Lumina2AttnProcessor2_0
 from torch import Tensor
 
-from sf_model.training.omnigen2 import OmniGen2Config, OmniGen2Transformer
+from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
 from tests.parity.measures import relative_error
 
 TOLERANCE = 1e-5

@@ -18,7 +18,7 @@ import comfy.samplers
 import pytest
 import torch
 
-from sf_model.depth_flow import draw_noise
+from sf_model.models.depth_flow import draw_noise
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
 
 PROMPT = "a red chair 2 m away"

@@ -8,7 +8,7 @@ import torch
 from comfy.text_encoders.llama import Llama2_, Qwen25_3BConfig
 from transformers import Qwen2ForCausalLM
 
-from sf_model.training.qwen2 import DecoderConfig, build_decoder, prompt_keys_values
+from sf_model.training.bases.qwen2 import DecoderConfig, build_decoder, prompt_keys_values
 from tests.parity.measures import relative_error
 
 TOLERANCE = 1e-5

@@ -22,11 +22,11 @@ from diffusers import AutoencoderKL
 
 from sf_model.backbones import get_backbone
 from sf_model.checkpoint import load_checkpoint
-from sf_model.depth_adapter import DepthAdapter
-from sf_model.depth_flow import DepthSampling, draw_noise
-from sf_model.depth_predictor import DepthPredictor
-from sf_model.flow_times import shifted_times
-from sf_model.metric_depth import MetricDepth
+from sf_model.depth.metric_depth import MetricDepth
+from sf_model.models.depth_adapter import DepthAdapter
+from sf_model.models.depth_flow import DepthSampling, draw_noise
+from sf_model.models.depth_predictor import DepthPredictor
+from sf_model.models.flow_times import shifted_times
 from sf_model.training.bases.base import Base, BaseFiles, Prompt
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase

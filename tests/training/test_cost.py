@@ -10,13 +10,18 @@ import torch
 import torch.nn as nn
 from diffusers import QwenImageTransformer2DModel
 
-from sf_model.counting import spatial_flops
-from sf_model.depth_predictor import DepthPredictor
+from sf_model.models.depth_predictor import DepthPredictor
 from sf_model.training.bases import commands
 from sf_model.training.bases.loading import spatial_config
+from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
 from sf_model.training.bases.settings import RunSettings, load_settings
 from sf_model.training.bases.stages import BASE_STAGES
-from sf_model.training.cost import (
+from sf_model.training.ema import ParameterAverage
+from tests.training import tiny_bases, tiny_data
+from tools.counting import spatial_flops
+from tools.preparation_cost import DEPTH_DOWNSCALE, counted_flops, depth_pro, preparations, stored_bytes
+from tools.preparation_cost import table as preparation_table
+from tools.training_cost import (
     ACTIVATION_WIDTHS,
     CAST_BYTES,
     GIB,
@@ -30,11 +35,6 @@ from sf_model.training.cost import (
     spatial_activations,
     table,
 )
-from sf_model.training.ema import ParameterAverage
-from sf_model.training.omnigen2 import OmniGen2Config, OmniGen2Transformer
-from sf_model.training.preparation_cost import DEPTH_DOWNSCALE, counted_flops, depth_pro, preparations, stored_bytes
-from sf_model.training.preparation_cost import table as preparation_table
-from tests.training import tiny_bases, tiny_data
 
 # Words of a prompt, and patches of an image of 256 pixels' side.
 TOKENS = 20 + 256

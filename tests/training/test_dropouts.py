@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sf_model.depth_flow import DEPTH_SEED
+from sf_model.models.depth_flow import DEPTH_SEED
 from sf_model.training.bases.base import Prompt
 from sf_model.training.bases.settings import RunSettings
 from sf_model.training.bases.stages import FusionStage, draw, draw_depth

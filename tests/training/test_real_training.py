@@ -20,8 +20,8 @@ from sf_model.training.bases import trainer
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.settings import load_settings
 from sf_model.training.bases.sheet import SHEET_ROWS
-from sf_model.training.images.batches import StoreBatches, split_rows
-from sf_model.training.images.store import Place, Row, Store
+from sf_model.training.data.batches import StoreBatches, split_rows
+from sf_model.training.data.store import Place, Row, Store
 from sf_model.training.sheets import GUTTER, SCALE, SHEET_STEPS
 from tests.training import tiny_bases, tiny_data
 from tests.training.run_command import run_command as run

@@ -26,14 +26,14 @@ from transformers import (
     pipeline,
 )
 
-from sf_model.depth_files import exr_bytes, npz_bytes, png_bytes
-from sf_model.metric_depth import MetricDepth
+from sf_model.depth.metric_depth import MetricDepth
+from sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
 from sf_model.training.bases.settings import load_settings
-from sf_model.training.images.buckets import Crop, bucket_sizes, nearest
-from sf_model.training.images.prepare import prepare_sample
-from sf_model.training.images.samples import Sample, SampleProblem
-from sf_model.training.images.sources import open_source
-from sf_model.training.label import TransformersTeacher, exif_fov_y_deg, is_metric, label_all, label_samples
+from sf_model.training.data.buckets import Crop, bucket_sizes, nearest
+from sf_model.training.data.label import TransformersTeacher, exif_fov_y_deg, is_metric, label_all, label_samples
+from sf_model.training.data.prepare import prepare_sample
+from sf_model.training.data.samples import Sample, SampleProblem
+from sf_model.training.data.sources import open_source
 from tests.training import tiny_bases, tiny_data
 
 

@@ -36,8 +36,8 @@ from sf_model.config import (
 from sf_model.training.bases import keys
 from sf_model.training.bases.base import Base, BaseFiles
 from sf_model.training.bases.omnigen2 import OmniGen2Base
+from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
 from sf_model.training.bases.qwen_image import IMAGE_TOKENS, QwenImageBase
-from sf_model.training.omnigen2 import OmniGen2Config, OmniGen2Transformer
 
 # The Mini's vocabulary: the real one has 150 times as many words, and its embedding would be most of these models.
 FIRST_FREE_TOKEN = 1024

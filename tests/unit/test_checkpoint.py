@@ -7,8 +7,8 @@ import torch
 
 from sf_model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from sf_model.config import DUMMY
-from sf_model.depth_adapter import DepthAdapter
-from sf_model.depth_predictor import DepthPredictor
+from sf_model.models.depth_adapter import DepthAdapter
+from sf_model.models.depth_predictor import DepthPredictor
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sf_model.config import CONFIGS, DUMMY, OMNIGEN2, OMNIGEN2_FULL, QWEN_IMAGE, Z_IMAGE, SpatialFusionConfig
-from sf_model.depth_adapter import DepthAdapter
-from sf_model.depth_predictor import DepthPredictor
+from sf_model.models.depth_adapter import DepthAdapter
+from sf_model.models.depth_predictor import DepthPredictor
 
 # Parameters of the bases: Qwen2.5-3B's decoder with tied embeddings and OmniGen2's transformer (pinned against the
 # host's class in tests/parity), Qwen2.5-7B's decoder and the 20.4B Qwen-Image transformer, Qwen3-4B's decoder and

@@ -9,17 +9,11 @@ import pytest
 import torch
 
 from sf_model.config import MINI
-from sf_model.depth_adapter import DepthAdapter
-from sf_model.depth_editing import (
-    DepthAdjustment,
-    adjust_depth,
-    blend_depths,
-    resize_depth,
-    scale_confidence,
-)
-from sf_model.depth_images import disparity_picture, normal_picture, range_mask, surface_normals
-from sf_model.fitting import fit_mask
-from sf_model.metric_depth import MetricDepth
+from sf_model.depth.editing import DepthAdjustment, adjust_depth, blend_depths, resize_depth, scale_confidence
+from sf_model.depth.fitting import fit_mask
+from sf_model.depth.images import disparity_picture, normal_picture, range_mask, surface_normals
+from sf_model.depth.metric_depth import MetricDepth
+from sf_model.models.depth_adapter import DepthAdapter
 
 INF = math.inf
 

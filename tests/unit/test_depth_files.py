@@ -16,11 +16,11 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from sf_model.depth_files import exr_bytes, load_depth, npz_bytes, png_bytes
-from sf_model.depth_images import disparity_picture
-from sf_model.exr import write_exr
-from sf_model.image_depth import DEPTH, DISPARITY, depth_from_image
-from sf_model.metric_depth import MetricDepth
+from sf_model.depth.from_image import DEPTH, DISPARITY, depth_from_image
+from sf_model.depth.images import disparity_picture
+from sf_model.depth.metric_depth import MetricDepth
+from sf_model.files.depth_files import exr_bytes, load_depth, npz_bytes, png_bytes
+from sf_model.files.exr import write_exr
 
 FOV_DEG = 53.7
 PLANE = np.linspace(2, 6, 12 * 20, dtype=np.float32).reshape(12, 20)

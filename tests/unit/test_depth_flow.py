@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from sf_model.config import DUMMY, SpatialFusionConfig
-from sf_model.depth_flow import (
+from sf_model.depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
+from sf_model.models.depth_flow import (
     SKY,
     DepthSampling,
     NoisyDepth,
@@ -19,8 +20,7 @@ from sf_model.depth_flow import (
     predicted_state,
     sample_depth,
 )
-from sf_model.depth_predictor import DepthPrediction, DepthPredictor
-from sf_model.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
+from sf_model.models.depth_predictor import DepthPrediction, DepthPredictor
 
 
 def prediction(log_depth: torch.Tensor, validity_logit: torch.Tensor) -> DepthPrediction:

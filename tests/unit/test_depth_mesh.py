@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from sf_model.depth_mesh import DepthMesh, depth_to_mesh, depth_to_points, usable_pixels
-from sf_model.metric_depth import MetricDepth
-from sf_model.ply import ply_bytes
+from sf_model.depth.mesh import DepthMesh, depth_to_mesh, depth_to_points, usable_pixels
+from sf_model.depth.metric_depth import MetricDepth
+from sf_model.files.ply import ply_bytes
 
 FOV_Y_DEG = 60.0
 

@@ -10,7 +10,7 @@ import numpy as np
 import OpenEXR
 import pytest
 
-from sf_model.exr import MAX_PIXELS, read_channels, read_header, write_exr
+from sf_model.files.exr import MAX_PIXELS, read_channels, read_header, write_exr
 
 COMPRESSIONS = {
     "NONE": OpenEXR.NO_COMPRESSION,

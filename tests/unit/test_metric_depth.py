@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from sf_model.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MetricDepth
+from sf_model.depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MetricDepth
 
 
 def metric_depth(depth: torch.Tensor, fov_y_deg: float = 90.0, confidence: float = 1.0) -> MetricDepth:

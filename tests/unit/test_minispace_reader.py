@@ -23,8 +23,8 @@ from sf_model.evaluation.scene_reader.losses import MEAN_LOG_SIZE, cell_middles,
 from sf_model.evaluation.scene_reader.network import READER, TINY_READER, DenseReading, SceneReader
 from sf_model.evaluation.scene_reader.reading import SceneReading, true_reading
 from sf_model.evaluation.scene_reader.training import load_reader, save_reader, train_reader
+from sf_model.training.data.world import Batch
 from sf_model.training.loop import LoopConfig
-from sf_model.training.world_data import Batch
 from sf_model.world import Scene
 
 SIZE, ROWS = 64, 16

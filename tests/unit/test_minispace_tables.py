@@ -12,7 +12,8 @@ import torch
 
 from sf_model import world
 from sf_model.backbones.mini import MINI_DIR
-from sf_model.depth_metrics import boundaries, boundary_f1
+from sf_model.depth.metric_depth import MetricDepth
+from sf_model.depth.metrics import boundaries, boundary_f1
 from sf_model.evaluation import __main__ as command_line
 from sf_model.evaluation.ambiguity import measures
 from sf_model.evaluation.bootstrap import Estimate, mean_with_interval, ratio_over_trainings, ratio_with_interval
@@ -50,7 +51,6 @@ from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for, sce
 from sf_model.evaluation.scene_reader.network import TINY_READER, SceneReader
 from sf_model.evaluation.scene_reader.reading import FoundObject, true_reading
 from sf_model.evaluation.scene_reader.training import save_reader
-from sf_model.metric_depth import MetricDepth
 from sf_model.training.mini_sizes import SIZES
 from sf_model.world.scene import SceneObject
 from tests.unit.dummy_systems import export_untrained

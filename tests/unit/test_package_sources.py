@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TRACKED = [ROOT / name for name in git(ROOT, "ls-files", "-co", "--exclude-standard").splitlines()]
 SOURCES = [path for path in TRACKED if path.suffix == ".py" and path.is_file()]
 # What runs in a user's ComfyUI, and what is beside it in sf_model to be run by hand.
-NODES = [path for path in SOURCES if path.parent == ROOT / "nodes"]
+NODES = [path for path in SOURCES if path.is_relative_to(ROOT / "nodes")]
 OFFLINE_TOOLS = {"training", "evaluation"}
 MODEL = [
     path
@@ -134,7 +134,7 @@ def ruff(*arguments: str) -> str:
 
 def test_finds_what_runs() -> None:
     names = {relative(path) for path in RUN_TIME}
-    assert {"__init__.py", "nodes/loader.py", "sf_model/checkpoint.py", "sf_model/backbones/mini.py"} <= names
+    assert {"__init__.py", "nodes/mini/loader.py", "sf_model/checkpoint.py", "sf_model/backbones/mini.py"} <= names
 
 
 def test_the_registrys_rules_are_clean() -> None:
@@ -183,7 +183,11 @@ def test_imports_only_what_the_host_brings() -> None:
 
 def test_the_start_imports_nothing_heavy_and_nothing_of_training() -> None:
     reached = reached_at_start()
-    assert {relative(path) for path in reached} >= {"nodes/loader.py", "sf_model/__init__.py", "sf_model/checkpoint.py"}
+    assert {relative(path) for path in reached} >= {
+        "nodes/mini/loader.py",
+        "sf_model/__init__.py",
+        "sf_model/checkpoint.py",
+    }
     outside = {name.split(".")[0] for names in reached.values() for name in names}
     assert outside & NO_IMPORT_AT_START == set()
     assert [relative(path) for path in reached if OFFLINE_TOOLS & set(path.relative_to(ROOT).parts)] == []
@@ -192,7 +196,7 @@ def test_the_start_imports_nothing_heavy_and_nothing_of_training() -> None:
 def test_no_node_ever_imports_training() -> None:
     """Not even in a function."""
     named = {name for path in RUN_TIME for name in imports(path) if name.startswith(".sf_model.")}
-    assert ".sf_model.metric_depth" in named
+    assert ".sf_model.depth.metric_depth" in named
     assert {name for name in named if name.split(".")[2] in OFFLINE_TOOLS} == set()
 
 

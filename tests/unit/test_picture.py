@@ -2,8 +2,8 @@ import math
 
 import torch
 
-from sf_model.metric_depth import MetricDepth
-from sf_model.picture import FAR_M, NEAR_M, RAMP, SKY, depth_picture
+from sf_model.depth.colours import FAR_M, NEAR_M, RAMP, SKY, depth_picture
+from sf_model.depth.metric_depth import MetricDepth
 
 
 def picture_of(*metres: float) -> list[list[float]]:

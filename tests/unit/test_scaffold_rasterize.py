@@ -9,9 +9,9 @@ import pytest
 import torch
 import trimesh
 
+from sf_model.rendering.zbuffer import NO_PRIMITIVE, pack, unpack
 from sf_model.scaffold import Pose, ScaffoldCamera, compose, prepare_mesh, rasterize
 from sf_model.scaffold.camera import View
-from sf_model.zbuffer import NO_PRIMITIVE, pack, unpack
 
 SQUARE = View(64, 64, 64.0)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sf_model.config import DUMMY, SpatialFusionConfig
-from sf_model.depth_flow import NoisyDepth
-from sf_model.depth_predictor import DepthPredictor
-from sf_model.source_encoder import PixelEncoder, SourceEncoder, own_patch_px, source_patch_dim, source_patches
+from sf_model.models.depth_flow import NoisyDepth
+from sf_model.models.depth_predictor import DepthPredictor
+from sf_model.models.source_encoder import PixelEncoder, SourceEncoder, own_patch_px, source_patch_dim, source_patches
 from sf_model.training.mini_sizes import SIZES
 
 PATCHES = SIZES["dummy"].with_source(at_queries=True).spatialfusion

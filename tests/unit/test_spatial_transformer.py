@@ -8,8 +8,8 @@ import torch
 from transformers import Qwen2Config, Qwen2Model
 
 from sf_model.config import DUMMY, MLLMConfig, SpatialTransformerConfig
-from sf_model.rotary import query_positions, rotary_tables
-from sf_model.spatial_transformer import SharedAttention, SpatialTransformer, uniform_layer_map
+from sf_model.models.rotary import query_positions, rotary_tables
+from sf_model.models.spatial_transformer import SharedAttention, SpatialTransformer, uniform_layer_map
 
 MLLM = MLLMConfig(num_layers=4, num_attention_heads=4, num_kv_heads=2, head_dim=16, rope_theta=1e6, qk_norm=False)
 FULL_WIDTH = SpatialTransformerConfig(

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from sf_model import world
-from sf_model.training.tokenizer import encode_prompts, load_tokenizer
-from sf_model.training.world_data import (
+from sf_model.training.data.world import (
     PLAIN_MIXTURE,
     SPATIAL_MIXTURE,
     WorldBatches,
@@ -19,6 +18,7 @@ from sf_model.training.world_data import (
     cell_labels,
     language_batch,
 )
+from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 from tests.unit.mini_training import data_config
 
 

@@ -9,16 +9,12 @@ import safetensors.torch
 import torch
 
 from sf_model.training import run_record
+from sf_model.training.data.world import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches
 from sf_model.training.loop import Trainer
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.run_state import latest_state, load_optimizer, save_state
 from sf_model.training.stages import StageConfig
 from sf_model.training.system import SpatialFusionSystem
-from sf_model.training.world_data import (
-    PLAIN_MIXTURE,
-    SPATIAL_MIXTURE,
-    WorldBatches,
-)
 from tests.unit.mini_training import DUMMY, build_stage, data_config, loop_config
 
 

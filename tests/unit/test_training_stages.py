@@ -6,19 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from sf_model.depth_flow import depth_state
 from sf_model.evaluation.sampling import SystemSampler
+from sf_model.models.depth_flow import depth_state
+from sf_model.training.bases.qwen2 import build_decoder, prompt_keys_values
+from sf_model.training.data.world import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches
 from sf_model.training.export import export_system
 from sf_model.training.mini_sizes import SIZES
-from sf_model.training.qwen2 import build_decoder, prompt_keys_values
 from sf_model.training.stages import STAGES, SourceStage, StageConfig
 from sf_model.training.system import EncodedPrompt, SpatialFusionSystem, drop_prompts
 from sf_model.training.tokenizer import encode_prompts, load_tokenizer
-from sf_model.training.world_data import (
-    PLAIN_MIXTURE,
-    SPATIAL_MIXTURE,
-    WorldBatches,
-)
 from tests.unit.mini_training import DUMMY, build_stage, data_config
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sf_model.whole_files import written_whole
+from sf_model.files.atomic import written_whole
 
 
 def test_a_file_appears_when_it_is_whole_and_leftovers_go(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@
 import { text } from "./texts.js";
 import { DepthViewer } from "./viewer.js";
 
-/** The key of nodes/preview.py in a node's results. */
+/** The key of nodes/host/preview.py in a node's results. */
 export const UI_KEY = "spatialfusion_depth";
 const WIDGET = "spatialfusion_depth_viewer";
 let widgetCount = 0;

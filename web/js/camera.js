@@ -1,5 +1,5 @@
 /**
- * The pinhole camera of sf_model/metric_depth.py: square pixels, the principal point in the middle, OpenCV axes
+ * The pinhole camera of sf_model/depth/metric_depth.py: square pixels, the principal point in the middle, OpenCV axes
  * (x right, y down, z forward), metres. A pixel (column, row) means its middle.
  *
  * @typedef {{width: number, height: number, fov_y_deg: number}} Camera

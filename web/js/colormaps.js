@@ -4,10 +4,10 @@ import { text } from "./texts.js";
 
 const TABLE_SIZE = 1024;
 
-/** sf_model/picture.py's SKY: where there is no surface. */
+/** sf_model/depth/colours.py's SKY: where there is no surface. */
 export const SKY = [0.55, 0.6, 0.66];
 
-/** Anchors from near to far, linear between, in [0, 1]. The pack's ramp is sf_model/picture.py's RAMP, turned round. */
+/** Anchors from near to far, linear between, in [0, 1]. The pack's ramp is sf_model/depth/colours.py's RAMP, turned round. */
 const ANCHORS = {
   spatialfusion: [
     [0.98, 0.95, 0.6],

@@ -1,4 +1,4 @@
-/** Reading NumPy's .npy files, as far as nodes/preview.py writes them. */
+/** Reading NumPy's .npy files, as far as nodes/host/preview.py writes them. */
 
 import { text } from "./texts.js";
 

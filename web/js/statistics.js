@@ -2,7 +2,7 @@
 
 import { text } from "./texts.js";
 
-/** The fixed range of sf_model/picture.py: the same colours always mean the same metres. */
+/** The fixed range of sf_model/depth/colours.py: the same colours always mean the same metres. */
 export const FIXED_RANGE = { near: 0.5, far: 100 };
 
 /**

@@ -3,7 +3,7 @@
  * node.
  *
  * @typedef {{filename: string, subfolder: string, type: string, width: number, height: number, fov_y_deg: number}}
- *     DepthFile one image of nodes/preview.py's list
+ *     DepthFile one image of nodes/host/preview.py's list
  * @typedef {{depth: Float32Array, confidence: Float32Array | null}} DepthMap metres, row by row; confidence in [0, 1]
  */
 

@@ -19,20 +19,10 @@ from typing import Any
 import torch
 
 from ... import world
-from ...metric_depth import MetricDepth
+from ...depth.metric_depth import MetricDepth
 from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
 from ..bootstrap import Estimate, mean_with_interval
-from ..minispace.rows import (
-    BLANK,
-    BLANK_GREY,
-    CEILING,
-    FLOOR,
-    FUSION,
-    MEAN,
-    ORACLE,
-    SHUFFLED,
-    scaffold_of,
-)
+from ..minispace.rows import BLANK, BLANK_GREY, CEILING, FLOOR, FUSION, MEAN, ORACLE, SHUFFLED, scaffold_of
 from ..report import write_scores
 from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
 from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, measure

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 
 from ... import world
-from ...depth_metrics import DELTA1_RATIO
+from ...depth.metrics import DELTA1_RATIO
 from ..bootstrap import Estimate
 from ..depth import Shown, accuracy, estimates, shown_prediction
 from ..minispace.rows import FUSION, MEAN

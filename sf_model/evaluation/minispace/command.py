@@ -9,13 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from ..arguments import (
-    add_drawing_arguments,
-    add_system_arguments,
-    provenance,
-    sampler_of,
-    weights_record,
-)
+from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
 from ..report import write_scores
 from ..sampling import SystemSampler, weights_directory, weights_sha256
 from ..scene_reader.accuracy import READER_IMAGES, measure

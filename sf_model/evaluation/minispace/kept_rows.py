@@ -13,8 +13,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from ...files.atomic import written_whole
 from ...training.revision import names_the_code
-from ...whole_files import written_whole
 from .rows import PromptResult
 
 

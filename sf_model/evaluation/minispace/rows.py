@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from ... import world
-from ...metric_depth import MetricDepth
+from ...depth.metric_depth import MetricDepth
 from ..sampling import SystemSampler, no_depth, noise_for, scene_depth
 from ..scene_reader.decode import decode, read
 from ..scene_reader.network import SceneReader

@@ -9,23 +9,15 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from ... import depth_metrics
-from ...training.world_data import Batch
+from ...depth import metrics as depth_metrics
+from ...training.data.world import Batch
 from ...world.geometry import angle_between_deg, camera_distance_m
 from ...world.scene import Scene, SceneObject
 from .augment import degrade
 from .data import ReaderBatches, ReaderDataConfig
 from .decode import decode, read
 from .network import SceneReader
-from .reading import (
-    MAX_MATCH_DEG,
-    CameraReading,
-    FoundObject,
-    SceneReading,
-    on_ground,
-    sight_angle_deg,
-    true_object,
-)
+from .reading import MAX_MATCH_DEG, CameraReading, FoundObject, SceneReading, on_ground, sight_angle_deg, true_object
 
 ACCURACY_STREAM = "accuracy"
 # Of the accuracy beside every benchmark's table.

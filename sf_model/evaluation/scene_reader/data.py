@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ... import world
-from ...training.world_data import Batch, NumberedBatches
+from ...training.data.world import Batch, NumberedBatches
 from ...world.geometry import view_heading_deg
 from ...world.sampling import sample_camera, sample_look
 from ...world.scene import Scene, SceneObject, focal_lengths

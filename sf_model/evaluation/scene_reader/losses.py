@@ -10,8 +10,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ...metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
-from ...training.world_data import Batch
+from ...depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
+from ...training.data.world import Batch
 from ...world.categories import CATEGORIES
 from .data import object_columns
 from .network import HEADING_BINS, DenseReading

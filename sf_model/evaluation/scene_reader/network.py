@@ -11,7 +11,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from ...metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
+from ...depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
 from ...world import CATEGORY_NAMES, COLORS
 
 CELL_PIXELS = 4

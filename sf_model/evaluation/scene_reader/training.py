@@ -15,9 +15,9 @@ import torch.nn as nn
 
 from ...config import dataclass_from_dict
 from ...training import run_record
+from ...training.data.world import Batch
 from ...training.loop import LoopConfig, Trainer
 from ...training.run_state import latest_state, load_average, load_system, saved_step
-from ...training.world_data import Batch
 from .accuracy import ACCURACY_STREAM, batch_accuracy
 from .augment import degrade
 from .data import ReaderBatches, ReaderDataConfig

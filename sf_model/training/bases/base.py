@@ -21,7 +21,7 @@ from transformers import Dinov2Config, Dinov2Model
 
 from ...backbones.revision import MLLM_WEIGHT, SAMPLES, fingerprint
 from ...config import SpatialFusionConfig
-from ...spatial_transformer import uniform_layer_map
+from ...models.spatial_transformer import uniform_layer_map
 from .keys import FileName, to_file, to_module, unchanged, vision_encoder
 from .prompts import PromptTokens
 from .weights import count, read_weights, stored_in_8_bits

@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.config)
     if arguments.command == "label":
-        from ..label import label_samples
+        from ..data.label import label_samples
 
         label_samples(settings)
     elif arguments.command == "cache":
@@ -65,9 +65,9 @@ def run(arguments: argparse.Namespace) -> None:
 def _cache(settings: Any) -> None:
     from accelerate.utils import gather_object
 
-    from ..images.prepare import Preparation, describe
-    from ..images.sources import open_source
-    from ..images.store import COMPLETE_FILE, Store
+    from ..data.prepare import Preparation, describe
+    from ..data.sources import open_source
+    from ..data.store import COMPLETE_FILE, Store
     from .loading import load_base, spatial_config
 
     data, config = settings.data, spatial_config(settings)
@@ -111,9 +111,9 @@ def build_stage(settings: Any, name: str) -> Any:
 
 
 def _train(settings: Any, name: str) -> None:
-    from ..images.batches import StoreBatches, split_rows
-    from ..images.prepare import cache_settings
-    from ..images.store import Store
+    from ..data.batches import StoreBatches, split_rows
+    from ..data.prepare import cache_settings
+    from ..data.store import Store
     from .trainer import BaseTrainer, WithSheet, build_shared_accelerator
 
     run_settings, data = getattr(settings, name), settings.data

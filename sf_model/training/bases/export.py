@@ -10,7 +10,7 @@ import torch
 
 from ...backbones.revision import MLLM_WEIGHT, SAMPLES, fingerprint
 from ...checkpoint import save_checkpoint
-from ...whole_files import written_whole
+from ...files.atomic import written_whole
 from ..export import without_untrained_flow
 from ..run_state import load_average
 from .base import PATCH_EMBEDDERS, Base

@@ -10,7 +10,7 @@ import torch
 import torch.nn as nn
 from peft import LoraConfig, inject_adapter_in_model
 
-from ...whole_files import written_whole
+from ...files.atomic import written_whole
 
 # ComfyUI's own prefix for every diffusion model.
 HOST_PREFIX = "diffusion_model."

@@ -10,9 +10,9 @@ from transformers import Qwen2Config, Qwen2Model
 from transformers.cache_utils import DynamicCache
 
 from ...backbones.omnigen2 import OMNIGEN2
-from ..omnigen2 import OmniGen2Config, OmniGen2Transformer
 from .base import Base, BaseFiles, Prompt, assign, empty_weights
 from .keys import autoencoder, text_decoder, unchanged
+from .omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
 from .prompts import PromptTokens, load_tokenizer
 from .weights import count, read_weights
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ... import depth_metrics
-from ...depth_predictor import DepthPrediction
-from ...metric_depth import MetricDepth
-from ...picture import depth_picture
+from ...depth import metrics as depth_metrics
+from ...depth.colours import depth_picture
+from ...depth.metric_depth import MetricDepth
+from ...models.depth_predictor import DepthPrediction
+from ..data.world import Batch, true_depth
 from ..flow import interpolate
 from ..sheets import SHEET_GUIDANCE, SHEET_STEPS
-from ..world_data import Batch, true_depth
 from .base import Prompt
 from .sampling import sample_latent
 from .stages import BaseStage, FusionStage, draw

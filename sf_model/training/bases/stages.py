@@ -16,15 +16,15 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ...config import SpatialFusionConfig
-from ...depth_adapter import DepthAdapter
-from ...depth_flow import DEPTH_SEED, DepthSampling, NoisyDepth, depth_state, draw_noise, flow_weight
-from ...depth_predictor import DepthPrediction, DepthPredictor
-from ...metric_depth import MetricDepth
-from ...spatial_transformer import uniform_layer_map
+from ...depth.metric_depth import MetricDepth
+from ...models.depth_adapter import DepthAdapter
+from ...models.depth_flow import DEPTH_SEED, DepthSampling, NoisyDepth, depth_state, draw_noise, flow_weight
+from ...models.depth_predictor import DepthPrediction, DepthPredictor
+from ...models.spatial_transformer import uniform_layer_map
+from ..data.world import Batch
 from ..flow import interpolate
 from ..losses import depth_losses
 from ..run_state import saved_step
-from ..world_data import Batch
 from .base import Base, Prompt
 from .lora import add_lora
 from .settings import RunSettings

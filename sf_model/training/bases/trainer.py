@@ -13,11 +13,11 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch.distributed.fsdp import MixedPrecisionPolicy
 
+from ..data.world import Batch
 from ..loop import Trainer, build_accelerator
 from ..run_record import append_log
 from ..run_state import load_average, save_state
 from ..sheets import write_png
-from ..world_data import Batch
 from .sheet import SHEET_ROWS, Sheet, draw_sheet, joined
 from .stages import BaseStage
 

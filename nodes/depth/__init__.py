@@ -1,0 +1,1 @@
+"""Nodes that load, save, show and change a metric depth."""

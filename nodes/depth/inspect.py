@@ -1,0 +1,45 @@
+"""Inspect Metric Depth: a viewer on the node that reads the depth in metres."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.v0_0_2 import io
+
+from ..host.geometry import texture, to_geometry, to_metric_depth
+from ..host.preview import depth_preview_ui
+from ..inputs import CATEGORY, MoGeGeometry, geometry_input
+
+
+class SpatialFusionInspectDepth(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SpatialFusionInspectDepth",
+            display_name="Inspect Metric Depth",
+            category=CATEGORY,
+            description=(
+                "Shows the depth with a scale bar in metres, a histogram and statistics. Hover to read a pixel's "
+                "metres; click two points for the distance between them in space. The geometry passes through as it is."
+            ),
+            search_aliases=["spatialfusion", "preview depth", "view depth", "depth viewer", "measure", "histogram"],
+            inputs=[
+                geometry_input(),
+            ],
+            outputs=[
+                MoGeGeometry.Output(
+                    display_name="geometry",
+                    tooltip=(
+                        "The same geometry, so that the viewer can sit between two nodes; one from Depth Anything 3 "
+                        "comes out as MOGE_GEOMETRY."
+                    ),
+                ),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, geometry: dict[str, Any]) -> io.NodeOutput:
+        depth = to_metric_depth(geometry)
+        passed = to_geometry(depth, texture(geometry, depth)) if "mode" in geometry else geometry
+        return io.NodeOutput(passed, ui=depth_preview_ui(depth, cls))

@@ -1,0 +1,89 @@
+"""Save Metric Depth: a picture to look at and the metres to compute with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy_api.v0_0_2 import io, ui
+
+from ...sf_model.depth.colours import depth_picture
+from ...sf_model.depth.metric_depth import MetricDepth
+from ...sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
+from ..host.geometry import to_metric_depth
+from ..host.preview import viewer_ui
+from ..inputs import CATEGORY, geometry_input
+
+# The name of a format, how a file's name ends after the picture's, and what makes its bytes. The picture is a .png too.
+FORMATS: dict[str, tuple[str, Callable[[MetricDepth, int], bytes]]] = {
+    "npz": (".npz", npz_bytes),
+    "exr 32-bit": (".exr", exr_bytes),
+    "png 16-bit mm": ("mm.png", png_bytes),
+}
+
+
+class SpatialFusionSaveDepth(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SpatialFusionSaveDepth",
+            display_name="Save Metric Depth",
+            category=CATEGORY,
+            description=(
+                "Writes the depth to the output folder: a .png (bright 0.5 m, dark 100 m, grey no surface) "
+                "and, of the same name, the metres and the camera as .npz for NumPy, as 32-bit .exr, or as 16-bit .png "
+                "in millimetres. Load Metric Depth reads them back."
+            ),
+            search_aliases=[
+                "spatialfusion",
+                "save depth",
+                "export depth",
+                "npz",
+                "numpy",
+                "metres",
+                "exr",
+                "16-bit png",
+                "blender",
+            ],
+            inputs=[
+                geometry_input(),
+                io.String.Input(
+                    "filename_prefix",
+                    default="SpatialFusion_depth",
+                    tooltip="The files' names begin with this; it may hold folders, and %year%, %month% and the like.",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="npz",
+                    optional=True,
+                    tooltip="npz: depth_m (inf where there is no surface), confidence and fov_y_deg for NumPy. exr "
+                    "32-bit: channels Z and confidence, exact. png 16-bit mm: whole millimetres up to 65.535 m, 0 is "
+                    "no surface, without the confidence.",
+                ),
+            ],
+            outputs=[],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, geometry: dict[str, Any], filename_prefix: str, format: str = "npz") -> io.NodeOutput:
+        depth = to_metric_depth(geometry)
+        ending, encode = FORMATS[format]
+        # All images before the first file: what a format cannot hold leaves no half of a batch behind.
+        contents = [encode(depth, index) for index in range(len(depth.depth))]
+        pictures = ui.ImageSaveHelper.save_images(
+            depth_picture(depth).movedim(1, -1), filename_prefix, io.FolderType.output, cls, compress_level=4
+        )
+        saved = [_save_beside(picture, ending, content) for picture, content in zip(pictures, contents)]
+        return io.NodeOutput(ui={"images": pictures, "metric_depth": saved, **viewer_ui(depth)})
+
+
+def _save_beside(picture: ui.SavedResult, ending: str, content: bytes) -> ui.SavedResult:
+    """Write one image's metres under its picture's name."""
+    name = f"{Path(picture.filename).stem}{ending}"
+    (Path(folder_paths.get_output_directory()) / picture.subfolder / name).write_bytes(content)
+    return ui.SavedResult(name, picture.subfolder, io.FolderType.output)

@@ -1,0 +1,1 @@
+"""Nodes that go from words to depth to an image."""

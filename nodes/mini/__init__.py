@@ -1,0 +1,1 @@
+"""The built-in base, SpatialFusion-Mini, as the MODEL, CLIP and VAE of the host."""

@@ -1,0 +1,1 @@
+"""What runs behind the nodes, inside the host: loaded checkpoints, prompts, injection, guidance. No schema is here."""

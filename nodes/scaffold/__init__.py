@@ -1,0 +1,1 @@
+"""Nodes that place objects in metres and compose their depth."""

@@ -1,0 +1,169 @@
+"""Compose Depth Scaffold: placed objects under a camera -> exact metric geometry. Needs no weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.model_management
+import comfy.utils
+from comfy_api.v0_0_2 import io
+
+from ...sf_model.scaffold import ScaffoldCamera, ScaffoldObject, compose
+from ..host.camera import to_scaffold_camera
+from ..host.geometry import to_geometry
+from ..host.preview import depth_preview_ui
+from ..inputs import SCAFFOLD_CATEGORY, MoGeGeometry, ScaffoldObjects
+
+MAX_SIZE_PX = 4096
+MAX_MASK_BYTES = 2 * 2**30
+
+
+class SpatialFusionComposeDepth(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        size = {"default": 1024, "min": 16, "max": MAX_SIZE_PX, "step": 8}
+        share = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.05}
+        return io.Schema(
+            node_id="SpatialFusionComposeDepth",
+            display_name="Compose Depth Scaffold",
+            category=SCAFFOLD_CATEGORY,
+            description=(
+                "Looks at placed boxes, spheres, cylinders and meshes with a camera and gives their exact depth in "
+                "metres, for Depth Adapter Apply, the host's geometry nodes and, by Metric Depth to Images, every "
+                "depth ControlNet. Needs no model."
+            ),
+            search_aliases=[
+                "spatialfusion",
+                "compose scene",
+                "layout",
+                "blockout",
+                "render depth",
+                "depth from mesh",
+                "depth map",
+                "3d scene",
+                "camera",
+                "controlnet depth",
+            ],
+            inputs=[
+                io.Int.Input("width", **size, tooltip="Width of the image in pixels."),
+                io.Int.Input("height", **size, tooltip="Height of the image in pixels."),
+                io.Float.Input(
+                    "camera_height_m",
+                    default=1.6,
+                    min=0.0,
+                    max=1000.0,
+                    step=0.05,
+                    tooltip="Metres from the ground up to the camera.",
+                ),
+                io.Float.Input(
+                    "camera_pitch_deg",
+                    default=10.0,
+                    min=-90.0,
+                    max=90.0,
+                    step=0.5,
+                    tooltip="How far the camera looks down, in degrees; 0 is level, negative looks up.",
+                ),
+                io.Float.Input(
+                    "fov_y_deg",
+                    default=50.0,
+                    min=1.0,
+                    max=170.0,
+                    step=0.5,
+                    tooltip="Vertical field of view in degrees: large is wide angle, small is a telephoto lens.",
+                ),
+                io.Boolean.Input("ground", default=True, tooltip="Whether there is a ground plane."),
+                io.Float.Input(
+                    "ground_extent_m",
+                    default=100.0,
+                    min=0.1,
+                    max=1000.0,
+                    step=1.0,
+                    tooltip="The depth in metres at which the ground ends; beyond it is no surface.",
+                ),
+                io.Float.Input(
+                    "ground_confidence",
+                    **share,
+                    tooltip="How binding the ground is for Depth Adapter Apply: 1 as composed, 0 the model is free.",
+                ),
+                io.Float.Input(
+                    "background_confidence",
+                    **share,
+                    tooltip="The same where nothing was placed: 1 is open sky, 0 lets the model add walls or hills.",
+                ),
+                ScaffoldObjects.Input(
+                    "objects",
+                    optional=True,
+                    tooltip="From Scaffold Object and Scaffold Mesh; without, only the ground.",
+                ),
+                io.Load3DCamera.Input(
+                    "camera_info",
+                    optional=True,
+                    tooltip="A camera of Load 3D, Preview 3D or Create Camera Info in place of height and pitch, and "
+                    "of fov_y_deg where it has one. A unit is a metre, the floor is the ground, forward is -z.",
+                ),
+            ],
+            outputs=[
+                MoGeGeometry.Output(
+                    display_name="geometry",
+                    tooltip="Metric depth with its camera, as the host's geometry nodes use it.",
+                ),
+                io.Image.Output(display_name="preview", tooltip="The scene, shaded: one colour an object."),
+                io.Mask.Output(
+                    display_name="masks", tooltip="A batch: where each object is seen, in the order of placing."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        width: int,
+        height: int,
+        camera_height_m: float,
+        camera_pitch_deg: float,
+        fov_y_deg: float,
+        ground: bool,
+        ground_extent_m: float,
+        ground_confidence: float,
+        background_confidence: float,
+        objects: tuple[ScaffoldObject, ...] = (),
+        camera_info: dict[str, Any] | None = None,
+    ) -> io.NodeOutput:
+        _check_masks(len(objects), width, height)
+        if camera_info is None:
+            camera = ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)
+        else:
+            camera = to_scaffold_camera(camera_info, fov_y_deg)
+        progress = comfy.utils.ProgressBar(100)
+
+        def on_progress(done: int, total: int) -> None:
+            comfy.model_management.throw_exception_if_processing_interrupted()
+            progress.update_absolute(100 * done // total)
+
+        composition = compose(
+            objects,
+            camera,
+            width,
+            height,
+            ground_extent_m if ground else None,
+            ground_confidence,
+            background_confidence,
+            on_progress,
+        )
+        device = comfy.model_management.intermediate_device()
+        picture = composition.picture.unsqueeze(0).to(device)
+        return io.NodeOutput(
+            to_geometry(composition.depth, picture),
+            picture,
+            composition.masks(len(objects)).to(device),
+            ui=depth_preview_ui(composition.depth, cls),
+        )
+
+
+def _check_masks(count: int, width: int, height: int) -> None:
+    size = 4 * count * width * height
+    if size > MAX_MASK_BYTES:
+        raise ValueError(
+            f"the masks of {count} objects at {width}x{height} pixels take {size / 2**30:.1f} GiB, at most "
+            f"{MAX_MASK_BYTES // 2**30} are made; set width and height smaller: Depth Adapter Apply resizes the depth"
+        )

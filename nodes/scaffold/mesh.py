@@ -1,0 +1,152 @@
+"""Scaffold Mesh: one of the host's meshes or 3D files at a metric size and position, added to a list of objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import comfy.model_management
+import torch
+from comfy_api.v0_0_2 import Types, io
+
+from ...sf_model.scaffold import MESH_FORMATS, SIZE_AXES, Pose, ScaffoldObject, prepare_mesh, read_mesh
+from ..host.files import contents_digest, input_file, is_input_file, offered_files, read_file
+from ..inputs import SCAFFOLD_CATEGORY
+from .object import MAX_SIZE_M, objects_input, objects_output, pose_inputs
+
+NO_FILE = "none"
+MESH_ENDINGS = tuple(f".{name}" for name in MESH_FORMATS)
+# Both hosts have these types; the newest has more, none of which is a mesh of triangles.
+MESH_TYPES = [io.Mesh, io.File3DAny, io.File3DGLB, io.File3DOBJ]
+
+
+class SpatialFusionScaffoldMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SpatialFusionScaffoldMesh",
+            display_name="Scaffold Mesh",
+            category=SCAFFOLD_CATEGORY,
+            description=(
+                "A mesh, scaled to a size in metres, at a place in metres, for Compose Depth Scaffold: from any node "
+                "that makes meshes, from Load 3D, or a .glb or .obj file of the input folder."
+            ),
+            search_aliases=[
+                "spatialfusion",
+                "mesh",
+                "glb",
+                "gltf",
+                "obj",
+                "load mesh",
+                "import model",
+                "3d model",
+                "render mesh depth",
+                "place object",
+                "3d scene",
+            ],
+            inputs=[
+                io.Combo.Input(
+                    "model_file",
+                    options=[NO_FILE, *offered_files(MESH_ENDINGS, MESH_ENDINGS)],
+                    default=NO_FILE,
+                    tooltip="A .glb or .obj file in ComfyUI's input folder; '<name> [output]' is one in the output "
+                    "folder. Set it to none where a mesh is connected.",
+                ),
+                io.Float.Input(
+                    "size_m",
+                    default=1.0,
+                    min=0.0,
+                    max=MAX_SIZE_M,
+                    step=0.05,
+                    tooltip="Scales the mesh, in proportion, to this size in metres. 0 keeps it: its units are metres.",
+                ),
+                io.Combo.Input(
+                    "size_of",
+                    options=list(SIZE_AXES),
+                    default="height",
+                    tooltip="What size_m measures: height is the mesh's y axis, width its x, length its z.",
+                ),
+                *pose_inputs(),
+                io.Int.Input(
+                    "batch_index", default=0, min=0, max=4096, tooltip="Which mesh of a batch; the first is 0."
+                ),
+                io.MultiType.Input(
+                    "mesh",
+                    types=MESH_TYPES,
+                    optional=True,
+                    tooltip="A mesh, or a .glb or .obj file from Load 3D. It takes the place of model_file.",
+                ),
+                objects_input(),
+            ],
+            outputs=[objects_output()],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model_file: str | None = None) -> bool | str:
+        """Naming `model_file` here also lets files through that came after the list was made, as Load 3D does."""
+        return True if model_file in (None, NO_FILE) else is_input_file(model_file, "mesh")
+
+    @classmethod
+    def fingerprint_inputs(cls, model_file: str = NO_FILE, **_: Any) -> str:
+        return NO_FILE if model_file == NO_FILE else contents_digest(model_file, "mesh")
+
+    @classmethod
+    def execute(
+        cls,
+        model_file: str,
+        size_m: float,
+        size_of: str,
+        x_m: float,
+        y_m: float,
+        z_m: float,
+        heading_deg: float,
+        pitch_deg: float,
+        roll_deg: float,
+        batch_index: int,
+        mesh: Types.MESH | Types.File3D | None = None,
+        objects: tuple[ScaffoldObject, ...] = (),
+    ) -> io.NodeOutput:
+        if (mesh is None) == (model_file == NO_FILE):
+            problem = "no mesh" if mesh is None else "both a mesh and a file"
+            raise ValueError(f"there is {problem}: connect mesh and set model_file to none, or choose a file alone")
+        if isinstance(mesh, Types.MESH):
+            vertices, faces = _batch_item(mesh, batch_index)
+        else:
+            vertices, faces = _file_triangles(mesh, model_file, batch_index)
+        pose = Pose(x_m, y_m, z_m, heading_deg, pitch_deg, roll_deg)
+        return io.NodeOutput((*objects, prepare_mesh(vertices, faces, size_m, size_of, pose)))
+
+
+def _check_index(batch_index: int, count: int) -> None:
+    if batch_index >= count:
+        raise ValueError(f"batch_index is {batch_index}, but there are only {count} meshes; count from 0")
+
+
+def _batch_item(mesh: Types.MESH, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """vertices (N, 3) and faces (M, 3) of one mesh of the batch."""
+    if mesh.vertices.ndim != 3 or mesh.faces.ndim != 3:
+        raise ValueError(
+            f"a MESH has vertices (batch, count, 3) and faces (batch, count, 3), got {tuple(mesh.vertices.shape)} and "
+            f"{tuple(mesh.faces.shape)}; check the node that made it"
+        )
+    _check_index(index, len(mesh.vertices))
+    vertices, faces = mesh.vertices[index], mesh.faces[index]
+    # Batches of unequal meshes are padded and say how much is real; the oldest host has no such batches.
+    if getattr(mesh, "vertex_counts", None) is not None:
+        vertices, faces = vertices[: int(mesh.vertex_counts[index])], faces[: int(mesh.face_counts[index])]
+    return vertices, faces
+
+
+def _file_triangles(mesh: Types.File3D | None, model_file: str, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """vertices (N, 3) and faces (M, 3) of a 3D file, connected or chosen by name."""
+    _check_index(index, 1)
+    check_cancel = comfy.model_management.throw_exception_if_processing_interrupted
+    if mesh is not None and not mesh.is_disk_backed:
+        return read_mesh(mesh.get_bytes(), mesh.format, check_cancel)
+    path = Path(mesh.get_source()) if mesh is not None else input_file(model_file, "mesh")
+    file_format = mesh.format if mesh is not None else path.suffix.lower().lstrip(".")
+    data = read_file(path, "decimate the mesh")
+    try:
+        return read_mesh(data, file_format, check_cancel)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from error

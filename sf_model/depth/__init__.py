@@ -1,0 +1,1 @@
+"""Metric depth, and what one does with it."""

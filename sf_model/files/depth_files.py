@@ -1,0 +1,280 @@
+"""Metric depth as files, and files as metric depth: EXR, 16-bit PNG, NPY and NPZ.
+
+`stored_depth.py` has the rules of what is read: units, cameras, what counts as no surface.
+
+Written files: NPZ has the float32 arrays depth_m (metres, inf where there is no surface), confidence and fov_y_deg.
+EXR has the same as the float32 channels Z and confidence, and the attributes depthUnit, fovYDeg and cameraIntrinsics.
+PNG has one grey channel of 16 bits, whole millimetres, 0 where there is no surface, and the same three facts as JSON in
+the text chunk "SpatialFusion"; it has no room for the confidence.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, PngImagePlugin
+
+from ..depth.metric_depth import MetricDepth
+from .arrays import Shapes, read_npy, read_npz
+from .exr import MAX_PIXELS, ExrHeader, read_channels, read_header, write_exr
+from .units import (
+    AUTO,
+    CAMERA_TOLERANCE,
+    METRES,
+    METRES_PER_UNIT,
+    MILLIMETRES,
+    OTHER_WAY,
+    StoredDepth,
+    field_of_view_of,
+    unit_of,
+)
+
+SUFFIXES = (".exr", ".png", ".npy", ".npz")
+LARGEST_PNG_M = 65.535
+_PNG_CHUNK = "SpatialFusion"
+_CAMERA_ARRAYS = ("fov_y_deg", "intrinsics", "K")
+_MAX_CAMERA_VALUES = 2**16
+
+
+class NanDepthError(ValueError):
+    """A file with NaN values, for readers that do not take them for "no surface"."""
+
+
+def load_depth(
+    data: bytes, name: str, unit: str = AUTO, fov_y_deg: float = 0.0, refuse_nan: bool = False
+) -> MetricDepth:
+    """The depth in a file's bytes.
+
+    name: the file's name, which tells the format and is named in errors. unit: of a file that states none, "auto" or a
+    key of METRES_PER_UNIT. "auto" takes whole numbers as millimetres and others as metres, and refuses what looks
+    normalised (nothing beyond 1; whole numbers up to the top of their range). fov_y_deg: of a file that has no camera;
+    0 needs one. Raises ValueError, which names the file, the fault and the remedy; NanDepthError with `refuse_nan`.
+    """
+    try:
+        stored = _read(data, PurePath(name).suffix.lower())
+        if refuse_nan and stored.values.dtype.kind == "f" and bool(np.isnan(stored.values).any()):
+            raise NanDepthError("it has NaN values")
+        scale = METRES_PER_UNIT[unit_of(stored, unit)]
+        fov = field_of_view_of(stored, fov_y_deg)
+        values = stored.values.astype(np.promote_types(stored.values.dtype, np.float32))
+        metres = (np.where(stored.surface, values, np.inf) * scale).astype(np.float32)
+        confidence = np.ones_like(metres) if stored.confidence is None else stored.confidence.astype(np.float32)
+        return MetricDepth(
+            depth=torch.from_numpy(metres),
+            confidence=torch.from_numpy(confidence),
+            fov_y_deg=torch.from_numpy(np.array(np.broadcast_to(fov, len(metres)), dtype=np.float32)),
+        )
+    except NanDepthError as error:
+        raise NanDepthError(f"{name}: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+
+
+def npz_bytes(depth: MetricDepth, index: int) -> bytes:
+    """One image of a batch as an NPZ file: depth_m (H, W), confidence (H, W) and fov_y_deg (), all float32."""
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        depth_m=depth.depth[index].cpu().numpy().astype(np.float32),
+        confidence=depth.confidence[index].cpu().numpy().astype(np.float32),
+        fov_y_deg=depth.fov_y_deg[index].cpu().numpy().astype(np.float32),
+    )
+    return stream.getvalue()
+
+
+def exr_bytes(depth: MetricDepth, index: int) -> bytes:
+    """One image of a batch as an EXR file; depth and confidence come back bit by bit."""
+    channels = {"Z": depth.depth[index], "confidence": depth.confidence[index]}
+    return write_exr(
+        {name: values.cpu().numpy() for name, values in channels.items()},
+        {
+            "depthUnit": METRES,
+            "fovYDeg": depth.fov_y_deg[index].item(),
+            "cameraIntrinsics": np.array(_intrinsics_px(depth, index), dtype=np.float32),
+        },
+    )
+
+
+def png_bytes(depth: MetricDepth, index: int) -> bytes:
+    """One image of a batch as a PNG in millimetres, rounded. ValueError where a surface is beyond LARGEST_PNG_M.
+
+    A surface nearer than a millimetre is stored as one, since 0 means none.
+    """
+    metres = depth.depth[index].cpu().numpy().astype(np.float64)
+    surface = np.isfinite(metres)
+    millimetres = np.rint(np.where(surface, metres, 0.0) * 1000)
+    if millimetres.max() > 65535:
+        raise ValueError(
+            f"the depth reaches {millimetres.max() / 1000:.1f} m, but a 16-bit PNG in millimetres ends at "
+            f"{LARGEST_PNG_M} m and nothing was written; save it as EXR, or limit the depth with Adjust Metric Depth"
+        )
+    millimetres = np.where(surface, np.maximum(millimetres, 1), 0).astype(np.uint16)
+    facts = {
+        "unit": MILLIMETRES,
+        "fov_y_deg": depth.fov_y_deg[index].item(),
+        "intrinsics_px": _intrinsics_px(depth, index),
+    }
+    text = PngImagePlugin.PngInfo()
+    text.add_text(_PNG_CHUNK, json.dumps(facts))
+    stream = io.BytesIO()
+    Image.fromarray(millimetres).save(stream, "PNG", pnginfo=text)
+    return stream.getvalue()
+
+
+def _intrinsics_px(depth: MetricDepth, index: int) -> list[list[float]]:
+    """The (3, 3) camera matrix in pixels, as OpenCV has it."""
+    _, height, width = depth.depth.shape
+    matrix = depth.intrinsics()[index].cpu().double() * torch.tensor([[width], [height], [1.0]], dtype=torch.float64)
+    return matrix.tolist()
+
+
+def _read(data: bytes, suffix: str) -> StoredDepth:
+    readers = dict(zip(SUFFIXES, (_read_exr, _read_png, _read_npy, _read_npz)))
+    if suffix not in readers:
+        raise ValueError(f"it is none of {', '.join(SUFFIXES)}; save the depth as one of these")
+    return readers[suffix](data)
+
+
+def _read_exr(data: bytes) -> StoredDepth:
+    header = read_header(data)
+    aspect = header.number("pixelAspectRatio")
+    if aspect is not None and not abs(aspect - 1) <= CAMERA_TOLERANCE:
+        raise ValueError(f"its pixels are not square (pixel aspect ratio {aspect:g}); render it with square pixels")
+    name = _depth_channel(header)
+    colors = [name[:-1] + color for color in "GB"] if name.endswith("R") else []
+    colors = [color for color in colors if color in header.channels]
+    confidence = ["confidence"] if "confidence" in header.channels else []
+    channels = read_channels(data, header, [name, *colors, *confidence])
+    if any(not np.array_equal(channels[name], channels[color], equal_nan=True) for color in colors):
+        raise ValueError(
+            "it is a colour picture, without a depth channel (Z); switch on the Z pass of the renderer (in Blender: "
+            "View Layer, Passes, Z) and save that"
+        )
+    unit = header.text("depthUnit")
+    if unit is not None and unit not in METRES_PER_UNIT:
+        raise ValueError(f"its attribute depthUnit is {unit!r}, which is none of {', '.join(METRES_PER_UNIT)}")
+    fov = header.number("fovYDeg")
+    return StoredDepth(
+        values=_on_display(channels[name], header, np.inf),
+        confidence=_on_display(channels["confidence"], header, 1.0) if confidence else None,
+        unit=unit,
+        fov_y_deg=None if fov is None else np.array([fov]),
+        intrinsics=header.matrix("cameraIntrinsics"),
+    )
+
+
+def _depth_channel(header: ExrHeader) -> str:
+    """Z, else a layer's depth (ViewLayer.Depth.Z as Blender names it, Depth.V), else Y, else R."""
+
+    def rank(name: str) -> int | None:
+        layer, _, channel = name.lower().rpartition(".")
+        is_depth = layer.rpartition(".")[2] in ("depth", "z")
+        kinds = [name == "Z", is_depth and channel in ("z", "v"), not layer and channel in ("depth", "z")]
+        kinds += [is_depth and channel in ("y", "r"), name == "Y", name == "V", name == "R"]
+        return kinds.index(True) if any(kinds) else None
+
+    ranks = {name: kind for name in header.channels if (kind := rank(name)) is not None}
+    best = [name for name in ranks if ranks[name] == min(ranks.values())]
+    if len(best) == 1:
+        return best[0]
+    count = "more than one" if best else "no"
+    names = ", ".join(best or header.channels)
+    raise ValueError(f"it has {count} depth channel among {names}; save one depth pass alone, as channel Z")
+
+
+def _on_display(picture: np.ndarray, header: ExrHeader, outside: float) -> np.ndarray:
+    """(1, H, W): the data window's picture put where it lies in the display window, which is what the camera sees."""
+    (x0, y0, x1, y1), (left, top, right, bottom) = header.data_window, header.display_window
+    if header.data_window == header.display_window:
+        return picture[None]
+    if picture.dtype.kind == "u":
+        outside = 0
+    full = np.full((bottom - top + 1, right - left + 1), outside, picture.dtype)
+    rows, columns = slice(max(y0, top), min(y1, bottom) + 1), slice(max(x0, left), min(x1, right) + 1)
+    if rows.start < rows.stop and columns.start < columns.stop:
+        inner = picture[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0]
+        full[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inner
+    return full[None]
+
+
+def _read_png(data: bytes) -> StoredDepth:
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise ValueError(f"it has {width}x{height} pixels, more than {MAX_PIXELS}; save it smaller")
+            if picture.mode not in ("I;16", "I;16B", "I"):
+                raise ValueError(
+                    f"it is a picture ({picture.mode}), not a grey PNG of 16 bits, and has no metres; {OTHER_WAY}"
+                )
+            values = np.asarray(picture).astype(np.uint16)
+            text = picture.text.get(_PNG_CHUNK)
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"it is not a whole PNG file ({error})") from error
+    return StoredDepth(values=values[None], **({} if text is None else _png_facts(text)))
+
+
+def _png_facts(text: str) -> dict[str, Any]:
+    """The unit and camera that `png_bytes` wrote."""
+    try:
+        facts = json.loads(text)
+        return {
+            "unit": {unit: unit for unit in METRES_PER_UNIT}[facts["unit"]],
+            "fov_y_deg": np.array([facts["fov_y_deg"]], dtype=np.float64),
+            "intrinsics": np.array(facts["intrinsics_px"], dtype=np.float64),
+        }
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise ValueError(f"its text chunk {_PNG_CHUNK} is damaged; save it again, or remove the chunk") from error
+
+
+def _read_npy(data: bytes) -> StoredDepth:
+    return StoredDepth(values=_batched(read_npy(data)))
+
+
+def _read_npz(data: bytes) -> StoredDepth:
+    arrays = read_npz(data, ("depth_m", "depth", "confidence", *_CAMERA_ARRAYS), _check_shapes)
+    name = _depth_name(arrays)
+    fov = arrays.get("fov_y_deg")
+    return StoredDepth(
+        values=_batched(arrays[name]),
+        confidence=_batched(arrays["confidence"]) if "confidence" in arrays else None,
+        unit=METRES if name == "depth_m" else None,
+        fov_y_deg=None if fov is None else fov.reshape(-1),
+        intrinsics=arrays.get("intrinsics", arrays.get("K")),
+    )
+
+
+def _depth_name(arrays: Mapping[str, Any]) -> str:
+    """Which of an NPZ file's arrays is the depth: an array alone may have any name."""
+    others = ("confidence", *_CAMERA_ARRAYS)
+    name = next((name for name in ("depth_m", "depth", *arrays) if name in arrays and name not in others), None)
+    if name is None:
+        raise ValueError("it has no array named depth_m or depth; save the depth under one of these names")
+    return name
+
+
+def _check_shapes(shapes: Shapes) -> None:
+    """ValueError for arrays that are not worth unpacking: a few compressed bytes may stand for gigabytes."""
+    shape = shapes[_depth_name(shapes)]
+    if math.prod(shape) > MAX_PIXELS:
+        raise ValueError(f"its depth has the shape {shape}, more than {MAX_PIXELS} pixels; save it smaller, or as EXR")
+    confidence = shapes.get("confidence", shape)
+    if math.prod(confidence) != math.prod(shape):
+        raise ValueError(f"confidence {confidence} and depth {shape} differ in shape; save one value a pixel, or none")
+    for name in _CAMERA_ARRAYS:
+        if math.prod(shapes.get(name, ())) > _MAX_CAMERA_VALUES:
+            raise ValueError(f"its {name} has the shape {shapes[name]}; save one camera, or one an image")
+
+
+def _batched(values: np.ndarray) -> np.ndarray:
+    """(H, W), and (H, W, 1) as some save it, become (1, H, W)."""
+    if values.ndim == 3 and values.shape[0] != 1 and values.shape[-1] == 1:
+        values = values[..., 0]
+    return values[None] if values.ndim == 2 else values

@@ -1,0 +1,189 @@
+"""Seeded depth: the spatial transformer as a flow-matching expert over the same cached keys and values.
+
+A caption leaves much open. Regression answers with the mean of all scenes that fit it, and the mean of many chairs is
+fog. Told a noisy depth map and its time as well, the same network predicts the one map that was noised (x-prediction,
+arXiv 2511.13720), and a few Euler steps from a seed's noise give one definite scene. At pure noise the best prediction
+is the mean again: regression is the first step of the flow, and both live in one set of weights.
+
+State: (B, 2, 8 rows, 8 columns) float32, log metres over LOG_DEPTH_STD from LOG_DEPTH_MEAN, bounded by SKY, and +1 for
+a surface, -1 for none. x_t = t x + (1 - t) noise; t = 1 is data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from ..config import DepthFlowConfig
+from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
+from .depth_detail import DepthDetail
+from .depth_head import UPSCALE, ShownDetail
+from .flow_times import shifted_times
+from .initialisation import start_from_zero
+
+if TYPE_CHECKING:
+    from .depth_predictor import DepthPrediction
+
+STATE_CHANNELS = 2
+# Normalised log depth of the sky and of all that is farther away: 230 m.
+SKY = 3.2
+# Times are in [0, 1]; the sinusoids want steps of about 1000.
+TIME_SCALE = 1000.0
+MAX_PERIOD = 10000.0
+MIN_NOISE_LEVEL = 0.2
+# Bits that tell the depth's noise from the image's: users give both the same seed.
+DEPTH_SEED = 0x5DEE
+# The passes that these make add less than 0.5% to OmniGen2's own at 1024x1024 (`counting.spatial_flops`).
+DEFAULT_STEPS = 8
+DEFAULT_GUIDANCE = 3.0
+DEPTH_SHIFT = 4.0
+# Guidance acts where the layout is decided; later it costs passes and changes nothing (arXiv 2404.07724).
+GUIDED_UNTIL = 0.1
+
+
+@dataclass(frozen=True)
+class NoisyDepth:
+    """state (B, 2, 8 rows, 8 columns) at times (B,); `known` (B,) bool: False where the network is not told it."""
+
+    state: torch.Tensor
+    time: torch.Tensor
+    known: torch.Tensor | None = None
+
+
+def depth_state(depth_m: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    """The state of true depth (B, H, W) in metres, inf for no surface, for a grid of rows x columns queries."""
+    size = (UPSCALE * rows, UPSCALE * columns)
+    if depth_m.shape[-2:] != size:
+        # Nearest, not bilinear: the mean of an edge's two sides is the depth of neither.
+        depth_m = F.interpolate(depth_m[:, None], size=size, mode="nearest-exact")[:, 0]
+    valid = torch.isfinite(depth_m)
+    normalised = (depth_m.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log() - LOG_DEPTH_MEAN) / LOG_DEPTH_STD
+    return torch.stack([normalised.clamp(max=SKY), valid.to(normalised.dtype) * 2 - 1], dim=1)
+
+
+def predicted_state(prediction: DepthPrediction) -> torch.Tensor:
+    """The state that a prediction expects: its two channels' means."""
+    surface = torch.sigmoid(prediction.validity_logit)
+    normalised = ((prediction.log_depth - LOG_DEPTH_MEAN) / LOG_DEPTH_STD).clamp(max=SKY)
+    return torch.stack([surface * normalised + (1 - surface) * SKY, 2 * surface - 1], dim=1)
+
+
+class DepthFlowInput(nn.Module):
+    """Noisy state and time -> what the queries and all own tokens gain; zero at first: the mean, as before."""
+
+    def __init__(
+        self,
+        config: DepthFlowConfig,
+        hidden_size: int,
+        fusion_channels: int,
+        source_channels: int | None = None,
+        operations: Any = nn,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        factory = {"dtype": dtype, "device": device}
+        self.time_channels = config.time_channels
+        self.patch = operations.Linear(STATE_CHANNELS * UPSCALE**2, hidden_size, **factory)
+        self.time_in = operations.Linear(config.time_channels, hidden_size, **factory)
+        self.time_out = operations.Linear(hidden_size, hidden_size, **factory)
+        start_from_zero(self.patch, self.time_out)
+        self.detail = (
+            None
+            if config.detail_channels is None
+            else DepthDetail(
+                config.detail_channels, STATE_CHANNELS, fusion_channels, source_channels, operations, **factory
+            )
+        )
+
+    def shown(
+        self, noisy: NoisyDepth, dtype: torch.dtype, source_pixels: torch.Tensor | None = None
+    ) -> ShownDetail | None:
+        """What the head gains, also of the pixels of a source image; None in checkpoints from before it."""
+        if self.detail is None:
+            return None
+        return self.detail(noisy.state, noisy.time, noisy.known, dtype, source_pixels)
+
+    def forward(self, noisy: NoisyDepth, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        """((B, rows * columns, D) for the queries, (B, 1, D) for every token)."""
+        patches = F.pixel_unshuffle(noisy.state, UPSCALE).flatten(2).transpose(1, 2)
+        tokens = self.patch(patches.to(dtype))
+        time = self.time_out(F.silu(self.time_in(self._sinusoids(noisy.time).to(dtype))))[:, None]
+        if noisy.known is None:
+            return tokens, time
+        known = noisy.known.to(dtype)[:, None, None]
+        return tokens * known, time * known
+
+    def _sinusoids(self, time: torch.Tensor) -> torch.Tensor:
+        half = self.time_channels // 2
+        rates = torch.exp(-math.log(MAX_PERIOD) * torch.arange(half, device=time.device) / half)
+        angles = TIME_SCALE * time.float()[:, None] * rates
+        return torch.cat([angles.cos(), angles.sin()], dim=1)
+
+
+def flow_weight(time: torch.Tensor) -> torch.Tensor:
+    """What makes a squared error of the data one of the velocity, (data - x_t) / (1 - t); bounded near the data."""
+    return 1 / (1 - time).clamp_min(MIN_NOISE_LEVEL).square()
+
+
+@dataclass(frozen=True)
+class DepthSampling:
+    """How a scene is drawn: noise of `DepthPredictor.noise_shape`, and Euler steps. `guidance` over 1 moves the steps
+    before time `GUIDED_UNTIL` away from what would be predicted without the prompt, at twice the cost."""
+
+    noise: torch.Tensor
+    steps: int = DEFAULT_STEPS
+    guidance: float = DEFAULT_GUIDANCE
+    shift: float = DEPTH_SHIFT
+
+    @property
+    def times(self) -> list[float]:
+        """Times of the predictions in [0, 1], 0 being noise; the last prediction is the result."""
+        return shifted_times(self.steps, self.shift)[:-1].tolist()
+
+    @property
+    def guided_steps(self) -> int:
+        """How many of the first steps are guided; the last one, which is the result, never is."""
+        return 0 if self.guidance == 1 else sum(time < GUIDED_UNTIL for time in self.times[:-1])
+
+    @property
+    def passes(self) -> int:
+        """Of one sample through the network: two side by side in a guided step."""
+        return self.steps + self.guided_steps
+
+
+def _bounded(state: torch.Tensor) -> torch.Tensor:
+    """Guidance overshoots; no scene lies beyond the sky, or is surer than sure of a surface."""
+    return torch.stack([state[:, 0].clamp(max=SKY), state[:, 1].clamp(-1, 1)], dim=1)
+
+
+def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Drawn on the CPU: a seed means the same scene on every device, and is not the image's noise of that seed."""
+    return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed ^ DEPTH_SEED))
+
+
+@torch.no_grad()
+def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
+    """The last prediction of Euler steps from noise to a scene. predict(noisy, guided) at the state's own size; guided,
+    the batch comes twice, to be predicted with the prompt and then without."""
+    state, times, guided_steps = sampling.noise, sampling.times, sampling.guided_steps
+    for number, (now, after) in enumerate(zip(times, times[1:])):
+        guided = number < guided_steps
+        data = predicted_state(predict(_at(now, state, guided), guided))
+        if guided:
+            # One batch: a GPU is not full of one image's queries.
+            data, without = data.chunk(2)
+            data = _bounded(without + sampling.guidance * (data - without))
+        state = state + (after - now) / (1 - now) * (data - state)
+    return predict(_at(times[-1], state), False)
+
+
+def _at(time: float, state: torch.Tensor, twice: bool = False) -> NoisyDepth:
+    state = torch.cat([state, state]) if twice else state
+    return NoisyDepth(state, torch.full((len(state),), time, device=state.device))

@@ -1,0 +1,1 @@
+"""Geometry of rays and pixels that the scaffold and the synthetic world share."""

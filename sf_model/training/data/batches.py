@@ -1,0 +1,198 @@
+"""Batches from the store: step n of a run is a function of (seed, n) alone, whatever the number of processes.
+
+A step's samples have one bucket, and all are edits or none is, so that they can be put together; the step's order of
+samples, and the noise of each, come from the seed, so that processes which share a step draw what one would.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+
+from ..bases.prompts import PromptTokens
+from .store import Place, Row, Store, rows_of
+from .world import Batch, loader
+
+SEED_RANGE = 1 << 62
+# Height and width of a bucket, and whether its samples are edits: what one step's samples have in common.
+Kind = tuple[tuple[int, int], bool]
+# A sample's shard and its number in it: all that is kept of samples that are not being read.
+Address = tuple[Path, int]
+
+
+def split_rows(store: Store, validation: int) -> tuple[list[Place], list[Place]]:
+    """(training, validation) samples; the latter are the same ones whatever else the folder holds."""
+    places = sorted(store.usable()[0], key=lambda place: sha256(place.row.key.encode()).digest())
+    if len(places) <= validation:
+        raise ValueError(
+            f"{store.folder} has {len(places)} usable samples, no more than data.validation_samples ({validation}); "
+            "its problems.jsonl says what was wrong with the others"
+        )
+    return places[validation:], places[:validation]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The samples of one kind: (n, 2) int32, number of the shard in the list of all and number in the shard."""
+
+    kind: Kind
+    addresses: np.ndarray
+
+    def steps_before(self, epoch: int, batch_size: int) -> int:
+        """How many steps this group has had after so many epochs: what is left of one goes into the next."""
+        return epoch * len(self.addresses) // batch_size
+
+
+class StoreBatches(Dataset):
+    """Item n holds the micro-batches of step n for one process: rank `rank` of `world`.
+
+    A micro-batch: depth_m (B, H, W), fov_y_deg (B,), noise_seed (B,) int64, and what the store has of: rgb, source
+    (B, 3, H, W) uint8, latent, source_latent, prompts (ids and mask, or the cached hidden states and keys/values).
+
+    Samples are drawn alike often, however few share their bucket: a group goes through its samples in shuffled passes
+    without end and gives a step whenever a batch is full. One of fewer samples than a batch so repeats them within a
+    step, but has the fewer steps for it. Worker processes have a copy of this object: it keeps 8 bytes a sample.
+    """
+
+    def __init__(
+        self,
+        places: list[Place],
+        tokens: PromptTokens,
+        batch_size: int,
+        micro_batch: int,
+        seed: int,
+        depth_downscale: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size % (micro_batch * world):
+            raise ValueError(
+                f"batch_size {batch_size} is no multiple of {world} processes x micro_batch {micro_batch}; change one"
+            )
+        self.tokens, self.batch_size, self.micro_batch, self.seed = tokens, batch_size, micro_batch, seed
+        self.depth_downscale, self.rank, self.world = depth_downscale, rank, world
+        self._shards = sorted({place.shard for place in places})
+        number = {shard: index for index, shard in enumerate(self._shards)}
+        found: dict[Kind, list[tuple[int, int]]] = defaultdict(list)
+        for place in places:
+            found[place.row.size, place.row.is_edit].append((number[place.shard], place.index))
+        self._groups = [_Group(kind, np.array(found[kind], dtype=np.int32)) for kind in sorted(found)]
+        self._samples = len(places)
+        self._epoch = -1
+        self._order: list[tuple[_Group, int]] = []
+
+    @property
+    def samples_per_step(self) -> int:
+        """On all processes together."""
+        return self.batch_size
+
+    def steps(self, first: int, last: int, rank: int, world: int, workers: int) -> Iterator[list[Batch]]:
+        """The micro-batches of steps `first` to `last` - 1."""
+        assert (rank, world) == (self.rank, self.world)
+        yield from loader(self, range(first, last), workers)
+
+    def places(self, step: int) -> list[Address]:
+        """The samples of a step, of all processes."""
+        epoch = step * self.batch_size // self._samples
+        while self._steps_before(epoch + 1) <= step:
+            epoch += 1
+        if self._epoch != epoch:
+            self._epoch, self._order = epoch, self._shuffled(epoch)
+        group, index = self._order[step - self._steps_before(epoch)]
+        return self._chosen(group, index)
+
+    def _steps_before(self, epoch: int) -> int:
+        return sum(group.steps_before(epoch, self.batch_size) for group in self._groups)
+
+    def _shuffled(self, epoch: int) -> list[tuple[_Group, int]]:
+        """The steps of an epoch: a group and the number of its batch."""
+        steps = [
+            (group, index)
+            for group in self._groups
+            for index in range(
+                group.steps_before(epoch, self.batch_size), group.steps_before(epoch + 1, self.batch_size)
+            )
+        ]
+        random.Random(f"{self.seed}-{epoch}").shuffle(steps)
+        return steps
+
+    def _chosen(self, group: _Group, index: int) -> list[Address]:
+        """Batch `index` of the group's endless shuffled passes."""
+        count, orders, chosen = len(group.addresses), {}, []
+        for position in range(index * self.batch_size, (index + 1) * self.batch_size):
+            number, place = divmod(position, count)
+            if number not in orders:
+                seed = int.from_bytes(sha256(f"{self.seed}-{group.kind}-{number}".encode()).digest()[:8], "big")
+                orders[number] = np.random.default_rng(seed).permutation(count)
+            shard, row = group.addresses[orders[number][place]].tolist()
+            chosen.append((self._shards[shard], row))
+        return chosen
+
+    def __getitem__(self, step: int) -> list[Batch]:
+        places = self.places(step)
+        seeds = [random.Random(f"{self.seed}-{step}-{index}").randrange(SEED_RANGE) for index in range(len(places))]
+        share = self.batch_size // self.world
+        own = range(self.rank * share, (self.rank + 1) * share)
+        return [
+            self.collate([places[i] for i in micro], [seeds[i] for i in micro])
+            for micro in (own[start : start + self.micro_batch] for start in range(0, share, self.micro_batch))
+        ]
+
+    def collate(self, places: list[Address], seeds: list[int]) -> Batch:
+        """One micro-batch of these samples."""
+        rows, samples = zip(*(_read(*place) for place in places))
+        batch: Batch = {
+            "depth_m": torch.stack([_enlarged(sample["depth_m"], self.depth_downscale) for sample in samples]),
+            "fov_y_deg": torch.tensor([row.fov_y_deg for row in rows]),
+            "noise_seed": torch.tensor(seeds),
+        }
+        for name in ("rgb", "source"):
+            if name in samples[0]:
+                batch[name] = torch.stack([sample[name] for sample in samples])
+        for name in ("latent", "source_latent"):
+            if name in samples[0]:
+                batch[name] = torch.stack([sample[name].float() for sample in samples])
+        if "keys_values" in samples[0]:
+            batch |= _cached_prompts(samples)
+        else:
+            captions, is_edit = [row.caption for row in rows], rows[0].is_edit
+            batch["input_ids"], batch["prompt_mask"] = self.tokens.batch(captions, is_edit)
+            batch["empty_ids"], batch["empty_mask"] = self.tokens.batch([""] * len(captions), is_edit)
+        return batch
+
+
+def _read(shard: Path, index: int) -> tuple[Row, dict[str, torch.Tensor]]:
+    prefix = f"{index}."
+    with safetensors.safe_open(shard, framework="pt") as file:
+        row = rows_of(file.metadata())[index]
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+        return row, {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+
+
+def _enlarged(depth_m: torch.Tensor, factor: int) -> torch.Tensor:
+    return depth_m.float().repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+
+
+def _cached_prompts(samples: Sequence[dict[str, torch.Tensor]]) -> Batch:
+    """Padded on the right to the longest."""
+    batch = {}
+    for name, mask in (("hidden", "hidden_mask"), ("empty_hidden", "empty_mask")):
+        if name in samples[0]:
+            length = max(len(sample[name]) for sample in samples)
+            batch[name] = torch.stack([F.pad(s[name], (0, 0, 0, length - len(s[name]))) for s in samples])
+            batch[mask] = torch.stack([F.pad(s[mask], (0, length - len(s[mask]))) for s in samples])
+    length = max(len(sample["prompt_mask"]) for sample in samples)
+    missing = [length - len(sample["prompt_mask"]) for sample in samples]
+    batch["keys_values"] = torch.stack([F.pad(s["keys_values"], (0, 0, 0, m)) for s, m in zip(samples, missing)])
+    batch["prompt_mask"] = torch.stack([F.pad(s["prompt_mask"], (0, m)) for s, m in zip(samples, missing)])
+    return batch
