@@ -11,7 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from sf_model.config import SpatialFusionConfig
 from sf_model.models.depth_adapter import DepthAdapter
 from sf_model.models.depth_flow import NoisyDepth
-from sf_model.models.depth_predictor import DepthPrediction, DepthPredictor
+from sf_model.models.depth_prediction import DepthPrediction
+from sf_model.models.depth_predictor import DepthPredictor
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from transformers import DepthProConfig, DepthProForDepthEstimation
 
 from sf_model.backbones import get_backbone
 from sf_model.config import SpatialFusionConfig
+
 from .training_cost import DOLLARS_A_GPU_HOUR, PEAK_FLOPS, PROMPT_TOKENS, BaseCost, bases
 
 UTILISATION = 0.15

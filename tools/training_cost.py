@@ -24,6 +24,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 
 from sf_model.config import OMNIGEN2, QWEN_IMAGE, SpatialFusionConfig
 from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
+
 from .counting import meta_modules, spatial_flops
 
 GIB = 2**30

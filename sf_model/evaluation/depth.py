@@ -25,7 +25,7 @@ import torch
 from .. import world
 from ..depth import metrics as depth_metrics
 from ..depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
-from ..models.depth_predictor import DepthPrediction
+from ..models.depth_prediction import DepthPrediction
 from .arguments import add_network_arguments, depth_sampler, network_record
 from .bootstrap import Estimate, mean_with_interval
 from .depth_baselines import Baselines, fit_baselines

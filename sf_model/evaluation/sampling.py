@@ -12,7 +12,7 @@ from .. import world
 from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
 from ..depth.metric_depth import MetricDepth
 from ..models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS, DepthSampling, draw_noise
-from ..models.depth_predictor import DepthPrediction
+from ..models.depth_prediction import DepthPrediction
 from ..models.source_encoder import own_patch_px
 from ..training.export import load_exported
 from ..training.loop import NOISE_SEED_STRIDE

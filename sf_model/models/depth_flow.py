@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -24,11 +24,9 @@ from ..config import DepthFlowConfig
 from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
 from .depth_detail import DepthDetail
 from .depth_head import UPSCALE, ShownDetail
+from .depth_prediction import DepthPrediction
 from .flow_times import shifted_times
 from .initialisation import start_from_zero
-
-if TYPE_CHECKING:
-    from .depth_predictor import DepthPrediction
 
 STATE_CHANNELS = 2
 # Normalised log depth of the sky and of all that is farther away: 230 m.

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 NO_PRIMITIVE = 2**31 - 1
+# In a map of which object a pixel shows, 0 and up being the objects: the ground, and nothing.
+GROUND_INDEX = -1
+SKY_INDEX = -2
 
 
 def pack(depth: Tensor, primitive: Tensor | int) -> Tensor:

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..depth.metric_depth import MetricDepth
-from ..rendering.zbuffer import NO_PRIMITIVE, pack, unpack
-from ..world.render import GROUND_INDEX, SKY_INDEX
+from ..rendering.zbuffer import GROUND_INDEX, NO_PRIMITIVE, SKY_INDEX, pack, unpack
 from .camera import ScaffoldCamera, View
 from .objects import ScaffoldMesh, ScaffoldObject, ScaffoldSolid
 from .preview import ground_albedo, object_albedo, shade, sky

@@ -1,7 +1,6 @@
 """What stands in a composed scene: immutable values that nodes pass on in tuples.
 
-World frame and headings are those of `world.scene`: x right, y down, z forward, ground at y = 0; heading 0 faces the
-camera's side, 90 image right, 180 away, 270 image left. An object's own axes are (right, up, front), its size is
+World frame and headings are those of `rendering.frame`. An object's own axes are (right, up, front), its size is
 (width, height, length) along them.
 """
 
@@ -15,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..rendering.frame import heading_vector, right_vector
 from ..rendering.intersect import INTERVALS
-from ..world.scene import heading_vector, right_vector
 
 Array = NDArray[np.float64]
 SHAPES: dict[str, str] = {"box": "box", "sphere": "ellipsoid", "cylinder": "cylinder"}

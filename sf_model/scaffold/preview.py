@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from ..world.shading import lit
+from ..rendering.shading import lit
 from .camera import ScaffoldCamera, View
 from .raycast import combine
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from ..depth.metric_depth import LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
-from ..models.depth_predictor import DepthPrediction
+from ..models.depth_prediction import DepthPrediction
 
 # The error in log metres at which the confidence falls below 1: about 10% of the depth.
 CONFIDENT_ERROR = 0.1

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from ..backbones.mini import velocity_from_data
 from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MetricDepth
 from ..models.depth_flow import NoisyDepth, depth_state, flow_weight
-from ..models.depth_predictor import DepthPrediction
+from ..models.depth_prediction import DepthPrediction
 from ..models.monocular_depth import MonocularDepth, ReadDepth
 from ..models.source_encoder import PixelEncoder
 from ..world import CATEGORY_NAMES, COLORS

@@ -11,7 +11,8 @@ from ..backbones.mini import velocity_from_data
 from ..depth.metric_depth import MetricDepth
 from ..models.depth_adapter import DepthAdapter
 from ..models.depth_flow import DepthSampling, NoisyDepth
-from ..models.depth_predictor import DepthPrediction, DepthPredictor
+from ..models.depth_prediction import DepthPrediction
+from ..models.depth_predictor import DepthPredictor
 from ..models.source_encoder import source_patches
 from ..models.spatial_transformer import KeysValues
 from .bases.omnigen2_transformer import OmniGen2Transformer

@@ -1,12 +1,13 @@
 """The synthetic metric world: scenes, a batched ray-cast renderer and captions that are true of their scenes."""
 
+from ..rendering.zbuffer import GROUND_INDEX, SKY_INDEX
 from .caption_common import CaptionedScene, Fact
 from .captions import KINDS, SPATIAL_KINDS, describe_again, sample
 from .categories import CATEGORY_NAMES, HELD_OUT
 from .edits import EDIT_KINDS, EditPair, sample_edit
 from .grounding import ground
 from .palette import COLORS, GROUND_NAMES, SKY_NAMES
-from .render import GROUND_INDEX, SKY_INDEX, Rendering, render
+from .render import Rendering, render
 from .sampling import SPLITS, sample_scene
 from .scene import GROUND_EXTENT_M, Camera, Scene, SceneObject
 

@@ -6,7 +6,8 @@ point of a footprint.
 
 import math
 
-from .scene import SceneObject, footprint_corners, heading_vector, right_vector
+from ..rendering.frame import heading_vector, right_vector
+from .scene import SceneObject, footprint_corners
 
 ALLOCENTRIC_TURN_DEG: dict[str, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "right": 270.0}
 """Heading of something that lies on this side of an object, relative to the object's own heading."""

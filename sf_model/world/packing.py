@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..rendering.frame import focal_lengths
 from .categories import CATEGORIES, SHAPES, Part
 from .palette import COLORS, role_color
-from .scene import Scene, focal_lengths
+from .scene import Scene
 
 Array = NDArray[np.float64]
 _NEAR_M = 0.02

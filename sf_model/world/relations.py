@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ..rendering.frame import heading_vector
 from .caption_common import Fact
 from .categories import CATEGORIES, CATEGORY_NAMES, HELD_OUT
 from .geometry import (
@@ -23,7 +24,7 @@ from .geometry import (
 )
 from .palette import COLORS
 from .sampling import is_good_picture, place_in_view, sample_identities, sample_size, uniform
-from .scene import Camera, SceneObject, heading_vector
+from .scene import Camera, SceneObject
 
 SIDES: tuple[str, ...] = ("front", "back", "left", "right")
 ARRANGEMENTS: tuple[str, ...] = (

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from ..rendering.shading import lit
+from ..rendering.zbuffer import GROUND_INDEX, SKY_INDEX
 from .packing import Cameras, pack, pack_cameras
 from .raycast import (
     NO_PRIMITIVE,
@@ -23,10 +25,8 @@ from .raycast import (
     to_device,
 )
 from .scene import Scene
-from .shading import distance_haze, ground_albedo, lit, sky_color, sky_parameters
+from .shading import distance_haze, ground_albedo, sky_color, sky_parameters
 
-GROUND_INDEX = -1
-SKY_INDEX = -2
 # Small enough for a CPU's cache, large enough to fill a GPU.
 _CHUNK_PIXELS = {"cpu": 2**16, "cuda": 2**23}
 

@@ -9,9 +9,10 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..rendering.frame import focal_lengths
 from .categories import CATEGORIES, CATEGORY_NAMES, HELD_OUT
 from .palette import COLORS, GROUND_NAMES, SKIES, SKY_NAMES
-from .scene import Camera, Scene, SceneObject, focal_lengths, footprint_corners
+from .scene import Camera, Scene, SceneObject, footprint_corners
 
 SPLITS: tuple[str, ...] = ("train", "held_out")
 MIN_PROJECTED_HEIGHT = 0.15

@@ -1,15 +1,13 @@
 """Scene description of the synthetic metric world: objects on a ground plane, one camera, one sun.
 
-World frame: right-handed, x right, y down, z forward, origin on the ground under the camera, ground plane y = 0.
-The camera sits at (0, -height_m, 0), looks along +z and is pitched down by pitch_deg. Camera axes are OpenCV's
-(x right, y down, z forward); pixel centres lie at ((column + 0.5) / W, (row + 0.5) / H).
-
-Headings are seen from above: 0 points towards the camera side (-z), 90 to image right (+x), 180 away (+z), 270 to
-image left (-x). An object whose front points to image right shows its right side to the camera.
+The axes and headings are those of `rendering.frame`; the origin is on the ground under the camera. The camera sits at
+(0, -height_m, 0), looks along +z and is pitched down by pitch_deg. Camera axes are OpenCV's (x right, y down, z
+forward); pixel centres lie at ((column + 0.5) / W, (row + 0.5) / H).
 """
 
-import math
 from dataclasses import dataclass
+
+from ..rendering.frame import heading_vector, right_vector
 
 GROUND_EXTENT_M = 100.0
 """Depth at which the ground ends; beyond it and above the horizon there is only sky, at infinite depth."""
@@ -53,24 +51,6 @@ class Scene:
     sky: str
     sun_azimuth_deg: float
     sun_elevation_deg: float
-
-
-def heading_vector(heading_deg: float) -> tuple[float, float]:
-    """Unit (x, z) vector of a heading."""
-    angle = math.radians(heading_deg)
-    return math.sin(angle), -math.cos(angle)
-
-
-def right_vector(heading_deg: float) -> tuple[float, float]:
-    """Unit (x, z) vector that points to the right-hand side of something with this heading."""
-    front_x, front_z = heading_vector(heading_deg)
-    return front_z, -front_x
-
-
-def focal_lengths(fov_y_deg: float, aspect: float) -> tuple[float, float]:
-    """Normalised focal lengths (fx / W, fy / H) for square pixels and aspect = W / H."""
-    fy = 0.5 / math.tan(math.radians(fov_y_deg) / 2)
-    return fy / aspect, fy
 
 
 def footprint_corners(obj: SceneObject) -> tuple[tuple[float, float], ...]:

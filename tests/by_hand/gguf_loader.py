@@ -92,8 +92,8 @@ def lora(keys: dict[str, str], key: str, shape: tuple[int, int]) -> dict[str, An
 
 
 def sample(nodes: ModuleType, model: Any, loaded: Any, depth: Any, encoded: Any, video: bool) -> torch.Tensor:
-    control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
-    patched = nodes.apply_depth.inject(model, loaded.adapter, control)
+    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    patched = nodes.generate.apply.inject(model, loaded.adapter, control)
     latent = torch.zeros(1, 16, *((1,) if video else ()), 12, 8)
     noise = comfy.sample.prepare_noise(latent, 7)
     sigmas, euler = torch.tensor([1.0, 0.5, 0.0]), comfy.samplers.sampler_object("euler")
@@ -134,17 +134,19 @@ def check(architecture: str, nodes: ModuleType, pack: ModuleType, tiny_bases: Mo
     if image_name is None:
         model = plain_model
     name = write_tiny_checkpoint(folder, f"{architecture}.safetensors", tiny_config(architecture, "token"))
-    packed = nodes.spatialfusion_model.load_checkpoint(folder / name)
-    patchers = nodes.spatialfusion_model.build_patchers(folder / name, packed)
+    packed = nodes.runtime.loaded_checkpoint.load_checkpoint(folder / name)
+    patchers = nodes.runtime.loaded_checkpoint.build_patchers(folder / name, packed)
 
     def run(model: Any, clip: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        path = nodes.text_decoder.find_decoder(clip, packed.config, name)
-        loaded = nodes.spatialfusion_model.SpatialFusionModel(packed.config, clip, path, *patchers, None, "tiny", {})
-        encoded = nodes.predict_depth.encode_prompt(clip, path, PROMPT)
-        predict = nodes.predict_depth
+        path = nodes.runtime.text_decoder.find_decoder(clip, packed.config, name)
+        loaded = nodes.runtime.loaded_checkpoint.SpatialFusionModel(
+            packed.config, clip, path, *patchers, None, "tiny", {}
+        )
+        encoded = nodes.generate.predict.encode_prompt(clip, path, PROMPT)
+        predict = nodes.generate.predict
         sampling = predict.DepthSampling(predict.draw_noise(loaded.predictor.model.noise_shape(1, 96, 64), 0))
         depth = predict._predict(loaded, encoded, 64, 96, None, sampling)
-        nodes.apply_depth._check_model(model, packed.config)
+        nodes.generate.apply._check_model(model, packed.config)
         return depth.log_depth(), sample(nodes, model, loaded, depth, encoded, architecture == "qwen_image")
 
     depth, image = run(model, clip)

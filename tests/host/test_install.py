@@ -164,6 +164,6 @@ def test_the_start_imports_the_pack_and_nothing_else(
     assert measured["loaded"]
     own = str(pack).replace(".", "_x_")  # how the host names a pack's modules
     modules = {name.removeprefix(own) for name in measured["modules"] if name.startswith(own)}
-    assert {".nodes.loader", ".sf_model.checkpoint"} <= modules
+    assert {".nodes.generate.load_checkpoint", ".sf_model.checkpoint"} <= modules
     assert [name for name in modules if name.startswith((".sf_model.training", ".sf_model.evaluation"))] == []
     assert [name for name in measured["modules"] if not name.startswith(own)] == []

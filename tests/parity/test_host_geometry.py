@@ -105,7 +105,7 @@ def da3_geometry(views: int, head: str, mode: str, pose_method: str = "cam_dec")
 
 @torch.no_grad()
 def test_moge_is_taken_as_it_is(nodes: ModuleType, moge_geometry: dict[str, torch.Tensor]) -> None:
-    depth = nodes.geometry.to_metric_depth(moge_geometry)
+    depth = nodes.host.geometry.to_metric_depth(moge_geometry)
     assert torch.equal(depth.depth, moge_geometry["depth"])
     assert depth.valid.float().mean() > 0.05
     torch.testing.assert_close(depth.intrinsics(), moge_geometry["intrinsics"])
@@ -119,7 +119,7 @@ def test_moge_is_taken_as_it_is(nodes: ModuleType, moge_geometry: dict[str, torc
 def test_depth_anything_metric_is_taken_as_it_is(nodes: ModuleType) -> None:
     geometry = da3_geometry(2, "dpt", "mono")
     assert geometry.keys() == {"depth", "image", "mode", "sky"}
-    depth = nodes.geometry.to_metric_depth(geometry)
+    depth = nodes.host.geometry.to_metric_depth(geometry)
     surface = geometry["sky"] < 0.5
     assert torch.equal(depth.valid, surface)
     assert torch.equal(depth.depth[surface], geometry["depth"][surface])
@@ -135,9 +135,9 @@ def test_depth_anything_views_need_a_scale(nodes: ModuleType, views: int, pose_m
     assert geometry["intrinsics"].shape == (1, views, 3, 3)
     assert geometry["depth"].shape == (views, HEIGHT, WIDTH)
     with pytest.raises(ValueError, match="not in metres.*Adjust Metric Depth"):
-        nodes.geometry.to_metric_depth(geometry)
+        nodes.host.geometry.to_metric_depth(geometry)
     adjusted = nodes.SpatialFusionAdjustDepth.execute(geometry, 1.0, 0.0, 5.0, "whole image", 0.0, 0.0).args[0]
-    depth = nodes.geometry.to_metric_depth(adjusted)
+    depth = nodes.host.geometry.to_metric_depth(adjusted)
     for index in range(views):
         image = geometry["depth"][index]
         torch.testing.assert_close(depth.depth[index], image * (5 / image.median()))
@@ -157,7 +157,7 @@ def test_the_field_of_view_of_views_is_the_one_that_the_host_decoded(nodes: Modu
     _, intrinsics = da3.pose_encoding_to_extri_intri(pose, (98, 140))
     depth = torch.full((1, HEIGHT, WIDTH), 2.0)
     geometry = {"depth": depth, "mode": "multiview", "intrinsics": intrinsics, "sky": torch.zeros_like(depth)}
-    assert nodes.geometry.to_metric_depth(geometry).fov_y_deg.item() == pytest.approx(48.0, abs=1e-3)
+    assert nodes.host.geometry.to_metric_depth(geometry).fov_y_deg.item() == pytest.approx(48.0, abs=1e-3)
 
 
 def test_the_hosts_cameras_look_through_the_centre_and_others_are_refused(
@@ -168,9 +168,9 @@ def test_the_hosts_cameras_look_through_the_centre_and_others_are_refused(
         cropped = moge_geometry["intrinsics"].clone()
         cropped[1, :2, 2] = torch.tensor([x, y])
         with pytest.raises(ValueError, match=f"principal point is off the centre, at {x:.2f} of its width and {y:.2f}"):
-            nodes.geometry.to_metric_depth(moge_geometry | {"intrinsics": cropped})
+            nodes.host.geometry.to_metric_depth(moge_geometry | {"intrinsics": cropped})
     cropped[1, :2, 2] = torch.tensor([0.54, 0.47])  # what rounding to whole pixels may make
-    nodes.geometry.to_metric_depth(moge_geometry | {"intrinsics": cropped})
+    nodes.host.geometry.to_metric_depth(moge_geometry | {"intrinsics": cropped})
 
 
 def scene() -> dict[str, torch.Tensor]:

@@ -30,14 +30,14 @@ def system() -> SpatialFusionSystem:
 def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSystem) -> None:
     """Tokens, hidden states, keys/values, depth, and 6 Euler steps with guidance on the depth, from the same noise."""
     model, clip, _ = nodes.SpatialFusionMiniLoader.execute().args
-    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.loader.BUILT_IN).args[0]
+    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.generate.load_checkpoint.BUILT_IN).args[0]
 
     tokenizer = load_tokenizer(MINI_DIR / TOKENIZER_DIR)
     ids, mask = encode_prompts(tokenizer, [PROMPT])
     assert [token for token, _ in next(iter(clip.tokenize(PROMPT).values()))[0]] == ids[0].tolist()
     prompt, empty = system.encode(ids, mask), system.encode(*encode_prompts(tokenizer, [""]))
 
-    encoded = nodes.predict_depth.encode_prompt(clip, loaded.decoder_path, PROMPT)
+    encoded = nodes.generate.predict.encode_prompt(clip, loaded.decoder_path, PROMPT)
     assert relative_error(encoded.conditioning[0][0], prompt.hidden) < 1e-5
     for (key, value), (expected_key, expected_value) in zip(encoded.keys_values, prompt.keys_values):
         assert relative_error(key, expected_key) < 1e-5
@@ -48,13 +48,13 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
         (None, system.predict_depth(prompt, 64, 64)),
         (sampling, system.sample_depth(prompt, 64, 64, sampling)),
     ):
-        depth = nodes.predict_depth._predict(loaded, encoded, width=64, height=64, features=None, sampling=how)
+        depth = nodes.generate.predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=how)
         expected_depth = expected.to_metric_depth()
         assert torch.equal(depth.valid, expected_depth.valid)
         assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
 
-    control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
-    patched = nodes.apply_depth.inject(model, loaded.adapter, control)
+    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    patched = nodes.generate.apply.inject(model, loaded.adapter, control)
     latent = torch.zeros(1, 3, 64, 64)
     noise = comfy.sample.prepare_noise(latent, 7)
     negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
@@ -78,7 +78,7 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
 def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: SpatialFusionSystem) -> None:
     """The source is read for the depth by its own pixels, and is a reference latent of both conditionings."""
     model, clip, vae = nodes.SpatialFusionMiniLoader.execute().args
-    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.loader.BUILT_IN).args[0]
+    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.generate.load_checkpoint.BUILT_IN).args[0]
     pair = world.sample_edit(random.Random("edit parity"), "pose")
     source = world.render([pair.source], 64, 64).rgb
     image = source.movedim(1, -1)
@@ -87,7 +87,7 @@ def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: SpatialFusi
         for text in (pair.instruction, "")
     )
 
-    predict = nodes.predict_depth
+    predict = nodes.generate.predict
     features = predict.source_features(loaded, image, 64, 64, needed=True)
     encoded = predict.encode_prompt_with_source(clip, loaded.decoder_path, pair.instruction, image, vae, None)
     sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
@@ -98,14 +98,14 @@ def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: SpatialFusi
     without = system.sample_depth(prompt, 64, 64, sampling).to_metric_depth()
     assert relative_error(without.log_depth(), expected_depth.log_depth()) > 0.01
 
-    control = nodes.apply_depth.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     negative = node_helpers.conditioning_set_values(
         clip.encode_from_tokens_scheduled(clip.tokenize("")), {"reference_latents": [vae.encode(image)]}, append=True
     )
     latent = torch.zeros(1, 3, 64, 64)
     noise = comfy.sample.prepare_noise(latent, 7)
     drawn = comfy.sample.sample_custom(
-        nodes.apply_depth.inject(model, loaded.adapter, control),
+        nodes.generate.apply.inject(model, loaded.adapter, control),
         noise,
         3.0,
         comfy.samplers.sampler_object("euler"),
@@ -129,8 +129,8 @@ def test_half_precision_predicts_the_same_scene(
     """As the node computes on devices that the host finds faster in bfloat16; the outputs are no steps of half
     precision."""
     _, clip, _ = nodes.SpatialFusionMiniLoader.execute().args
-    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.loader.BUILT_IN).args[0]
-    predict = nodes.predict_depth
+    loaded = nodes.SpatialFusionLoader.execute(clip, nodes.generate.load_checkpoint.BUILT_IN).args[0]
+    predict = nodes.generate.predict
     encoded = predict.encode_prompt(clip, loaded.decoder_path, PROMPT)
     noise_shape = loaded.predictor.model.noise_shape(1, 64, 64)
     for seed in range(4 if sampled else 1):

@@ -20,7 +20,8 @@ from sf_model.models.depth_flow import (
     predicted_state,
     sample_depth,
 )
-from sf_model.models.depth_predictor import DepthPrediction, DepthPredictor
+from sf_model.models.depth_prediction import DepthPrediction
+from sf_model.models.depth_predictor import DepthPredictor
 
 
 def prediction(log_depth: torch.Tensor, validity_logit: torch.Tensor) -> DepthPrediction:

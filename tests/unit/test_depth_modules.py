@@ -12,7 +12,8 @@ from sf_model.config import DUMMY, SpatialFusionConfig
 from sf_model.depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 from sf_model.models.depth_adapter import DepthAdapter
 from sf_model.models.depth_head import UPSCALE, DepthHead, tap_layers
-from sf_model.models.depth_predictor import DepthPrediction, DepthPredictor
+from sf_model.models.depth_prediction import DepthPrediction
+from sf_model.models.depth_predictor import DepthPredictor
 
 
 def keys_values(batch: int = 1, length: int = 5) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -14,7 +14,7 @@ from sf_model.evaluation.arguments import PUBLISHED_SEED
 from sf_model.evaluation.bootstrap import Estimate
 from sf_model.evaluation.depth import measures, shown_prediction
 from sf_model.evaluation.depth_baselines import fit_baselines
-from sf_model.models.depth_predictor import DepthPrediction
+from sf_model.models.depth_prediction import DepthPrediction
 from sf_model.training.export import export_system, load_exported
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.sheets import GUTTER, SCALE, SHEET_ROWS

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 
 from ... import world
+from ...rendering.frame import focal_lengths
 from ...training.data.world import Batch, NumberedBatches
 from ...world.geometry import view_heading_deg
 from ...world.sampling import sample_camera, sample_look
-from ...world.scene import Scene, SceneObject, focal_lengths
+from ...world.scene import Scene, SceneObject
 from .reading import footprint_in_camera
 
 MAX_OBJECTS = 4

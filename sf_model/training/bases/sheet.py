@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from ...depth import metrics as depth_metrics
 from ...depth.colours import depth_picture
 from ...depth.metric_depth import MetricDepth
-from ...models.depth_predictor import DepthPrediction
+from ...models.depth_prediction import DepthPrediction
 from ..data.world import Batch, true_depth
 from ..flow import interpolate
 from ..sheets import SHEET_GUIDANCE, SHEET_STEPS

@@ -19,7 +19,8 @@ from ...config import SpatialFusionConfig
 from ...depth.metric_depth import MetricDepth
 from ...models.depth_adapter import DepthAdapter
 from ...models.depth_flow import DEPTH_SEED, DepthSampling, NoisyDepth, depth_state, draw_noise, flow_weight
-from ...models.depth_predictor import DepthPrediction, DepthPredictor
+from ...models.depth_prediction import DepthPrediction
+from ...models.depth_predictor import DepthPredictor
 from ...models.spatial_transformer import uniform_layer_map
 from ..data.world import Batch
 from ..flow import interpolate
