@@ -15,6 +15,10 @@ from typing import Any, Literal
 Injection = Literal["latent", "token"]
 
 
+# Of `SpatialFusionConfig.to_dict`; `migrated` says what each version added.
+CONFIG_VERSION = 2
+
+
 @dataclass(frozen=True)
 class MLLMConfig:
     """What the spatial transformer must know of the MLLM that it runs beside."""
@@ -24,63 +28,69 @@ class MLLMConfig:
     num_kv_heads: int
     head_dim: int
     rope_theta: float
+    # Whether queries and keys are normalised, as in the Qwen3 family.
     qk_norm: bool
 
 
 @dataclass(frozen=True)
 class SpatialTransformerConfig:
-    """Sizes of the expert. `query_grid` is the side of the learnable query grid, `stride` the pixels a query covers.
-
-    `source_feature_dim` is the width of the source image's features (DINOv2's hidden size), None without editing;
-    `source_at_queries`: every query also starts from what the source shows at its own place.
-    """
+    """Sizes of the expert."""
 
     hidden_size: int
     intermediate_size: int
     num_layers: int
     rms_norm_eps: float
+    # Side of the learnable query grid.
     query_grid: int
+    # Image pixels along a query's side.
     stride: int
+    # Channels of the source image's features (DINOv2's hidden size). None: no editing.
     source_feature_dim: int | None
+    # Whether every query also starts from what the source shows at its own place.
     source_at_queries: bool
 
 
 @dataclass(frozen=True)
 class DepthHeadConfig:
-    """Sizes of the DPT head: channels of the four reassembled maps, and of the fused one. `patch_output`: every query's
-    last state gives the pixels of its own patch as well."""
+    """Sizes of the DPT head."""
 
+    # Of the four reassembled maps, finest first.
     reassemble_channels: tuple[int, int, int, int]
+    # Of the fused map.
     fusion_channels: int
+    # Whether every query's last state also gives the pixels of its own patch.
     patch_output: bool
 
 
 @dataclass(frozen=True)
 class DepthAdapterConfig:
-    """`downscale`: image pixels per cell of F along one axis. `out_channels`: the latent's channels (injection
-    "latent") or the diffusion transformer's hidden size (injection "token")."""
+    """Sizes of the depth adapter."""
 
     injection: Injection
+    # Image pixels along the side of a cell of F.
     downscale: int
     hidden_channels: int
     num_blocks: int
+    # The latent's channels (injection "latent"), or the diffusion transformer's hidden size (injection "token").
     out_channels: int
 
 
 @dataclass(frozen=True)
 class DepthFlowConfig:
-    """Sizes of the noisy depth's input (`depth_flow`): channels of the time's sinusoids, and of the noisy depth on its
-    way past the queries (`depth_detail`; None: no such way)."""
+    """Sizes of the noisy depth's input (`models.depth_flow`)."""
 
+    # Of the time's sinusoids.
     time_channels: int
+    # Of the noisy depth's way past the queries (`models.depth_detail`). None: there is no such way.
     detail_channels: int | None
 
 
 @dataclass(frozen=True)
 class SpatialFusionConfig:
-    """One complete system for one base model; `backbone` names the base in messages and checkpoints."""
+    """One complete system for one base model."""
 
     name: str
+    # Name of the base, a key of `backbones.BACKBONES`.
     backbone: str
     mllm: MLLMConfig
     spatial_transformer: SpatialTransformerConfig
@@ -100,24 +110,38 @@ class SpatialFusionConfig:
             raise ValueError("num_attention_heads must be a multiple of num_kv_heads")
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {"version": CONFIG_VERSION, **dataclasses.asdict(self)}
 
     @staticmethod
-    def from_dict(values: dict[str, Any]) -> SpatialFusionConfig:
-        """The inverse of `to_dict`, strict: an unknown, missing or mistyped field raises ValueError with its path.
+    def from_dict(values: Any) -> SpatialFusionConfig:
+        """The inverse of `to_dict`, also for older versions. ValueError, with the field's path, for anything else."""
+        return _from_dict(SpatialFusionConfig, migrated(values), "config")
 
-        Checkpoints from before `depth_flow`, its `detail_channels`, the head's `patch_output` or `source_at_queries`
-        have none.
-        """
-        if isinstance(values, dict):
-            values = {"depth_flow": None, **values}
-            if isinstance(values["depth_flow"], dict):
-                values["depth_flow"] = {"detail_channels": None, **values["depth_flow"]}
-            if isinstance(values.get("depth_head"), dict):
-                values["depth_head"] = {"patch_output": False, **values["depth_head"]}
-            if isinstance(values.get("spatial_transformer"), dict):
-                values["spatial_transformer"] = {"source_at_queries": False, **values["spatial_transformer"]}
-        return _from_dict(SpatialFusionConfig, values, "config")
+
+def migrated(values: Any) -> Any:
+    """The fields of a configuration of any version, as CONFIG_VERSION has them, without the version.
+
+    Version 1 wrote no version and grew on the way: what a file lacks is off. ValueError for a version from the future.
+    """
+    if not isinstance(values, dict):
+        return values
+    values = dict(values)
+    version = values.pop("version", 1)
+    if not isinstance(version, int) or not 1 <= version <= CONFIG_VERSION:
+        raise ValueError(
+            f"config.version is {version!r}, this version of the pack reads up to {CONFIG_VERSION}; update it"
+        )
+    if version == 1:
+        values.setdefault("depth_flow", None)
+        added = {
+            "depth_flow": {"detail_channels": None},
+            "depth_head": {"patch_output": False},
+            "spatial_transformer": {"source_at_queries": False},
+        }
+        for name, fields in added.items():
+            if isinstance(values.get(name), dict):
+                values[name] = {**fields, **values[name]}
+    return values
 
 
 def dataclass_from_dict(cls: type, values: Any, path: str) -> Any:

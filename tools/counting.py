@@ -13,6 +13,7 @@ from sf_model.models.depth_adapter import DepthAdapter
 from sf_model.models.depth_flow import NoisyDepth
 from sf_model.models.depth_prediction import DepthPrediction
 from sf_model.models.depth_predictor import DepthPredictor
+from sf_model.models.expert_inputs import ExpertInputs
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class MetaModules:
 
     def predict(self, noisy: bool = False) -> DepthPrediction:
         """The mean's pass, or one of a sampled depth's."""
-        return self.predictor(self.keys_values, *self.depth_input.shape[-2:], noisy=self.noisy if noisy else None)
+        inputs = ExpertInputs(self.keys_values, *self.depth_input.shape[-2:])
+        return self.predictor(inputs, self.noisy if noisy else None)
 
     def adapt(self) -> torch.Tensor:
         return self.adapter(self.depth_input)

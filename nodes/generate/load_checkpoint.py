@@ -13,7 +13,7 @@ from ...sf_model.backbones.mini import MINI_DIR, SPATIALFUSION_FILE
 from ...sf_model.backbones.revision import MLLM_WEIGHT
 from ...sf_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from ...sf_model.config import SpatialFusionConfig
-from ...sf_model.models.source_encoder import own_patch_px
+from ...sf_model.models.pixel_encoder import own_patch_px
 from ..host.notices import warn
 from ..inputs import CATEGORY, SpatialFusion
 from ..runtime.base_revision import revision_warning

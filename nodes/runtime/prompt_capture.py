@@ -10,7 +10,7 @@ import comfy.sd
 import torch
 
 from ...sf_model.backbones import SourceView
-from ...sf_model.models.spatial_transformer import KeysValues
+from ...sf_model.models.expert_inputs import KeysValues
 
 
 @dataclass(frozen=True)

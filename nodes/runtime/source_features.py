@@ -8,7 +8,7 @@ import comfy.clip_vision
 import torch
 import torch.nn.functional as F
 
-from ...sf_model.models.source_encoder import own_patch_px, source_patches
+from ...sf_model.models.pixel_encoder import own_patch_px, source_patches
 from .loaded_checkpoint import SpatialFusionModel
 
 

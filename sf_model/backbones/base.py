@@ -17,48 +17,53 @@ SourceNode = Literal["TextEncodeQwenImageEdit", "TextEncodeQwenImageEditPlus"]
 
 @dataclass(frozen=True)
 class SourceView:
-    """How the MLLM is shown a source image: as ComfyUI's text encode node `node` does, which the nodes here run.
+    """How the MLLM is shown a source image: as one of ComfyUI's text encode nodes does, which the nodes here run."""
 
-    Pixels are resized by area averaging to about `mllm_area_px`, at the same aspect ratio. The prompt is wrapped in
-    `template`, `picture` before it.
-    """
-
+    # That node's id.
     node: SourceNode
+    # The name of its input for the image.
     image_input: str
+    # The image is resized to about this area, at the same aspect ratio, by area averaging.
     mllm_area_px: int
+    # What the prompt is wrapped in.
     template: str
+    # What stands for the image before the prompt.
     picture: str
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """One base model.
+    """One base model."""
 
-    name: what checkpoints store in their configuration. title: its name in messages.
-    mllm: sizes of the language model, by which it is recognised in a CLIP. Its keys and values are read after RoPE and
-    q/k norms, at every layer, in the pass that encodes the prompt.
-    text_encoder: how to get that CLIP in ComfyUI, for the errors' remedies. prompt_template: what the prompt is wrapped
-    in, "{}" being the prompt; a CLIP that wraps it otherwise was loaded for another base.
-    transformer: class name of the diffusion transformer in ComfyUI. patch_embedder: its attribute with the linear layer
-    over the noisy image's patches, where injection "token" adds depth. references_before: True where reference images
-    go through that same layer one by one, before the noisy image; False where it sees the noisy image alone or first.
-    patch_size: latent cells of a patch's side. latent_channels: of the latent that injection "latent" adds depth to.
-    source_view: how the MLLM sees source images, None where it reads text only and edits know them as reference latents
-    and DINOv2 features. source_patch_px: None but for a base whose spatial transformer can read the source's own pixels
-    in patches of this side (`source_encoder.source_patches`), and then needs no DINOv2.
-    """
-
+    # What checkpoints store in their configuration.
     name: str
+    # Its name in messages.
     title: str
+    # Sizes of the language model, by which it is recognised in a CLIP. Its keys and values are read after RoPE and q/k
+    # norms, at every layer, in the pass that encodes the prompt.
     mllm: MLLMConfig
+    # How to get that CLIP in ComfyUI, for the remedies of errors.
     text_encoder: str
+    # What the prompt, "{}", is wrapped in. A CLIP that wraps it otherwise was loaded for another base.
     prompt_template: str
+    # Class name of the diffusion transformer in ComfyUI.
     transformer: str
+    # The transformer's attribute with the linear layer over patches, where injection "token" adds depth.
     patch_embedder: str
+    # True: reference images go through that layer one by one, before the noisy image. False: after it, or elsewhere.
     references_before: bool
+    # Latent cells along a patch's side.
     patch_size: int
+    # Channels of the latent, to which injection "latent" adds depth.
     latent_channels: int
+    # How the MLLM sees source images. None: it reads text only; edits know the source as reference latents and
+    # features.
     source_view: SourceView | None
+    # How many pairs of a head's channels each axis (time, row, column) of the MLLM's RoPE turns, in this order. The
+    # queries do the same, since they read the keys of an image. None: the MLLM reads text alone, and the axes take
+    # turns.
+    rope_sections: tuple[int, int, int] | None = None
+    # The spatial transformer can read the source's own pixels in patches of this side, without DINOv2. None: it cannot.
     source_patch_px: int | None = None
 
 

@@ -41,6 +41,7 @@ QWEN_IMAGE = Backbone(
         template=_EDIT,
         picture=f"Picture 1: {_VISION}",
     ),
+    rope_sections=(16, 24, 24),
 )
 
 QWEN_IMAGE_EDIT = replace(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .enlarging import enlarge
 from .fitting import check_aspect, fit_mask, resize, same_batch
 from .metric_depth import MetricDepth
 
@@ -42,13 +43,17 @@ class DepthAdjustment:
 
 
 def resize_depth(depth: MetricDepth, height: int, width: int) -> MetricDepth:
-    """The same view in other pixels: log-depth mean of the surfaces that a pixel covers; sky where it is mostly sky.
+    """The same view in other pixels. ValueError where the aspect ratio differs.
 
-    ValueError where the aspect ratio differs.
+    Shrunk, a pixel is the log-depth mean of the surfaces that it covers, and sky where it is mostly sky. Enlarged,
+    edges of objects stay edges.
     """
-    if depth.depth.shape[-2:] == (height, width):
+    own_height, own_width = depth.depth.shape[-2:]
+    if (own_height, own_width) == (height, width):
         return depth
-    check_aspect("the second geometry", depth.depth.shape[-2:], "the first", (height, width))
+    check_aspect("the second geometry", (own_height, own_width), "the first", (height, width))
+    if own_height <= height and own_width <= width:
+        return _enlarged(depth, height, width)
     surface = depth.valid.float()
     log_depth = torch.where(depth.valid, depth.depth, torch.ones_like(depth.depth)).log()
     share = resize(surface, height, width)
@@ -57,6 +62,18 @@ def resize_depth(depth: MetricDepth, height: int, width: int) -> MetricDepth:
         depth=torch.where(share >= 0.5, resized, torch.full_like(resized, torch.inf)),
         confidence=resize(depth.confidence, height, width).clamp(0, 1),
         fov_y_deg=depth.fov_y_deg,
+    )
+
+
+def _enlarged(depth: MetricDepth, height: int, width: int) -> MetricDepth:
+    valid = depth.valid
+    log_depth = torch.where(valid, depth.depth, torch.ones_like(depth.depth)).log()
+    maps = torch.stack([log_depth, depth.confidence, valid.to(log_depth.dtype)], dim=1)
+    log_depth, confidence, surface = enlarge(maps, log_depth, valid, height, width).unbind(1)
+    return MetricDepth(
+        torch.where(surface > 0.5, log_depth.exp(), torch.full_like(log_depth, torch.inf)),
+        confidence.clamp(0, 1),
+        depth.fov_y_deg,
     )
 
 

@@ -40,7 +40,7 @@ def depth_from_image(
     depth = depth.clamp(near_m, far_m)
     if no_surface is not None:
         depth = depth.masked_fill(_without_surface(no_surface, depth), torch.inf)
-    return MetricDepth(depth, torch.ones_like(depth), depth.new_full((len(depth),), fov_y_deg))
+    return MetricDepth.checked(depth, torch.ones_like(depth), depth.new_full((len(depth),), fov_y_deg))
 
 
 def _grey(image: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from .enlarging import enlarge
+
 MIN_DEPTH_M = 0.1
 MAX_DEPTH_M = 1000.0
 # Centre and spread of log metres over everyday scenes (geometric mean 5 m): network inputs are near unit scale.
@@ -18,15 +20,33 @@ LOG_DEPTH_STD = 1.2
 class MetricDepth:
     """Depth along the optical axis of a pinhole camera with square pixels and a centred principal point.
 
-    depth: (B, H, W) float32, metres > 0, `inf` where there is no surface (sky).
-    confidence: (B, H, W) float32 in [0, 1]; 0 leaves the diffusion model free.
-    fov_y_deg: (B,) float32, vertical field of view in degrees, in (0, 180).
-    Raises ValueError for NaN, non-positive depth, or shapes that disagree.
+    Raises ValueError for shapes that disagree. Values are checked by `checked`, where they come from outside: to look
+    at them here would make a GPU wait in every step of a training.
     """
 
+    # (B, H, W) float32, metres > 0, inf where there is no surface (sky).
     depth: torch.Tensor
+    # (B, H, W) float32 in [0, 1]; 0 leaves the diffusion model free.
     confidence: torch.Tensor
+    # (B,) float32, vertical field of view in degrees, in (0, 180).
     fov_y_deg: torch.Tensor
+
+    @staticmethod
+    def checked(depth: torch.Tensor, confidence: torch.Tensor, fov_y_deg: torch.Tensor) -> MetricDepth:
+        """A depth from outside: ValueError for NaN, zero or negative depth, and for values out of their ranges."""
+        metric = MetricDepth(depth, confidence, fov_y_deg)
+        problems = {
+            "depth has NaN values; mark pixels without a surface as inf": torch.isnan(depth).any(),
+            "depth has zero or negative values; depth is in metres in front of the camera": (depth <= 0).any(),
+            "confidence must lie in [0, 1]": ~((confidence >= 0) & (confidence <= 1)).all(),
+            "fov_y_deg must lie between 0 and 180 degrees": ~((fov_y_deg > 0) & (fov_y_deg < 180)).all(),
+        }
+        # One transfer for all answers.
+        found = torch.stack([value.to(depth.device) for value in problems.values()]).tolist()
+        for message, is_wrong in zip(problems, found):
+            if is_wrong:
+                raise ValueError(message)
+        return metric
 
     def __post_init__(self) -> None:
         if self.depth.ndim != 3 or 0 in self.depth.shape:
@@ -37,14 +57,6 @@ class MetricDepth:
             )
         if self.fov_y_deg.shape != self.depth.shape[:1]:
             raise ValueError(f"fov_y_deg must have one value an image, got {tuple(self.fov_y_deg.shape)}")
-        if torch.isnan(self.depth).any():
-            raise ValueError("depth has NaN values; mark pixels without a surface as inf")
-        if (self.depth <= 0).any():
-            raise ValueError("depth has zero or negative values; depth is in metres in front of the camera")
-        if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
-            raise ValueError("confidence must lie in [0, 1]")
-        if not ((self.fov_y_deg > 0) & (self.fov_y_deg < 180)).all():
-            raise ValueError("fov_y_deg must lie between 0 and 180 degrees")
 
     def __getitem__(self, images: slice) -> MetricDepth:
         """Some images of the batch, as `depth[2:3]` for the third alone."""
@@ -89,12 +101,15 @@ class MetricDepth:
     def network_input(self, height: int, width: int) -> torch.Tensor:
         """(B, 3, height, width): normalised log depth, validity in {0, 1} and confidence, as the adapter reads them.
 
-        Resized in log depth with the confidence as it is; downscaling is antialiased.
+        Shrunk in log depth by averaging, with the confidence as it is. Enlarged so that edges stay edges.
         """
         channels = torch.stack(
             [(self.log_depth() - LOG_DEPTH_MEAN) / LOG_DEPTH_STD, self.valid.to(self.depth.dtype), self.confidence],
             dim=1,
         )
-        if channels.shape[-2:] == (height, width):
+        own_height, own_width = channels.shape[-2:]
+        if (own_height, own_width) == (height, width):
             return channels
+        if own_height <= height and own_width <= width:
+            return enlarge(channels, self.log_depth(), self.valid, height, width)
         return F.interpolate(channels, size=(height, width), mode="bilinear", antialias=True)

@@ -13,7 +13,7 @@ from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, 
 from ..depth.metric_depth import MetricDepth
 from ..models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS, DepthSampling, draw_noise
 from ..models.depth_prediction import DepthPrediction
-from ..models.source_encoder import own_patch_px
+from ..models.pixel_encoder import own_patch_px
 from ..training.export import load_exported
 from ..training.loop import NOISE_SEED_STRIDE
 from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS, sample_images

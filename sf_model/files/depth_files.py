@@ -66,7 +66,7 @@ def load_depth(
         values = stored.values.astype(np.promote_types(stored.values.dtype, np.float32))
         metres = (np.where(stored.surface, values, np.inf) * scale).astype(np.float32)
         confidence = np.ones_like(metres) if stored.confidence is None else stored.confidence.astype(np.float32)
-        return MetricDepth(
+        return MetricDepth.checked(
             depth=torch.from_numpy(metres),
             confidence=torch.from_numpy(confidence),
             fov_y_deg=torch.from_numpy(np.array(np.broadcast_to(fov, len(metres)), dtype=np.float32)),

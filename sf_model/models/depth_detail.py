@@ -1,25 +1,39 @@
-"""The noisy depth's way past the queries: to the head's finer maps, at their own resolution.
+"""The noisy depth's way past the queries, to the head's finer maps.
 
-A query is one vector for a patch of 8 x 8 pixels, and has a scene to compose; what it hands to the head are places and
-lumps. Outlines are in the noisy depth already, from the middle of the flow on. As in a U-Net (arXiv 1505.04597), the
-head is shown it again: in the maps of a half and of a quarter of its resolution, and beside the last convolutions. An
-edit keeps most outlines of its source image, so that the source's pixels, where the checkpoint reads these, go with it.
+A query is one vector for a patch of 8 x 8 pixels: it carries positions, not outlines. From the middle of the flow on
+the noisy depth has the outlines already. As in a U-Net (arXiv 1505.04597), the head reads it again: in the maps of a
+half and of a quarter of its resolution, and beside the last convolutions. An edit keeps most outlines of its source
+image, so the source's pixels go the same way, where the checkpoint reads them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from .depth_head import ResidualConvUnit, ShownDetail
 from .initialisation import keep_variance, start_from_zero
+from .layers import ResidualConvUnit
+
+
+@dataclass(frozen=True)
+class DetailSkips:
+    """A noisy depth (and a source's pixels) as maps; C: the detail's channels, F: the head's fusion channels."""
+
+    # (B, C, 8 rows, 8 columns): read by `DepthDetail.refine`.
+    full: torch.Tensor
+    # (B, F, 4 rows, 4 columns) and (B, F, 2 rows, 2 columns): added to the head's two finest maps.
+    half: torch.Tensor
+    quarter: torch.Tensor
+    # (B, 1, 1, 1): 0 for samples without a noisy depth, else 1. None: all have one.
+    share: torch.Tensor | None
 
 
 class DepthDetail(nn.Module):
-    """All that it adds is zero at first: the head as it was without."""
+    """All that it adds is zero before training, so the head begins as it is without."""
 
     def __init__(
         self,
@@ -52,24 +66,32 @@ class DepthDetail(nn.Module):
         self,
         state: torch.Tensor,
         time: torch.Tensor,
-        known: torch.Tensor | None,
+        has_noise: torch.Tensor | None,
         dtype: torch.dtype,
-        source: torch.Tensor | None = None,
-    ) -> ShownDetail:
-        """state (B, 2, H, W) at times (B,), `known` (B,) bool as in `NoisyDepth`; dtype: computing type. source: (B,
-        source_channels, any height and width), `EncodedSource.pixels`. What it adds is in the head's channels at H x W,
-        and at half and a quarter of it."""
-        share = 1 if known is None else known.to(dtype).view(-1, 1, 1, 1)
+        source_pixels: torch.Tensor | None = None,
+    ) -> DetailSkips:
+        """What the head reads of the state.
+
+        state: (B, state_channels, 8 rows, 8 columns) at times (B,). has_noise: as in `NoisyDepth`. dtype: computing
+        type. source_pixels: `EncodedSource.pixels`, of any height and width.
+        """
+        share = None if has_noise is None else has_noise.to(dtype).view(-1, 1, 1, 1)
         level = time.to(state).view(-1, 1, 1, 1).expand(-1, 1, *state.shape[-2:])
         full = self.in_conv(torch.cat([state, level], dim=1).to(dtype))
-        if source is not None and self.source_in is not None:
-            if source.shape[-2:] != full.shape[-2:]:
-                source = F.interpolate(source, size=full.shape[-2:], mode="bilinear", align_corners=False)
-            full = full + self.source_in(source.to(full.dtype))
+        if source_pixels is not None and self.source_in is not None:
+            if source_pixels.shape[-2:] != full.shape[-2:]:
+                source_pixels = F.interpolate(source_pixels, full.shape[-2:], mode="bilinear", align_corners=False)
+            full = full + self.source_in(source_pixels.to(full.dtype))
         half = self.down_half(F.relu(full))
         quarter = self.down_quarter(F.relu(half))
+        out_half, out_quarter = self.out_half(F.relu(half)), self.out_quarter(F.relu(quarter))
+        return DetailSkips(full, _scaled(out_half, share), _scaled(out_quarter, share), share)
 
-        def refine(path: torch.Tensor) -> torch.Tensor:
-            return share * self.path_out(F.relu(self.unit(self.path_in(path) + full.to(path.dtype))))
+    def refine(self, path: torch.Tensor, skips: DetailSkips) -> torch.Tensor:
+        """What the last convolution reads beside the path (B, F, 8 rows, 8 columns) before it: (B, F / 2, ..)."""
+        refined = self.path_out(F.relu(self.unit(self.path_in(path) + skips.full.to(path.dtype))))
+        return _scaled(refined, skips.share)
 
-        return ShownDetail(share * self.out_half(F.relu(half)), share * self.out_quarter(F.relu(quarter)), refine)
+
+def _scaled(value: torch.Tensor, share: torch.Tensor | None) -> torch.Tensor:
+    return value if share is None else share * value

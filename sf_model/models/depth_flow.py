@@ -1,12 +1,12 @@
 """Seeded depth: the spatial transformer as a flow-matching expert over the same cached keys and values.
 
-A caption leaves much open. Regression answers with the mean of all scenes that fit it, and the mean of many chairs is
-fog. Told a noisy depth map and its time as well, the same network predicts the one map that was noised (x-prediction,
-arXiv 2511.13720), and a few Euler steps from a seed's noise give one definite scene. At pure noise the best prediction
-is the mean again: regression is the first step of the flow, and both live in one set of weights.
+A caption leaves much open. A regression answers with the mean of all scenes that fit it, and that mean is blurred. So
+the same network also learns to predict the clean depth from a noisy one and its time (x-prediction, arXiv 2511.13720).
+A few Euler steps from a seed's noise then give one definite scene. At pure noise the best prediction is the mean again:
+the regression is the first step of the flow, and both live in one set of weights.
 
-State: (B, 2, 8 rows, 8 columns) float32, log metres over LOG_DEPTH_STD from LOG_DEPTH_MEAN, bounded by SKY, and +1 for
-a surface, -1 for none. x_t = t x + (1 - t) noise; t = 1 is data.
+State: (B, 2, 8 rows, 8 columns) float32. Channel 0 is the log metres over LOG_DEPTH_STD from LOG_DEPTH_MEAN, at most
+SKY; channel 1 is +1 for a surface and -1 for none. x_t = t x + (1 - t) noise, so t = 1 is data.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch.nn.functional as F
 
 from ..config import DepthFlowConfig
 from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN_DEPTH_M
-from .depth_detail import DepthDetail
-from .depth_head import UPSCALE, ShownDetail
+from .depth_detail import DepthDetail, DetailSkips
+from .depth_head import UPSCALE
 from .depth_prediction import DepthPrediction
 from .flow_times import shifted_times
 from .initialisation import start_from_zero
@@ -35,7 +35,7 @@ SKY = 3.2
 TIME_SCALE = 1000.0
 MAX_PERIOD = 10000.0
 MIN_NOISE_LEVEL = 0.2
-# Bits that tell the depth's noise from the image's: users give both the same seed.
+# Users give depth and image the same seed; this makes their noises differ.
 DEPTH_SEED = 0x5DEE
 # The passes that these make add less than 0.5% to OmniGen2's own at 1024x1024 (`counting.spatial_flops`).
 DEFAULT_STEPS = 8
@@ -47,11 +47,14 @@ GUIDED_UNTIL = 0.1
 
 @dataclass(frozen=True)
 class NoisyDepth:
-    """state (B, 2, 8 rows, 8 columns) at times (B,); `known` (B,) bool: False where the network is not told it."""
+    """A depth that the network is to denoise."""
 
+    # (B, 2, 8 rows, 8 columns).
     state: torch.Tensor
+    # (B,) in [0, 1].
     time: torch.Tensor
-    known: torch.Tensor | None = None
+    # (B,) bool: False for samples that get no noisy depth, and so predict the mean. None: all get one.
+    has_noise: torch.Tensor | None = None
 
 
 def depth_state(depth_m: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
@@ -73,7 +76,7 @@ def predicted_state(prediction: DepthPrediction) -> torch.Tensor:
 
 
 class DepthFlowInput(nn.Module):
-    """Noisy state and time -> what the queries and all own tokens gain; zero at first: the mean, as before."""
+    """Noisy state and time -> what is added to the queries and to all expert tokens; zero before training."""
 
     def __init__(
         self,
@@ -100,23 +103,23 @@ class DepthFlowInput(nn.Module):
             )
         )
 
-    def shown(
+    def skips(
         self, noisy: NoisyDepth, dtype: torch.dtype, source_pixels: torch.Tensor | None = None
-    ) -> ShownDetail | None:
-        """What the head gains, also of the pixels of a source image; None in checkpoints from before it."""
+    ) -> DetailSkips | None:
+        """What the head reads of the noisy depth and of a source image; None for checkpoints without this."""
         if self.detail is None:
             return None
-        return self.detail(noisy.state, noisy.time, noisy.known, dtype, source_pixels)
+        return self.detail(noisy.state, noisy.time, noisy.has_noise, dtype, source_pixels)
 
     def forward(self, noisy: NoisyDepth, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        """((B, rows * columns, D) for the queries, (B, 1, D) for every token)."""
+        """((B, rows * columns, D) for the queries, (B, 1, D) for queries and camera)."""
         patches = F.pixel_unshuffle(noisy.state, UPSCALE).flatten(2).transpose(1, 2)
         tokens = self.patch(patches.to(dtype))
         time = self.time_out(F.silu(self.time_in(self._sinusoids(noisy.time).to(dtype))))[:, None]
-        if noisy.known is None:
+        if noisy.has_noise is None:
             return tokens, time
-        known = noisy.known.to(dtype)[:, None, None]
-        return tokens * known, time * known
+        has_noise = noisy.has_noise.to(dtype)[:, None, None]
+        return tokens * has_noise, time * has_noise
 
     def _sinusoids(self, time: torch.Tensor) -> torch.Tensor:
         half = self.time_channels // 2
@@ -132,12 +135,15 @@ def flow_weight(time: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class DepthSampling:
-    """How a scene is drawn: noise of `DepthPredictor.noise_shape`, and Euler steps. `guidance` over 1 moves the steps
-    before time `GUIDED_UNTIL` away from what would be predicted without the prompt, at twice the cost."""
+    """How a scene is drawn."""
 
+    # Of `DepthPredictor.noise_shape`.
     noise: torch.Tensor
+    # Euler steps; the last prediction is the result.
     steps: int = DEFAULT_STEPS
+    # Over 1, the steps before time GUIDED_UNTIL move away from the prediction without the prompt, at twice the cost.
     guidance: float = DEFAULT_GUIDANCE
+    # Spends more of the steps near the noise.
     shift: float = DEPTH_SHIFT
 
     @property
@@ -157,7 +163,7 @@ class DepthSampling:
 
 
 def _bounded(state: torch.Tensor) -> torch.Tensor:
-    """Guidance overshoots; no scene lies beyond the sky, or is surer than sure of a surface."""
+    """Guidance overshoots the range of a state."""
     return torch.stack([state[:, 0].clamp(max=SKY), state[:, 1].clamp(-1, 1)], dim=1)
 
 
@@ -168,8 +174,11 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 @torch.no_grad()
 def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
-    """The last prediction of Euler steps from noise to a scene. predict(noisy, guided) at the state's own size; guided,
-    the batch comes twice, to be predicted with the prompt and then without."""
+    """The last prediction of Euler steps from noise to a scene.
+
+    predict(noisy, guided) predicts at the state's own size. Where it is guided, the batch is doubled: the first half is
+    to be predicted with the prompt, the second without.
+    """
     state, times, guided_steps = sampling.noise, sampling.times, sampling.guided_steps
     for number, (now, after) in enumerate(zip(times, times[1:])):
         guided = number < guided_steps
@@ -182,6 +191,6 @@ def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], samplin
     return predict(_at(times[-1], state), False)
 
 
-def _at(time: float, state: torch.Tensor, twice: bool = False) -> NoisyDepth:
-    state = torch.cat([state, state]) if twice else state
+def _at(time: float, state: torch.Tensor, doubled: bool = False) -> NoisyDepth:
+    state = torch.cat([state, state]) if doubled else state
     return NoisyDepth(state, torch.full((len(state),), time, device=state.device))

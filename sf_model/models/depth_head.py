@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +11,9 @@ import torch.nn.functional as F
 
 from ..config import DepthHeadConfig
 from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
+from .depth_detail import DetailSkips
 from .initialisation import start_from_zero
+from .layers import ResidualConvUnit
 
 NUM_TAPS = 4
 # Output resolution over the query grid's: the finest reassembled map is 4x, the last fusion doubles it.
@@ -28,23 +28,6 @@ def tap_layers(num_layers: int) -> list[int]:
     return [max(0, -(-(i + 1) * num_layers // NUM_TAPS) - 1) for i in range(NUM_TAPS)]
 
 
-def _computing_in(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
-    """Without autocast, which would have a type of its own, if a type is asked for."""
-    if dtype is None or not torch.is_autocast_enabled(device.type):
-        return nullcontext()
-    return torch.autocast(device.type, enabled=False)
-
-
-class ResidualConvUnit(nn.Module):
-    def __init__(self, channels: int, operations: Any, dtype: Any, device: Any) -> None:
-        super().__init__()
-        self.conv1 = operations.Conv2d(channels, channels, 3, padding=1, dtype=dtype, device=device)
-        self.conv2 = operations.Conv2d(channels, channels, 3, padding=1, dtype=dtype, device=device)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
-
-
 class FusionBlock(nn.Module):
     """Adds the finer map to the coarser path, refines, and doubles the resolution."""
 
@@ -55,22 +38,10 @@ class FusionBlock(nn.Module):
         self.out_conv = operations.Conv2d(channels, channels, 1, dtype=dtype, device=device)
 
     def forward(self, path: torch.Tensor, skip: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
-        if self.skip_unit is not None:
-            assert skip is not None
+        if self.skip_unit is not None and skip is not None:
             path = path + self.skip_unit(skip)
         path = F.interpolate(self.unit(path), size=size, mode="bilinear", align_corners=False)
         return self.out_conv(path)
-
-
-@dataclass(frozen=True)
-class ShownDetail:
-    """What a noisy depth adds to the head (`depth_detail`): to the maps at half and at a quarter of the output's size,
-    (B, fusion_channels, 4 rows, 4 columns) and (.., 2 rows, 2 columns), and to what the last convolution reads, from
-    the path before it: `refine` (B, fusion_channels, 8 rows, 8 columns) -> (B, fusion_channels / 2, ..)."""
-
-    half: torch.Tensor
-    quarter: torch.Tensor
-    refine: Callable[[torch.Tensor], torch.Tensor]
 
 
 class DepthHead(nn.Module):
@@ -115,53 +86,51 @@ class DepthHead(nn.Module):
         self.out_conv2 = operations.Conv2d(fused // 2, OUTPUTS, 3, padding=1, **factory)
         self.patch_norm = self.patch_out = None
         if config.patch_output:
-            # In an encoder the early layers hold what is fine; here they hold noise, and the last composes the scene.
+            # In an image encoder the early layers hold fine structure. Here they hold noise, and the last layer
+            # composes the scene, so its states reach the pixels directly as well.
             self.patch_norm = operations.LayerNorm(hidden_size, **factory)
             self.patch_out = operations.Linear(hidden_size, OUTPUTS * UPSCALE**2, **factory)
             start_from_zero(self.patch_out)
         self.fov_norm = operations.LayerNorm(hidden_size, **factory)
         self.fov = operations.Linear(hidden_size, 1, **factory)
 
-    def forward(
-        self,
-        states: Sequence[torch.Tensor],
-        rows: int,
-        columns: int,
-        out_dtype: torch.dtype | None = None,
-        detail: ShownDetail | None = None,
+    def fuse(
+        self, states: Sequence[torch.Tensor], rows: int, columns: int, skips: DetailSkips | None = None
     ) -> torch.Tensor:
-        """(B, 3, 8 rows, 8 columns) float32: log metres, validity logit, confidence logit. out_dtype: computing type of
-        the last two convolutions and of the patches, which must take it, by default the states' or autocast's; float32
-        keeps half precision from making steps of a slope."""
+        """States (B, rows * columns, D) of every layer -> (B, fusion_channels, 8 rows, 8 columns)."""
         maps = []
         for tap, norm, project, resize, scratch in zip(
             self.taps, self.norms, self.projects, self.resizes, self.scratch
         ):
             x = norm(states[tap]).transpose(1, 2).unflatten(2, (rows, columns))
             maps.append(scratch(resize(project(x))))
-        if detail is not None:
-            maps[0], maps[1] = maps[0] + detail.half, maps[1] + detail.quarter
+        if skips is not None:
+            maps[0], maps[1] = maps[0] + skips.half, maps[1] + skips.quarter
         path = maps[-1]
         for level in reversed(range(NUM_TAPS)):
             finer = maps[level - 1] if level > 0 else None
             size = finer.shape[-2:] if finer is not None else (UPSCALE * rows, UPSCALE * columns)
             path = self.fusions[level](path, maps[level] if level < NUM_TAPS - 1 else None, size)
-        with _computing_in(out_dtype, path.device):
-            path = path.to(out_dtype or path.dtype)
-            last = self.out_conv1(path)
-            if detail is not None:
-                last = last + detail.refine(path)
-            out = self.out_conv2(F.relu(last)).float()
-            if self.patch_out is not None:
-                pixels = self.patch_out(self.patch_norm(states[-1].to(path.dtype)))
-                pixels = pixels.transpose(1, 2).unflatten(2, (rows, columns))
-                out = out + F.pixel_shuffle(pixels, UPSCALE).float()
+        return path
+
+    def output(self, path: torch.Tensor, last_state: torch.Tensor, refinement: torch.Tensor | None) -> torch.Tensor:
+        """(B, 3, 8 rows, 8 columns) float32: log metres, validity logit, confidence logit.
+
+        path: of `fuse`. last_state: (B, rows * columns, D) of the last layer. refinement: of `DepthDetail.refine`.
+        """
+        last = self.out_conv1(path)
+        if refinement is not None:
+            last = last + refinement
+        out = self.out_conv2(F.relu(last)).float()
+        if self.patch_out is not None:
+            rows, columns = (side // UPSCALE for side in path.shape[-2:])
+            pixels = self.patch_out(self.patch_norm(last_state.to(path.dtype)))
+            pixels = pixels.transpose(1, 2).unflatten(2, (rows, columns))
+            out = out + F.pixel_shuffle(pixels, UPSCALE).float()
         log_depth = out[:, LOG_DEPTH] * LOG_DEPTH_STD + LOG_DEPTH_MEAN
         return torch.stack([log_depth, out[:, VALIDITY], out[:, CONFIDENCE]], dim=1)
 
-    def field_of_view(self, camera_state: torch.Tensor, out_dtype: torch.dtype | None = None) -> torch.Tensor:
+    def field_of_view(self, camera_state: torch.Tensor) -> torch.Tensor:
         """Camera token's last state (B, D) -> vertical field of view (B,) float32 in degrees."""
-        with _computing_in(out_dtype, camera_state.device):
-            camera_state = camera_state.to(out_dtype or camera_state.dtype)
-            logit = self.fov(self.fov_norm(camera_state)).squeeze(-1).float()
+        logit = self.fov(self.fov_norm(camera_state)).squeeze(-1).float()
         return MIN_FOV_DEG + (MAX_FOV_DEG - MIN_FOV_DEG) * torch.sigmoid(logit)

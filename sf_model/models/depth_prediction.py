@@ -6,26 +6,30 @@ import math
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
+from ..depth.enlarging import enlarge
 from ..depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 
 
 @dataclass(frozen=True)
 class DepthPrediction:
-    """What the network says, before it is a MetricDepth. Maps are (B, H, W) float32; fov_y_deg is (B,)."""
+    """What the head says of every pixel. Maps are (B, H, W) float32."""
 
+    # Natural logarithm of the metres.
     log_depth: torch.Tensor
+    # Logit of the probability of a surface.
     validity_logit: torch.Tensor
+    # Logit of the confidence.
     confidence_logit: torch.Tensor
+    # (B,) vertical field of view in degrees.
     fov_y_deg: torch.Tensor
 
     def resized(self, height: int, width: int) -> DepthPrediction:
-        """The maps interpolated to height x width."""
+        """The maps at height x width. Edges of objects stay edges."""
         if self.log_depth.shape[-2:] == (height, width):
             return self
         maps = torch.stack([self.log_depth, self.validity_logit, self.confidence_logit], dim=1)
-        maps = F.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
+        maps = enlarge(maps, self.log_depth, self.validity_logit > 0, height, width)
         return DepthPrediction(maps[:, 0], maps[:, 1], maps[:, 2], self.fov_y_deg)
 
     def to_metric_depth(self) -> MetricDepth:

@@ -1,9 +1,11 @@
 """Rotary position embedding of the MLLM (rotate-half form, as in Qwen2), extended to 2D positions.
 
 A text token at index p has the position (p, p, p); a query of the spatial transformer at grid cell (row, column) after
-S text tokens has (S, S + row, S + column), the convention of Qwen2-VL. The three axes take turns over the frequencies,
-as in Qwen3-VL: Qwen2.5-VL's contiguous sections would leave the columns with wavelengths of thousands of cells. For
-text, where the three coordinates are equal, both orders are the MLLM's own one-dimensional embedding.
+S text tokens has (S, S + row, S + column), the convention of Qwen2-VL.
+
+Which axis turns which pair of channels is the base's to say (`Backbone.rope_sections`), since queries must read the
+keys of an image as the MLLM made them. Where the MLLM reads text alone, the axes take turns over the frequencies, as in
+Qwen3-VL. For text, where the three coordinates are equal, every order is the MLLM's own one-dimensional embedding.
 """
 
 from __future__ import annotations
@@ -13,12 +15,38 @@ import torch
 NUM_AXES = 3
 
 
-def rotary_tables(positions: torch.Tensor, head_dim: int, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """cos and sin, each (B, 1, N, head_dim) float32, for positions (B, N, 3)."""
+def rotary_axes(head_dim: int, sections: tuple[int, int, int] | None) -> list[int]:
+    """The axis (0 time, 1 row, 2 column) that turns each of the head_dim / 2 pairs of channels, fastest first.
+
+    sections: so many pairs in a row for each axis (Qwen2.5-VL's M-RoPE); None: the axes take turns. ValueError where
+    the sections are not all pairs.
+    """
+    pairs = head_dim // 2
+    if sections is None:
+        return [pair % NUM_AXES for pair in range(pairs)]
+    if sum(sections) != pairs:
+        raise ValueError(f"RoPE sections {sections} do not make the {pairs} pairs of head_dim {head_dim}")
+    return [axis for axis, count in enumerate(sections) for _ in range(count)]
+
+
+def next_position(positions: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    """(B,) the position that a token after a prompt has.
+
+    positions: (3, B, S) of the prompt's tokens, as Qwen2-VL counts them: after an image of r x c tokens the text goes
+    on max(r, c) further. mask: (B, S) bool, True for tokens; None where no prompt is padded.
+    """
+    if mask is not None:
+        positions = positions.masked_fill(~mask, -1)
+    return positions.amax(dim=(0, 2)) + 1
+
+
+def rotary_tables(
+    positions: torch.Tensor, head_dim: int, theta: float, sections: tuple[int, int, int] | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """cos and sin, each (B, 1, N, head_dim) float32, for positions (B, N, 3); `sections` as in `rotary_axes`."""
     exponents = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
     inverse_frequency = 1.0 / (theta**exponents)
-    axis = torch.arange(head_dim // 2, device=positions.device) % NUM_AXES
-    angles = positions.float()[..., axis] * inverse_frequency
+    angles = positions.float()[..., rotary_axes(head_dim, sections)] * inverse_frequency
     angles = torch.cat([angles, angles], dim=-1).unsqueeze(1)
     return angles.cos(), angles.sin()
 
@@ -30,16 +58,15 @@ def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch
     return (x.float() * cos + rotated * sin).to(x.dtype)
 
 
-def query_positions(text_lengths: torch.Tensor, rows: int, columns: int, reference_grid: int) -> torch.Tensor:
-    """(B, rows * columns, 3) positions of the query grid behind texts of `text_lengths` (B,) tokens.
+def query_positions(start: torch.Tensor, rows: int, columns: int, reference_grid: int) -> torch.Tensor:
+    """(B, rows * columns, 3) positions of the query grid behind prompts whose next position is `start` (B,).
 
     Grids of another size than the one trained on (`reference_grid` squared cells) are scaled to its area (position
     interpolation), so that the range of positions stays the one seen in training.
     """
     scale = reference_grid / (rows * columns) ** 0.5
-    row = (torch.arange(rows, device=text_lengths.device, dtype=torch.float32) + 0.5) * scale
-    column = (torch.arange(columns, device=text_lengths.device, dtype=torch.float32) + 0.5) * scale
+    row = (torch.arange(rows, device=start.device, dtype=torch.float32) + 0.5) * scale
+    column = (torch.arange(columns, device=start.device, dtype=torch.float32) + 0.5) * scale
     grid = torch.stack(torch.meshgrid(row, column, indexing="ij"), dim=-1).reshape(1, -1, 2)
-    start = text_lengths.float().view(-1, 1, 1)
-    batch = text_lengths.shape[0]
-    return torch.cat([start.expand(batch, rows * columns, 1), grid + start], dim=-1)
+    first = start.float().view(-1, 1, 1)
+    return torch.cat([first.expand(-1, rows * columns, 1), grid + first], dim=-1)

@@ -1,7 +1,6 @@
 """Source image features -> tokens that the spatial transformer attends to when editing.
 
-The features are DINOv2's patch tokens. A small base has the image's own patches instead, and an encoder that has
-learned to read depth from pictures before, as DINOv2 has learned to see.
+The features are DINOv2's patch tokens; a small base reads the image's own pixels instead (`pixel_encoder`).
 """
 
 from __future__ import annotations
@@ -13,34 +12,30 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from ..backbones import get_backbone
-from ..config import SpatialFusionConfig
-from .depth_flow import STATE_CHANNELS
+from .expert_inputs import SourceFeatures
 from .initialisation import start_from_zero
-from .monocular_depth import PIXEL_CHANNELS, MonocularDepth
-
-# Of the map that `PixelEncoder` hands to the head: the finest one of its network, and the depth that this reads.
-SOURCE_CHANNELS = PIXEL_CHANNELS + STATE_CHANNELS
 
 
 @dataclass(frozen=True)
 class EncodedSource:
-    """tokens (B, N, D) on `grid` = (rows, columns). at_queries: (B, rows * columns of the queries, D), what is added to
-    them, None for checkpoints without. pixels: (B, SOURCE_CHANNELS, H, W) of an encoder that sees the image itself,
-    else None."""
+    """A source image as the spatial transformer and the head read it."""
 
+    # (B, N, D).
     tokens: torch.Tensor
+    # Rows and columns of the tokens.
     grid: tuple[int, int]
+    # (B, rows * columns of the queries, D), added to the queries. None: the checkpoint has no such layer.
     at_queries: torch.Tensor | None
+    # (B, pixel_encoder.SOURCE_CHANNELS, H, W). None: the encoder does not see the image itself.
     pixels: torch.Tensor | None = None
 
-    def twice(self) -> EncodedSource:
+    def doubled(self) -> EncodedSource:
         """The batch, and the batch again."""
 
-        def twice(value: torch.Tensor | None) -> torch.Tensor | None:
+        def doubled(value: torch.Tensor | None) -> torch.Tensor | None:
             return None if value is None else torch.cat([value, value])
 
-        return EncodedSource(torch.cat([self.tokens] * 2), self.grid, twice(self.at_queries), twice(self.pixels))
+        return EncodedSource(torch.cat([self.tokens] * 2), self.grid, doubled(self.at_queries), doubled(self.pixels))
 
 
 class SourceEncoder(nn.Module):
@@ -64,12 +59,11 @@ class SourceEncoder(nn.Module):
             self.at_queries = operations.Linear(hidden_size, hidden_size, dtype=dtype, device=device)
             start_from_zero(self.at_queries)
 
-    def forward(self, features: torch.Tensor, grid: tuple[int, int], queries: tuple[int, int]) -> EncodedSource:
-        """`grid` and `queries`: (rows, columns) of the features and of the queries. ValueError for features of another
-        encoder than the checkpoint's."""
-        self._check(features)
-        tokens = self.project(self.norm(features))
-        return EncodedSource(tokens, grid, self._at(queries, tokens, grid))
+    def forward(self, source: SourceFeatures, queries: tuple[int, int]) -> EncodedSource:
+        """`queries`: their rows and columns. ValueError for features of another encoder than the checkpoint's."""
+        self._check(source.tokens)
+        tokens = self.project(self.norm(source.tokens))
+        return EncodedSource(tokens, source.grid, self._at(queries, tokens, source.grid))
 
     def _at(self, queries: tuple[int, int], tokens: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor | None:
         if self.at_queries is None:
@@ -84,62 +78,6 @@ class SourceEncoder(nn.Module):
     def _check(self, features: torch.Tensor) -> None:
         if features.shape[-1] != self.feature_dim:
             raise ValueError(
-                f"the source image features have {features.shape[-1]} channels, this checkpoint reads "
-                f"{self.feature_dim}; load the vision encoder that it was trained with"
+                "load the vision encoder that the checkpoint was trained with: the source image's features have "
+                f"{features.shape[-1]} channels, the checkpoint reads {self.feature_dim}"
             )
-
-
-class PixelEncoder(SourceEncoder):
-    """The image's own patches, `source_patches`: a token is told from others by its place, its light and what is around
-    it, and knows the depth that `MonocularDepth` reads there; the norm of a lone patch would take most of this away."""
-
-    def __init__(
-        self,
-        patch_px: int,
-        hidden_size: int,
-        at_queries: bool,
-        operations: Any = nn,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__(source_patch_dim(patch_px), hidden_size, at_queries, operations, dtype, device)
-        self.patch_px = patch_px
-        self.monocular_depth = MonocularDepth(patch_px, self.feature_dim, STATE_CHANNELS, operations, dtype, device)
-        seen = self.feature_dim + STATE_CHANNELS * patch_px**2
-        self.project_seen = operations.Linear(seen, hidden_size, dtype=dtype, device=device)
-
-    def forward(self, features: torch.Tensor, grid: tuple[int, int], queries: tuple[int, int]) -> EncodedSource:
-        """features: (B, N, 3 patch_px^2) of `source_patches`, with their grid."""
-        self._check(features)
-        read = self.monocular_depth(F.pixel_shuffle(features.transpose(1, 2).unflatten(2, grid), self.patch_px))
-        depth = F.pixel_unshuffle(read.state, self.patch_px)
-        seen = torch.cat([features, depth.flatten(2).transpose(1, 2)], dim=2)
-        tokens = self.project(self.norm(read.cells.flatten(2).transpose(1, 2))) + self.project_seen(seen)
-        pixels = torch.cat([F.relu(read.pixels), read.state], dim=1)
-        return EncodedSource(tokens, grid, self._at(queries, tokens, grid), pixels)
-
-
-def own_patch_px(config: SpatialFusionConfig) -> int | None:
-    """The side of the source's own patches, where a checkpoint reads these and needs no DINOv2."""
-    patch_px = get_backbone(config.backbone).source_patch_px
-    if patch_px is None or config.spatial_transformer.source_feature_dim != source_patch_dim(patch_px):
-        return None
-    return patch_px
-
-
-def source_patches(image: torch.Tensor, patch_px: int) -> tuple[torch.Tensor, tuple[int, int]]:
-    """(B, N, 3 patch_px^2) in [-1, 1]: the patches of images (B, 3, H, W) in [0, 1], and their grid (rows, columns).
-
-    Sides that are no multiple of patch_px are resized to the nearest, by area averaging.
-    """
-    grid = tuple(max(1, round(side / patch_px)) for side in image.shape[-2:])
-    size = (grid[0] * patch_px, grid[1] * patch_px)
-    if image.shape[-2:] != size:
-        image = F.interpolate(image, size=size, mode="area")
-    patches = F.pixel_unshuffle(image * 2 - 1, patch_px)
-    return patches.flatten(2).transpose(1, 2), (grid[0], grid[1])
-
-
-def source_patch_dim(patch_px: int) -> int:
-    """Channels of `source_patches`."""
-    return 3 * patch_px**2

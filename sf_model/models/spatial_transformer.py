@@ -1,18 +1,20 @@
 """The spatial transformer: an expert that runs beside the MLLM and shares its self-attention (Mixture-of-Transformers).
 
-Own norms, query/key/value, output and MLP weights per layer; attention is one-way over the MLLM's cached keys and
-values and its own, softmax(Q_geo [K_sem ; K_geo]^T / sqrt(d)) [V_sem ; V_geo] (arXiv 2604.26341, section 3), so the
-MLLM's forward never changes and is computed once. Layer i reads MLLM layer floor(i * M / L). Unlike the published one,
-the width is free (only the attention heads must match) and a camera token gives the field of view that makes depth
-metric geometry. Parameter names are those of Qwen2, so that layers can be initialised from the MLLM's own.
+Each layer has norms, query/key/value, output and MLP weights of its own. Attention is one-way, over the MLLM's cached
+keys and values and the expert's: softmax(Q_geo [K_sem ; K_geo]^T / sqrt(d)) [V_sem ; V_geo] (arXiv 2604.26341,
+section 3). So the MLLM's forward never changes and is computed once. Layer i reads MLLM layer floor(i * M / L).
 
-Shapes: B batch, S prompt tokens, N own tokens (camera, queries, source), D width, H heads, K key/value heads, d the
+Two things differ from the paper. The width is free: only the attention heads must match. A camera token gives the field
+of view, which makes the depth metric geometry. Parameter names are those of Qwen2, so that layers can be initialised
+from the MLLM's own.
+
+Shapes: B batch, S prompt tokens, N expert tokens (camera, queries, source), D width, H heads, K key/value heads, d the
 head_dim.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,9 +22,10 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ..config import MLLMConfig, SpatialTransformerConfig
+from .attention import grouped_attention
+from .expert_inputs import ExpertInputs, KeysValues
 from .rotary import apply_rotary, query_positions, rotary_tables
-
-KeysValues = Sequence[tuple[torch.Tensor, torch.Tensor]]
+from .source_encoder import EncodedSource
 
 
 def uniform_layer_map(num_layers: int, num_mllm_layers: int) -> list[int]:
@@ -31,7 +34,7 @@ def uniform_layer_map(num_layers: int, num_mllm_layers: int) -> list[int]:
 
 
 class SharedAttention(nn.Module):
-    """Attention of the own tokens over the MLLM's keys and values and their own, with grouped key/value heads."""
+    """Attention of the expert's tokens over the MLLM's keys and values and their own."""
 
     def __init__(
         self, config: SpatialTransformerConfig, mllm: MLLMConfig, operations: Any, dtype: Any, device: Any
@@ -57,6 +60,7 @@ class SharedAttention(nn.Module):
         rotary: tuple[torch.Tensor, torch.Tensor],
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
+        """(B, N, D). prompt_kv: each (B, K, S, d). mask: (B, 1, 1, S + N) bool, or None."""
         batch, length, _ = x_BND.shape
         q_BHNd = self.q_proj(x_BND).view(batch, length, self.num_heads, self.head_dim)
         k_BKNd = self.k_proj(x_BND).view(batch, length, self.num_kv_heads, self.head_dim)
@@ -66,10 +70,9 @@ class SharedAttention(nn.Module):
         q_BHNd = apply_rotary(q_BHNd.transpose(1, 2), *rotary)
         k_BKNd = apply_rotary(k_BKNd.transpose(1, 2), *rotary)
         prompt_k, prompt_v = prompt_kv
-        groups = self.num_heads // self.num_kv_heads
-        k = torch.cat([prompt_k.to(k_BKNd.dtype), k_BKNd], dim=2).repeat_interleave(groups, dim=1)
-        v = torch.cat([prompt_v.to(v_BKNd.dtype), v_BKNd], dim=2).repeat_interleave(groups, dim=1)
-        out = F.scaled_dot_product_attention(q_BHNd, k, v, attn_mask=mask)
+        k = torch.cat([prompt_k.to(k_BKNd.dtype), k_BKNd], dim=2)
+        v = torch.cat([prompt_v.to(v_BKNd.dtype), v_BKNd], dim=2)
+        out = grouped_attention(q_BHNd, k, v, mask)
         return self.o_proj(out.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -111,18 +114,20 @@ class SpatialTransformerLayer(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Learnable queries on a grid, a camera token and optional source features -> geometric states of every layer."""
+    """Learnable queries on a grid, a camera token and the tokens of a source image -> states of every layer."""
 
     def __init__(
         self,
         config: SpatialTransformerConfig,
         mllm: MLLMConfig,
+        rope_sections: tuple[int, int, int] | None = None,
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
+        """rope_sections: as in `Backbone`."""
         super().__init__()
-        self.config, self.mllm = config, mllm
+        self.config, self.mllm, self.rope_sections = config, mllm, rope_sections
         self.layer_map = uniform_layer_map(config.num_layers, mllm.num_layers)
         # Embeddings, not bare parameters: the host's operations cast and offload their weight like any layer's.
         self.queries = operations.Embedding(config.query_grid**2, config.hidden_size, dtype=dtype, device=device)
@@ -131,60 +136,66 @@ class SpatialTransformer(nn.Module):
             SpatialTransformerLayer(config, mllm, operations, dtype, device) for _ in range(config.num_layers)
         )
 
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of queries for an image of height x width pixels."""
+        return max(1, round(height / self.config.stride)), max(1, round(width / self.config.stride))
+
     def forward(
         self,
-        keys_values: KeysValues,
-        rows: int,
-        columns: int,
-        prompt_mask: torch.Tensor | None = None,
-        source_tokens: torch.Tensor | None = None,
-        source_grid: tuple[int, int] | None = None,
-        dtype: torch.dtype | None = None,
-        on_layer: Callable[[], None] | None = None,
-        added: tuple[torch.Tensor, torch.Tensor] | None = None,
-        source_at_queries: torch.Tensor | None = None,
+        inputs: ExpertInputs,
+        source: EncodedSource | None = None,
+        noise: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """States of the query grid after every layer, each (B, rows * columns, D), and the camera's last state (B, D).
 
-        keys_values: one (K, V) a MLLM layer, each (B, K, S, d), after RoPE. prompt_mask: (B, S) bool, True for tokens;
-        None where no prompt is padded. source_tokens: (B, N, D) of the source image on `source_grid` = (rows, columns).
-        dtype: computing type, by default that of the keys. on_layer: called before every layer, for progress and
-        cancelling. added: what a noisy depth adds to the queries (B, rows * columns, D) and, with its time, to them and
-        the camera (B, 1, D). source_at_queries: (B, rows * columns, D) that the source adds to the queries.
+        noise: what a noisy depth adds to the queries (B, rows * columns, D), and what its time adds to them and to the
+        camera (B, 1, D). ValueError where the keys/values are not those of the checkpoint's MLLM.
         """
-        self._check(keys_values)
-        keys = keys_values[0][0]
-        batch, _, prompt_length, _ = keys.shape
-        dtype = dtype or keys.dtype
-        lengths = (
-            torch.full((batch,), prompt_length, device=keys.device) if prompt_mask is None else prompt_mask.sum(dim=1)
-        )
-        camera = self.camera(torch.zeros(1, 1, dtype=torch.long, device=keys.device)).to(dtype).expand(batch, 1, -1)
-        queries = self._query_tokens(rows, columns, keys.device, dtype).expand(batch, -1, -1)
-        if added is not None:
-            tokens, time = added
-            camera, queries = camera + time, queries + tokens + time
-        if source_at_queries is not None:
-            queries = queries + source_at_queries.to(dtype)
-        x = torch.cat([camera, queries], dim=1)
-        grid_positions = query_positions(lengths, rows, columns, self.config.query_grid)
-        camera_position = lengths.float().view(-1, 1, 1).expand(batch, 1, 3)
-        positions = [camera_position, grid_positions]
-        if source_tokens is not None:
-            assert source_grid is not None
-            x = torch.cat([x, source_tokens.to(dtype)], dim=1)
-            # One step further on the first axis than the queries: same cells, another image.
-            source_positions = query_positions(lengths, *source_grid, self.config.query_grid)
-            positions.append(source_positions + torch.tensor([1.0, 0.0, 0.0], device=keys.device))
-        rotary = rotary_tables(torch.cat(positions, dim=1), self.mllm.head_dim, self.mllm.rope_theta)
-        mask = None if prompt_mask is None else _attention_mask(prompt_mask, x.shape[1])
+        self._check(inputs.keys_values)
+        rows, columns = self.grid(inputs.height, inputs.width)
+        x = self._tokens(inputs, rows, columns, source, noise)
+        positions = self._positions(inputs.query_start, rows, columns, source)
+        rotary = rotary_tables(positions, self.mllm.head_dim, self.mllm.rope_theta, self.rope_sections)
+        mask = None if inputs.prompt_mask is None else _attention_mask(inputs.prompt_mask, x.shape[1])
         states = []
-        for layer, source_layer in zip(self.layers, self.layer_map):
-            if on_layer is not None:
-                on_layer()
-            x = layer(x, keys_values[source_layer], rotary, mask)
+        for layer, mllm_layer in zip(self.layers, self.layer_map):
+            if inputs.on_layer is not None:
+                inputs.on_layer()
+            x = layer(x, inputs.keys_values[mllm_layer], rotary, mask)
             states.append(x[:, 1 : 1 + rows * columns])
         return states, x[:, 0]
+
+    def _tokens(
+        self,
+        inputs: ExpertInputs,
+        rows: int,
+        columns: int,
+        source: EncodedSource | None,
+        noise: tuple[torch.Tensor, torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """(B, N, D): camera, queries row by row, source."""
+        keys, dtype = inputs.keys_values[0][0], inputs.computing_dtype
+        camera = self.camera(torch.zeros(1, 1, dtype=torch.long, device=keys.device)).to(dtype)
+        camera = camera.expand(len(keys), 1, -1)
+        queries = self._query_tokens(rows, columns, keys.device, dtype).expand(len(keys), -1, -1)
+        if noise is not None:
+            tokens, time = noise
+            camera, queries = camera + time, queries + tokens + time
+        if source is None:
+            return torch.cat([camera, queries], dim=1)
+        if source.at_queries is not None:
+            queries = queries + source.at_queries.to(dtype)
+        return torch.cat([camera, queries, source.tokens.to(dtype)], dim=1)
+
+    def _positions(self, start: torch.Tensor, rows: int, columns: int, source: EncodedSource | None) -> torch.Tensor:
+        """(B, N, 3). The camera stands where the queries begin."""
+        camera = start.float().view(-1, 1, 1).expand(-1, 1, 3)
+        positions = [camera, query_positions(start, rows, columns, self.config.query_grid)]
+        if source is not None:
+            # One step further on the first axis than the queries: the same cells of another image.
+            cells = query_positions(start, *source.grid, self.config.query_grid)
+            positions.append(cells + torch.tensor([1.0, 0.0, 0.0], device=start.device))
+        return torch.cat(positions, dim=1)
 
     def _query_tokens(self, rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
         side = self.config.query_grid
@@ -198,15 +209,15 @@ class SpatialTransformer(nn.Module):
     def _check(self, keys_values: KeysValues) -> None:
         if len(keys_values) != self.mllm.num_layers:
             raise ValueError(
-                f"the MLLM gave keys/values of {len(keys_values)} layers, this checkpoint reads "
-                f"{self.mllm.num_layers}; "
-                "load the text encoder that it was trained with"
+                "load the text encoder that the checkpoint was trained with: the MLLM gave keys/values of "
+                f"{len(keys_values)} layers, the checkpoint reads {self.mllm.num_layers}"
             )
         kv_heads, head_dim = keys_values[0][0].shape[1], keys_values[0][0].shape[3]
         if (kv_heads, head_dim) != (self.mllm.num_kv_heads, self.mllm.head_dim):
             raise ValueError(
-                f"the MLLM has {kv_heads} key/value heads of {head_dim} channels, this checkpoint reads "
-                f"{self.mllm.num_kv_heads} of {self.mllm.head_dim}; load the text encoder that it was trained with"
+                "load the text encoder that the checkpoint was trained with: the MLLM has "
+                f"{kv_heads} key/value heads of {head_dim} channels, the checkpoint reads {self.mllm.num_kv_heads} of "
+                f"{self.mllm.head_dim}"
             )
 
     def initialize_from_mllm(self, state_dict: Mapping[str, torch.Tensor]) -> None:
@@ -214,8 +225,8 @@ class SpatialTransformer(nn.Module):
 
         Raises ValueError where a size differs: a narrow expert starts from its own initialisation.
         """
-        for layer, source_layer in zip(self.layers, self.layer_map):
-            prefix = f"layers.{source_layer}."
+        for layer, mllm_layer in zip(self.layers, self.layer_map):
+            prefix = f"layers.{mllm_layer}."
             own = layer.state_dict()
             theirs = {name[len(prefix) :]: value for name, value in state_dict.items() if name.startswith(prefix)}
             differing = sorted(
@@ -223,7 +234,7 @@ class SpatialTransformer(nn.Module):
             )
             if differing:
                 raise ValueError(
-                    f"MLLM layer {source_layer} cannot initialise the spatial transformer: {differing[:3]} differ in "
+                    f"MLLM layer {mllm_layer} cannot initialise the spatial transformer: {differing[:3]} differ in "
                     "shape; use a full-width configuration or start from scratch"
                 )
             layer.load_state_dict(theirs)
@@ -233,11 +244,11 @@ def _shape(value: torch.Tensor | None) -> tuple[int, ...] | None:
     return None if value is None else tuple(value.shape)
 
 
-def _attention_mask(prompt_mask: torch.Tensor, num_own: int) -> torch.Tensor:
-    """(B, 1, 1, S + N) bool: own tokens see every prompt token that is not padding, and each other.
+def _attention_mask(prompt_mask: torch.Tensor, expert_tokens: int) -> torch.Tensor:
+    """(B, 1, 1, S + N) bool: every expert token sees the prompt's tokens but not its padding, and all expert tokens.
 
-    prompt (S = 4, one of padding)   own (N = 3)
-          1  1  1  0                   1  1  1
+    prompt (S = 4, one of padding)   expert (N = 3)
+          1  1  1  0                    1  1  1
     """
-    own = prompt_mask.new_ones(prompt_mask.shape[0], num_own)
-    return torch.cat([prompt_mask, own], dim=1)[:, None, None, :]
+    expert = prompt_mask.new_ones(prompt_mask.shape[0], expert_tokens)
+    return torch.cat([prompt_mask, expert], dim=1)[:, None, None, :]

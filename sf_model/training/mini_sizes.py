@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..backbones.mini import MINI as MINI_BASE
 from ..config import DUMMY, MINI, SpatialFusionConfig
-from ..models.source_encoder import source_patch_dim
+from ..models.pixel_encoder import source_patch_dim
 from .bases.omnigen2_transformer import OmniGen2Config
 from .bases.qwen2 import DecoderConfig
 

@@ -21,8 +21,7 @@ from ..backbones.mini import velocity_from_data
 from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MetricDepth
 from ..models.depth_flow import NoisyDepth, depth_state, flow_weight
 from ..models.depth_prediction import DepthPrediction
-from ..models.monocular_depth import MonocularDepth, ReadDepth
-from ..models.source_encoder import PixelEncoder
+from ..models.pixel_encoder import MonocularDepth, PixelEncoder, ReadDepth
 from ..world import CATEGORY_NAMES, COLORS
 from .data.world import Batch, true_depth
 from .flow import interpolate, sample_times

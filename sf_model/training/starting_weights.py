@@ -10,7 +10,7 @@ import torch
 
 from ..backbones.mini import TOKENIZER_DIR
 from ..depth import metrics as depth_metrics
-from ..models.source_encoder import PixelEncoder
+from ..models.pixel_encoder import PixelEncoder
 from .arguments import run_folder, tokenizer_folder
 from .data.world import Batch
 from .export import load_exported, part_state_dict

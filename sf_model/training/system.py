@@ -13,8 +13,8 @@ from ..models.depth_adapter import DepthAdapter
 from ..models.depth_flow import DepthSampling, NoisyDepth
 from ..models.depth_prediction import DepthPrediction
 from ..models.depth_predictor import DepthPredictor
-from ..models.source_encoder import source_patches
-from ..models.spatial_transformer import KeysValues
+from ..models.expert_inputs import ExpertInputs, KeysValues
+from ..models.pixel_encoder import source_patches
 from .bases.omnigen2_transformer import OmniGen2Transformer
 from .bases.qwen2 import build_decoder, prompt_keys_values
 from .mini_sizes import SOURCE_PATCH_PX, SystemSizes
@@ -76,11 +76,8 @@ class SpatialFusionSystem(nn.Module):
         source: torch.Tensor | None = None,
         out_dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
-        """source: (B, 3, H, W) in [0, 1], the image that the prompt edits. out_dtype: as in `DepthHead.forward`."""
-        features = _source_features(source)
-        return self.predictor(
-            prompt.keys_values, height, width, prompt.mask, *features, noisy=noisy, out_dtype=out_dtype
-        )
+        """source: (B, 3, H, W) in [0, 1], the image that the prompt edits. out_dtype: as in `ExpertInputs`."""
+        return self.predictor(_expert_inputs(prompt, height, width, source, out_dtype), noisy)
 
     def sample_depth(
         self,
@@ -92,8 +89,7 @@ class SpatialFusionSystem(nn.Module):
         out_dtype: torch.dtype | None = None,
     ) -> DepthPrediction:
         """Arguments as in `predict_depth`."""
-        seen = (prompt.mask, *_source_features(source))
-        return self.predictor.sample(prompt.keys_values, height, width, sampling, *seen, out_dtype=out_dtype)
+        return self.predictor.sample(_expert_inputs(prompt, height, width, source, out_dtype), sampling)
 
     def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
         """F (B, N, hidden) for images of height x width pixels, as the transformer adds it to its patches."""
@@ -116,8 +112,11 @@ class SpatialFusionSystem(nn.Module):
         return velocity_from_data(latent, data.float(), 1 - time)
 
 
-def _source_features(source: torch.Tensor | None) -> tuple[torch.Tensor | None, tuple[int, int] | None]:
-    return (None, None) if source is None else source_patches(source, SOURCE_PATCH_PX)
+def _expert_inputs(
+    prompt: EncodedPrompt, height: int, width: int, source: torch.Tensor | None, out_dtype: torch.dtype | None
+) -> ExpertInputs:
+    features = None if source is None else source_patches(source, SOURCE_PATCH_PX)
+    return ExpertInputs(prompt.keys_values, height, width, prompt.mask, source=features, out_dtype=out_dtype)
 
 
 def drop_prompts(prompt: EncodedPrompt, empty: EncodedPrompt, dropped: torch.Tensor) -> EncodedPrompt:

@@ -127,6 +127,27 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @torch.no_grad()
+def test_queries_start_where_a_next_token_would(loaded: tuple[Base, dict[str, Path]]) -> None:
+    """Padded texts behind an image, by transformers' own position function. Its tokens are many more than its span."""
+    base, _ = loaded
+    ids, mask = base.tokens.batch(PROMPTS, True)
+    if not base.mllm_sees_source:
+        assert base.encode(ids, mask, None).next_position.tolist() == mask.sum(dim=1).tolist()
+        return
+    rows, columns = 4, 6  # of 28 x 28 pixels, in the area that the base shows its MLLM
+    prompt = base.encode(ids, mask, torch.rand(2, 3, 28 * rows, 28 * columns))
+    place = int((ids[0] == base.image_token).nonzero()[0])
+    ids = torch.cat([ids[:, :place], ids[:, [place]].expand(-1, rows * columns), ids[:, place + 1 :]], dim=1)
+    grid = torch.tensor([[1, 2 * rows, 2 * columns]] * 2)
+    kinds = (ids == base.image_token).int()
+    positions, _ = base.text_encoder.get_rope_index(ids, kinds, image_grid_thw=grid, attention_mask=prompt.mask)
+    expected = [int(positions[:, row, prompt.mask[row]].max()) + 1 for row in range(2)]
+    assert prompt.next_position.tolist() == expected
+    tokens = prompt.mask.sum(dim=1).tolist()
+    assert [count - after for count, after in zip(tokens, expected)] == [rows * columns - max(rows, columns)] * 2
+
+
+@torch.no_grad()
 def test_prompts_equal_the_hosts(loaded: tuple[Base, dict[str, Path]]) -> None:
     base, paths = loaded
     host = HostPrompt(base.name, paths["text_encoder"])

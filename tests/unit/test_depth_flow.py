@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ from sf_model.models.depth_flow import (
 )
 from sf_model.models.depth_prediction import DepthPrediction
 from sf_model.models.depth_predictor import DepthPredictor
+from sf_model.models.expert_inputs import ExpertInputs
 
 
 def prediction(log_depth: torch.Tensor, validity_logit: torch.Tensor) -> DepthPrediction:
@@ -29,11 +31,17 @@ def prediction(log_depth: torch.Tensor, validity_logit: torch.Tensor) -> DepthPr
     return DepthPrediction(log_depth, validity_logit, torch.zeros_like(log_depth), torch.full((batch,), 50.0))
 
 
-def keys_values(batch: int = 2, tokens: int = 5) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def inputs(height: int, width: int, batch: int = 2, tokens: int = 5, **others: Any) -> ExpertInputs:
     mllm = DUMMY.mllm
     generator = torch.Generator().manual_seed(1)
     shape = (batch, mllm.num_kv_heads, tokens, mllm.head_dim)
-    return [tuple(torch.randn(shape, generator=generator) for _ in range(2)) for _ in range(mllm.num_layers)]
+    pairs = [tuple(torch.randn(shape, generator=generator) for _ in range(2)) for _ in range(mllm.num_layers)]
+    return ExpertInputs(pairs, height, width, **others)
+
+
+def version_1(config: SpatialFusionConfig) -> dict[str, Any]:
+    """As files had it before they carried a version."""
+    return {name: value for name, value in config.to_dict().items() if name != "version"}
 
 
 def test_state_by_hand() -> None:
@@ -151,15 +159,15 @@ def test_side_by_side_is_one_after_the_other() -> None:
     # (k/3) / (12 - 11 k/3)
     for now, after in ((0, 1 / 25), (1 / 25, 1 / 7)):
         noisy = NoisyDepth(state, torch.full((2,), float(now)))
-        told = predictor(keys_values(), 32, 48, mask, noisy=noisy)
-        untold = predictor(keys_values(), 32, 48, torch.zeros_like(mask), noisy=noisy)
+        told = predictor(inputs(32, 48, prompt_mask=mask), noisy)
+        untold = predictor(inputs(32, 48, prompt_mask=torch.zeros_like(mask)), noisy)
         data, without = predicted_state(told), predicted_state(untold)
         data = without + 3 * (data - without)
         data = torch.stack([data[:, 0].clamp(max=SKY), data[:, 1].clamp(-1, 1)], dim=1)
         state = state + (after - now) / (1 - now) * (data - state)
-    last = predictor(keys_values(), 32, 48, mask, noisy=NoisyDepth(state, torch.full((2,), 1 / 7)))
-    drawn = predictor.sample(keys_values(), 32, 48, sampling, mask)
-    unguided = predictor.sample(keys_values(), 32, 48, replace(sampling, guidance=1), mask)
+    last = predictor(inputs(32, 48, prompt_mask=mask), NoisyDepth(state, torch.full((2,), 1 / 7)))
+    drawn = predictor.sample(inputs(32, 48, prompt_mask=mask), sampling)
+    unguided = predictor.sample(inputs(32, 48, prompt_mask=mask), replace(sampling, guidance=1))
     moved = (drawn.log_depth - unguided.log_depth).abs().max()
     assert moved > 1e-3
     assert (drawn.log_depth - last.log_depth).abs().max() < 0.02 * moved
@@ -192,12 +200,12 @@ def test_an_untrained_flow_input_changes_nothing() -> None:
     torch.manual_seed(0)
     predictor = DepthPredictor(DUMMY).eval()
     noise = torch.randn(predictor.noise_shape(2, 32, 48))
-    mean = predictor(keys_values(), 32, 48)
-    told = predictor(keys_values(), 32, 48, noisy=NoisyDepth(noise, torch.tensor([0.2, 0.9])))
+    mean = predictor(inputs(32, 48))
+    told = predictor(inputs(32, 48), NoisyDepth(noise, torch.tensor([0.2, 0.9])))
     assert torch.equal(mean.log_depth, told.log_depth)
 
 
-def test_what_is_not_known_is_not_told() -> None:
+def test_samples_without_noise_predict_the_mean() -> None:
     torch.manual_seed(0)
     predictor = DepthPredictor(DUMMY).eval()
     torch.nn.init.normal_(predictor.depth_flow.patch.weight)
@@ -205,12 +213,12 @@ def test_what_is_not_known_is_not_told() -> None:
     noise = torch.randn(predictor.noise_shape(2, 32, 32))
     noisy = NoisyDepth(noise, torch.tensor([0.2, 0.9]), torch.tensor([True, False]))
     with torch.no_grad():
-        mean, mixed = predictor(keys_values(), 32, 32), predictor(keys_values(), 32, 32, noisy=noisy)
+        mean, mixed = predictor(inputs(32, 32)), predictor(inputs(32, 32), noisy)
     assert torch.equal(mean.log_depth[1], mixed.log_depth[1])
     assert not torch.allclose(mean.log_depth[0], mixed.log_depth[0])
 
 
-def test_detail_is_not_told_where_the_depth_is_not_known() -> None:
+def test_samples_without_noise_get_no_detail() -> None:
     torch.manual_seed(0)
     predictor = DepthPredictor(DUMMY).eval()
     for parameter in predictor.depth_flow.detail.parameters():
@@ -218,7 +226,7 @@ def test_detail_is_not_told_where_the_depth_is_not_known() -> None:
     noise = torch.randn(predictor.noise_shape(2, 32, 32))
     noisy = NoisyDepth(noise, torch.tensor([0.2, 0.9]), torch.tensor([True, False]))
     with torch.no_grad():
-        mean, mixed = predictor(keys_values(), 32, 32), predictor(keys_values(), 32, 32, noisy=noisy)
+        mean, mixed = predictor(inputs(32, 32)), predictor(inputs(32, 32), noisy)
     assert torch.equal(mean.log_depth[1], mixed.log_depth[1])
     assert (mean.log_depth[0] - mixed.log_depth[0]).abs().max() > 0.01
 
@@ -236,7 +244,7 @@ def test_detail_brings_single_pixels_past_the_queries() -> None:
         optimizer = torch.optim.Adam(parameters, lr=1e-3)
         for state in states:
             noisy = NoisyDepth(state, torch.full((4,), 0.99))
-            log_depth = predictor(keys_values(4), 16, 16, noisy=noisy).log_depth
+            log_depth = predictor(inputs(16, 16, batch=4), noisy).log_depth
             error = ((log_depth - LOG_DEPTH_MEAN) / LOG_DEPTH_STD - state[:, 0]).square().mean()
             optimizer.zero_grad()
             error.backward()
@@ -246,14 +254,14 @@ def test_detail_brings_single_pixels_past_the_queries() -> None:
 
 
 def test_a_checkpoint_from_before_the_detail_has_none() -> None:
-    old = DUMMY.to_dict()
+    old = version_1(DUMMY)
     del old["depth_flow"]["detail_channels"]
     config = SpatialFusionConfig.from_dict(old)
     assert config == replace(DUMMY, depth_flow=replace(DUMMY.depth_flow, detail_channels=None))
     predictor = DepthPredictor(config).eval()
     assert not any("detail" in name for name in predictor.state_dict())
     noise = draw_noise(predictor.noise_shape(2, 32, 32), 0)
-    assert predictor.sample(keys_values(), 32, 32, DepthSampling(noise, steps=2)).log_depth.shape == (2, 32, 32)
+    assert predictor.sample(inputs(32, 32), DepthSampling(noise, steps=2)).log_depth.shape == (2, 32, 32)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
@@ -266,7 +274,7 @@ def test_samples_follow_their_seed_and_have_the_image_size(guidance: float) -> N
     def sample(seed: int) -> DepthPrediction:
         layers.clear()
         sampling = DepthSampling(draw_noise(predictor.noise_shape(2, 43, 27), seed), steps=3, guidance=guidance)
-        result = predictor.sample(keys_values(), 43, 27, sampling, on_layer=lambda: layers.append(0))
+        result = predictor.sample(inputs(43, 27, on_layer=lambda: layers.append(0)), sampling)
         assert len(layers) == sampling.steps * DUMMY.spatial_transformer.num_layers
         return result
 
@@ -277,10 +285,10 @@ def test_samples_follow_their_seed_and_have_the_image_size(guidance: float) -> N
 
 
 def test_a_checkpoint_from_before_the_flow_has_only_the_mean() -> None:
-    old = DUMMY.to_dict()
+    old = version_1(DUMMY)
     del old["depth_flow"]
     predictor = DepthPredictor(SpatialFusionConfig.from_dict(old)).eval()
     assert not any(name.startswith("depth_flow") for name in predictor.state_dict())
     sampling = DepthSampling(draw_noise(predictor.noise_shape(2, 32, 32), 0))
-    with pytest.raises(ValueError, match="'dummy' was trained without a depth flow; predict the mean"):
-        predictor.sample(keys_values(), 32, 32, sampling)
+    with pytest.raises(ValueError, match="set mode to mean: checkpoint 'dummy' was trained without a depth flow"):
+        predictor.sample(inputs(32, 32), sampling)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sf_model.depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MetricDepth
+from sf_model.models.depth_prediction import DepthPrediction
 
 
 def metric_depth(depth: torch.Tensor, fov_y_deg: float = 90.0, confidence: float = 1.0) -> MetricDepth:
@@ -74,7 +75,8 @@ def test_network_input_is_resized_in_log_depth() -> None:
 )
 def test_bad_depth_is_refused(depth: torch.Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        metric_depth(depth)
+        metric = metric_depth(depth)
+        MetricDepth.checked(metric.depth, metric.confidence, metric.fov_y_deg)
 
 
 def test_shapes_and_ranges_are_checked() -> None:
@@ -84,6 +86,15 @@ def test_shapes_and_ranges_are_checked() -> None:
     with pytest.raises(ValueError, match="one value an image"):
         MetricDepth(depth, torch.ones(2, 3, 3), torch.full((1,), 50.0))
     with pytest.raises(ValueError, match=r"confidence must lie in \[0, 1\]"):
-        MetricDepth(depth, torch.full((2, 3, 3), math.nan), torch.full((2,), 50.0))
+        MetricDepth.checked(depth, torch.full((2, 3, 3), math.nan), torch.full((2,), 50.0))
     with pytest.raises(ValueError, match="between 0 and 180"):
-        MetricDepth(depth, torch.ones(2, 3, 3), torch.full((2,), 180.0))
+        MetricDepth.checked(depth, torch.ones(2, 3, 3), torch.full((2,), 180.0))
+
+
+def test_a_training_step_s_depths_are_never_looked_at() -> None:
+    """A GPU would have to finish first. The meta device has no values, and raises where one is asked for."""
+    depth, fov = torch.rand(2, 16, 16, device="meta"), torch.rand(2, device="meta")
+    predicted = DepthPrediction(depth, depth, depth, fov).resized(32, 48).to_metric_depth()
+    assert predicted[:1].network_input(64, 96).shape == (1, 3, 64, 96)
+    assert predicted.network_input(8, 12).shape == (2, 3, 8, 12)
+    assert predicted.points().shape == (2, 32, 48, 3)

@@ -10,7 +10,9 @@ import torch
 from sf_model.config import DUMMY, SpatialFusionConfig
 from sf_model.models.depth_flow import NoisyDepth
 from sf_model.models.depth_predictor import DepthPredictor
-from sf_model.models.source_encoder import PixelEncoder, SourceEncoder, own_patch_px, source_patch_dim, source_patches
+from sf_model.models.expert_inputs import ExpertInputs, SourceFeatures
+from sf_model.models.pixel_encoder import PixelEncoder, own_patch_px, source_patch_dim, source_patches
+from sf_model.models.source_encoder import SourceEncoder
 from sf_model.training.mini_sizes import SIZES
 
 PATCHES = SIZES["dummy"].with_source(at_queries=True).spatialfusion
@@ -19,12 +21,13 @@ PATCHES = SIZES["dummy"].with_source(at_queries=True).spatialfusion
 def test_source_patches_by_hand() -> None:
     image = torch.zeros(1, 3, 16, 24)
     image[:, 1, 8:, :8] = 1.0  # the lower left of six patches is green
-    patches, grid = source_patches(image, 8)
+    source = source_patches(image, 8)
+    patches, grid = source.tokens, source.grid
     assert (patches.shape, grid) == ((1, 6, source_patch_dim(8)), (2, 3))
     assert (patches[0, 3] == torch.tensor([-1.0, 1.0, -1.0]).repeat_interleave(64)).all()
     assert (patches[0, [0, 1, 2, 4, 5]] == -1).all()
-    resized, grid = source_patches(torch.ones(1, 3, 30, 30), 8)
-    assert (resized.shape, grid) == ((1, 16, 192), (4, 4)) and (resized == 1).all()
+    resized = source_patches(torch.ones(1, 3, 30, 30), 8)
+    assert (resized.tokens.shape, resized.grid) == ((1, 16, 192), (4, 4)) and (resized.tokens == 1).all()
 
 
 def test_own_pixels_are_read_where_the_configuration_says_so() -> None:
@@ -39,24 +42,23 @@ def test_own_pixels_are_read_where_the_configuration_says_so() -> None:
 
 @torch.no_grad()
 def test_the_pixel_encoder_sees_the_image_that_was_cut_into_patches() -> None:
-    """Its map for the head holds the depth that it reads; a token sees light, which a norm takes from a lone flat
-    patch, and what is around it, up to the whole picture."""
+    """The head's map holds the depth that it reads. A token holds its patch's brightness, and what is around it."""
     torch.manual_seed(0)
     encoder = PixelEncoder(8, 16, at_queries=False)
     torch.nn.init.normal_(encoder.monocular_depth.state_out.weight, std=0.1)
     image = torch.rand(1, 3, 24, 40)
-    encoded = encoder(*source_patches(image, 8), (3, 5))
+    encoded = encoder(source_patches(image, 8), (3, 5))
     assert (encoded.tokens.shape, encoded.grid, encoded.pixels.shape) == ((1, 15, 16), (3, 5), (1, 34, 24, 40))
     read = encoder.monocular_depth(image * 2 - 1)
     assert torch.allclose(encoded.pixels[:, :32], read.pixels.relu(), atol=1e-6)
     assert torch.allclose(encoded.pixels[:, 32:], read.state, atol=1e-5) and read.state.abs().max() > 0.01
     dark, light = (
-        encoder(*source_patches(torch.full((1, 3, 24, 24), grey), 8), (3, 3)).tokens[0, 4] for grey in (0.2, 0.8)
+        encoder(source_patches(torch.full((1, 3, 24, 24), grey), 8), (3, 3)).tokens[0, 4] for grey in (0.2, 0.8)
     )
     assert (dark - light).abs().max() > 0.1
     around = image.clone()
     around[..., :8, :8] = 0
-    moved = (encoder(*source_patches(around, 8), (3, 5)).tokens - encoded.tokens)[0].abs().amax(dim=1)
+    moved = (encoder(source_patches(around, 8), (3, 5)).tokens - encoded.tokens)[0].abs().amax(dim=1)
     assert moved.min() > 1e-4
 
 
@@ -66,22 +68,22 @@ def test_a_query_starts_from_what_the_source_shows_at_its_place() -> None:
     torch.manual_seed(0)
     encoder = SourceEncoder(12, 16, at_queries=True)
     features = torch.randn(2, 6, 12)
-    assert (encoder(features, (2, 3), (2, 3)).at_queries == 0).all()
+    assert (encoder(SourceFeatures(features, (2, 3)), (2, 3)).at_queries == 0).all()
     torch.nn.init.eye_(encoder.at_queries.weight)
-    encoded = encoder(features, (2, 3), (2, 3))
+    encoded = encoder(SourceFeatures(features, (2, 3)), (2, 3))
     assert torch.equal(encoded.at_queries, encoded.tokens)
-    assert torch.equal(encoded.twice().at_queries, torch.cat([encoded.tokens] * 2))
+    assert torch.equal(encoded.doubled().at_queries, torch.cat([encoded.tokens] * 2))
     # Two cells side by side, of six queries in two rows: centres at -1/6, 1/2 and 7/6 of their distance, held inside.
-    left, right = encoder(features[:, :2], (1, 2), (1, 2)).tokens.unbind(dim=1)
+    left, right = encoder(SourceFeatures(features[:, :2], (1, 2)), (1, 2)).tokens.unbind(dim=1)
     row = torch.stack([left, (left + right) / 2, right], dim=1)
-    wide = encoder(features[:, :2], (1, 2), (2, 3)).at_queries
+    wide = encoder(SourceFeatures(features[:, :2], (1, 2)), (2, 3)).at_queries
     assert torch.allclose(wide, torch.cat([row, row], dim=1), atol=1e-6)
-    assert SourceEncoder(12, 16, at_queries=False)(features, (2, 3), (2, 3)).at_queries is None
+    assert SourceEncoder(12, 16, at_queries=False)(SourceFeatures(features, (2, 3)), (2, 3)).at_queries is None
 
 
 def test_a_configuration_from_before_source_at_queries_has_none() -> None:
     old = DUMMY.to_dict()
-    del old["spatial_transformer"]["source_at_queries"]
+    del old["version"], old["spatial_transformer"]["source_at_queries"]
     config = SpatialFusionConfig.from_dict(old)
     without = replace(DUMMY.spatial_transformer, source_at_queries=False)
     assert config == replace(DUMMY, spatial_transformer=without)
@@ -109,8 +111,7 @@ def test_a_source_at_the_queries_moves_the_states_there() -> None:
     def moved() -> torch.Tensor:
         states.clear()
         for shown in (image, other):
-            patches, grid = source_patches(shown, 8)
-            predictor(pairs, 32, 32, source_features=patches, source_grid=grid)
+            predictor(ExpertInputs(pairs, 32, 32, source=source_patches(shown, 8)))
         return (states[1] - states[0]).abs().amax(dim=2)[0]
 
     assert (moved() == 0).all()
@@ -136,8 +137,7 @@ def test_a_source_s_pixels_reach_the_head(grid: tuple[int, int]) -> None:
     noisy = NoisyDepth(torch.randn(2, 2, 32, 32), torch.tensor([0.5, 0.5]), torch.tensor([True, False]))
 
     def depth(image: torch.Tensor) -> torch.Tensor:
-        patches, size = source_patches(image, 8)
-        return predictor(pairs, 32, 32, source_features=patches, source_grid=size, noisy=noisy).log_depth
+        return predictor(ExpertInputs(pairs, 32, 32, source=source_patches(image, 8)), noisy).log_depth
 
     moved = depth(torch.rand(2, 3, 8 * grid[0], 8 * grid[1])) - depth(torch.rand(2, 3, 8 * grid[0], 8 * grid[1]))
     assert moved[0].abs().max() > 1e-3

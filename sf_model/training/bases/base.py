@@ -36,13 +36,19 @@ KeysValuesRead = list[tuple[torch.Tensor, torch.Tensor] | None]
 
 @dataclass(frozen=True)
 class Prompt:
-    """hidden (B, T, D) and hidden_mask (B, T) bool for the diffusion model; keys_values, None in layers that nothing
-    reads, each (B, kv_heads, S, head_dim), and their mask (B, S) bool for the spatial transformer."""
+    """One pass of the MLLM."""
 
+    # (B, T, D), what the diffusion model reads.
     hidden: torch.Tensor
+    # (B, T) bool, True for tokens.
     hidden_mask: torch.Tensor
+    # What the spatial transformer reads: (K, V) of every layer, each (B, kv_heads, S, head_dim), or None in layers that
+    # nothing reads.
     keys_values: KeysValuesRead
+    # (B, S) bool, True for tokens.
     mask: torch.Tensor
+    # (B,) RoPE position that a token after the prompt would have.
+    next_position: torch.Tensor
 
     def with_hidden_of(self, other: Prompt, rows: torch.Tensor) -> Prompt:
         """The same, with the hidden states of `other` in the rows (B,) bool: what a dropped caption looks like."""

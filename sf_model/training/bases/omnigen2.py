@@ -44,7 +44,8 @@ class OmniGen2Base(Base):
         cache = DynamicCache()
         # Causal and padded on the right: no token sees padding, so no mask is needed.
         hidden = self.text_encoder(input_ids=input_ids, past_key_values=cache, use_cache=True).last_hidden_state
-        return Prompt(hidden, mask, [(layer.keys, layer.values) for layer in cache.layers], mask)
+        keys_values = [(layer.keys, layer.values) for layer in cache.layers]
+        return Prompt(hidden, mask, keys_values, mask, mask.sum(dim=1))
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
         latent = self.vae.encode((image * 2 - 1).to(self.vae.dtype)).latent_dist.mean

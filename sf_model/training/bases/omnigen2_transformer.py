@@ -29,6 +29,7 @@ from diffusers.models.transformers.transformer_lumina2 import (
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...models.attention import grouped_attention
 from .rms_norm import replace_rms_norms
 
 ROPE_THETA = 10000.0
@@ -115,25 +116,6 @@ def _rotate(x: Tensor, rotations: Tensor) -> Tensor:
     return torch.view_as_real(pairs * rotations.unsqueeze(2)).flatten(3).type_as(x)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """query (B, heads, S, D), key and value (B, kv_heads, S, D), mask (B, 1, 1, S) bool -> (B, heads, S, D)."""
-    if torch.is_grad_enabled() and query.device.type == "cpu":
-        return _attend_by_matmul(query, key, value, mask)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=query.shape[1] != key.shape[1])
-
-
-def _attend_by_matmul(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
-    """The same with the scores in memory: the CPU's fused kernel takes four times as long forth and back in bf16."""
-    batch, heads, length, head_dim = query.shape
-    kv_heads = key.shape[1]
-    grouped_q = (query * head_dim**-0.5).reshape(batch * kv_heads, -1, head_dim)
-    scores = torch.bmm(grouped_q, key.flatten(0, 1).transpose(1, 2))
-    if mask is not None:
-        grouped_mask = mask.expand(batch, kv_heads, 1, -1).reshape(batch * kv_heads, 1, -1)
-        scores = scores.masked_fill(~grouped_mask, float("-inf"))
-    return torch.bmm(scores.softmax(dim=-1), value.flatten(0, 1)).view(batch, heads, length, head_dim)
-
-
 class OmniGen2AttnProcessor:
     """Lumina2's attention without its copies of keys and values per query head, and with an optional mask."""
 
@@ -151,7 +133,7 @@ class OmniGen2AttnProcessor:
         key = attn.norm_k(attn.to_k(encoder_hidden_states).unflatten(-1, (-1, head_dim)))
         value = attn.to_v(encoder_hidden_states).unflatten(-1, (-1, head_dim))
         query, key = (_rotate(x, image_rotary_emb).type_as(value) for x in (query, key))
-        output = _attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attention_mask)
+        output = grouped_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), attention_mask)
         return attn.to_out[0](output.transpose(1, 2).flatten(2))
 
 

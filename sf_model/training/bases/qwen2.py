@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 
-from ...models.spatial_transformer import KeysValues
+from ...models.expert_inputs import KeysValues
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from transformers.cache_utils import DynamicCache
 
 from ...backbones import Backbone
 from ...backbones.qwen_image import QWEN_IMAGE
+from ...models.rotary import next_position
 from .base import Base, BaseFiles, Prompt, assign, empty_weights
 from .keys import unchanged, video_autoencoder, vision_language_model
 from .omnigen2 import HEAD_DIM, ROPE_THETA, decoder_sizes
@@ -30,7 +31,6 @@ PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.2613
 MIN_PIXELS, MAX_PIXELS = 3136, 12845056
 # Of every published Qwen2.5-VL; they cannot be read from the tensors.
 VISION_HEADS = 16
-MROPE_SECTION = [16, 24, 24]
 TIMESTEP_ZERO = "__index_timestep_zero__"
 
 
@@ -85,7 +85,8 @@ class QwenImageBase(Base):
             inputs_embeds=embeds, position_ids=positions, past_key_values=cache, use_cache=True
         )
         keys_values = [(layer.keys, layer.values) for layer in cache.layers]
-        return Prompt(output.last_hidden_state[:, skipped:], mask[:, skipped:], keys_values, mask)
+        after = mask.sum(dim=1) if positions is None else next_position(positions, mask)
+        return Prompt(output.last_hidden_state[:, skipped:], mask[:, skipped:], keys_values, mask, after)
 
     def _with_source(
         self, ids: torch.Tensor, embeds: torch.Tensor, mask: torch.Tensor, source: torch.Tensor
@@ -229,7 +230,7 @@ def load_vision_language_model(path: Path, dtype: torch.dtype) -> Qwen2_5_VLMode
         raise ValueError(
             f"{path} is no Qwen2.5-VL (no {error}); Qwen-Image needs the one with its vision tower"
         ) from error
-    rope = {"rope_type": "default", "rope_theta": ROPE_THETA, "mrope_section": MROPE_SECTION}
+    rope = {"rope_type": "default", "rope_theta": ROPE_THETA, "mrope_section": list(QWEN_IMAGE.rope_sections)}
     config = Qwen2_5_VLConfig(
         text_config={**sizes, "rope_theta": ROPE_THETA, "rope_scaling": rope, "use_sliding_window": False},
         vision_config=vision,

@@ -6,9 +6,8 @@ not depend on how its samples are spread over micro-batches and processes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -21,6 +20,7 @@ from ...models.depth_adapter import DepthAdapter
 from ...models.depth_flow import DEPTH_SEED, DepthSampling, NoisyDepth, depth_state, draw_noise, flow_weight
 from ...models.depth_prediction import DepthPrediction
 from ...models.depth_predictor import DepthPredictor
+from ...models.expert_inputs import ExpertInputs, SourceFeatures
 from ...models.spatial_transformer import uniform_layer_map
 from ..data.world import Batch
 from ..flow import interpolate
@@ -144,13 +144,13 @@ class BaseStage(nn.Module):
             pairs: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * self.config.mllm.num_layers
             for place, layer in enumerate(self.read_layers):
                 pairs[layer] = batch["keys_values"][:, place, 0], batch["keys_values"][:, place, 1]
-            return Prompt(batch["hidden"], batch["hidden_mask"], pairs, batch["prompt_mask"])
+            return Prompt(batch["hidden"], batch["hidden_mask"], pairs, batch["prompt_mask"], batch["next_position"])
         return self.base.encode(batch["input_ids"], batch["prompt_mask"], self._seen_source(batch))
 
     def empty_prompt(self, batch: Batch) -> Prompt:
         """The same without a caption; only its hidden states matter."""
         if "keys_values" in batch:
-            return Prompt(batch["empty_hidden"], batch["empty_mask"], [], batch["empty_mask"])
+            return Prompt(batch["empty_hidden"], batch["empty_mask"], [], batch["empty_mask"], batch["next_position"])
         return self.base.encode(batch["empty_ids"], batch["empty_mask"], self._seen_source(batch))
 
     def latent(self, batch: Batch) -> torch.Tensor:
@@ -172,38 +172,37 @@ class BaseStage(nn.Module):
         drawn = draw_depth(batch["noise_seed"], tuple(state.shape), run)
         time, known = drawn.time.to(device), drawn.known.to(device)
         noisy = NoisyDepth(interpolate(state, drawn.noise.to(device), time), time, known)
-        prompt = replace(prompt, mask=prompt.mask & ~drawn.no_prompt.to(device)[:, None])
-        prediction = self.predict(batch, prompt, noisy)
+        inputs = self._inputs(batch, prompt).without_prompt(drawn.no_prompt.to(device))
+        prediction = self.predictor(inputs, noisy)
         weight = torch.where(known, flow_weight(time), torch.ones_like(time))
         return prediction, mean_depth_losses(prediction, batch, weight)
 
     def predict(self, batch: Batch, prompt: Prompt, noisy: NoisyDepth | None = None) -> DepthPrediction:
         """Depth of the image that is to be, with the source's features where there is one to see."""
-        height, width = batch["depth_m"].shape[-2:]
-        reads = self._reads(batch, prompt)
-        return self.predictor(prompt.keys_values, height, width, **reads, noisy=noisy)
+        return self.predictor(self._inputs(batch, prompt), noisy)
 
     def sample(self, batch: Batch, prompt: Prompt, seed: int) -> DepthPrediction:
         """One scene that fits, as the node draws it by default."""
         height, width = batch["depth_m"].shape[-2:]
         shape = self.predictor.noise_shape(len(batch["depth_m"]), height, width)
         sampling = DepthSampling(draw_noise(shape, seed).to(batch["depth_m"].device))
-        return self.predictor.sample(prompt.keys_values, height, width, sampling, **self._reads(batch, prompt))
+        return self.predictor.sample(self._inputs(batch, prompt), sampling)
 
-    def _reads(self, batch: Batch, prompt: Prompt) -> dict[str, Any]:
-        """Arguments of the predictor beside keys, values and size."""
-        features, grid = None, None
+    def _inputs(self, batch: Batch, prompt: Prompt) -> ExpertInputs:
+        source = None
         if "source" in batch and self.base.vision is not None:
             with torch.no_grad():
-                features, grid = self.base.source_features(_unit(batch["source"]))
-        return {
-            "prompt_mask": prompt.mask,
-            "source_features": features,
-            "source_grid": grid,
-            "dtype": torch.float32,
+                source = SourceFeatures(*self.base.source_features(_unit(batch["source"])))
+        return ExpertInputs(
+            prompt.keys_values,
+            *batch["depth_m"].shape[-2:],
+            prompt_mask=prompt.mask,
+            next_position=prompt.next_position,
+            source=source,
+            dtype=torch.float32,
             # As in the host. While it learns autocast has its way: several processes then round as one does.
-            "out_dtype": None if self.training else torch.float32,
-        }
+            out_dtype=None if self.training else torch.float32,
+        )
 
     def _seen_source(self, batch: Batch) -> torch.Tensor | None:
         return _unit(batch["source"]) if "source" in batch and self.base.mllm_sees_source else None

@@ -194,5 +194,6 @@ def _cached_prompts(samples: Sequence[dict[str, torch.Tensor]]) -> Batch:
     length = max(len(sample["prompt_mask"]) for sample in samples)
     missing = [length - len(sample["prompt_mask"]) for sample in samples]
     batch["keys_values"] = torch.stack([F.pad(s["keys_values"], (0, 0, 0, m)) for s, m in zip(samples, missing)])
+    batch["next_position"] = torch.stack([sample["next_position"] for sample in samples])
     batch["prompt_mask"] = torch.stack([F.pad(s["prompt_mask"], (0, m)) for s, m in zip(samples, missing)])
     return batch

@@ -171,6 +171,7 @@ class Preparation:
             "hidden_mask": prompt.hidden_mask[0],
             "keys_values": torch.stack(read)[:, :, 0].to(self.base.dtype),
             "prompt_mask": prompt.mask[0].clone(),
+            "next_position": prompt.next_position[0].clone(),
             "empty_hidden": empty.hidden[0].to(self.base.dtype),
             "empty_mask": empty.hidden_mask[0],
         }
