@@ -168,6 +168,14 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if value not in arguments:
             raise ValueError(f"{path} must be one of {list(arguments)}, got {value!r}")
         return value
+    if origin is tuple and arguments[-1] is Ellipsis:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{path} must be a list, got {value!r}")
+        return tuple(_convert(arguments[0], item, path) for item in value)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ValueError(f"{path} must be an object, got {value!r}")
+        return {_convert(arguments[0], key, path): _convert(arguments[1], item, path) for key, item in value.items()}
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or len(value) != len(arguments):
             raise ValueError(f"{path} must be a list of {len(arguments)} numbers, got {value!r}")

@@ -27,6 +27,8 @@ TOKENIZER_DIR = "tokenizer"
 PROMPT_TEMPLATE = "<|im_start|>{}<|im_end|>"
 PAD_TOKEN, START_TOKEN, END_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 PAD_TOKEN_ID = 0
+# Pixels a side of the images that files from before this number draw.
+IMAGE_SIZE_PX = 128
 # The noise schedule's shift at sampling: timesteps are spent as sigma' = shift * sigma / (1 + (shift - 1) * sigma).
 SAMPLING_SHIFT = 2.0
 # Below this noise level the velocity is computed as at it: the quotient would amplify the network's last errors.
@@ -50,11 +52,15 @@ MINI = Backbone(
 
 @dataclass(frozen=True)
 class BaseWeights:
-    """One model of the base: its sizes as read from the file, the tensors, and the run that made them."""
+    """One model of the base, as its file has it."""
 
+    # Sizes.
     config: dict[str, Any]
+    # The run that made it.
     revision: str
     state_dict: dict[str, torch.Tensor]
+    # Pixels a side of the images that the base draws. None: the file does not say.
+    image_size: int | None = None
 
 
 def velocity_from_data(latent: torch.Tensor, data: torch.Tensor, noise_level: torch.Tensor) -> torch.Tensor:
@@ -73,6 +79,9 @@ def load_base_weights(path: Path) -> BaseWeights:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return BaseWeights(json.loads(metadata["config"]), metadata["base_revision"], state_dict)
+        size = metadata.get("image_size")
+        return BaseWeights(
+            json.loads(metadata["config"]), metadata["base_revision"], state_dict, None if size is None else int(size)
+        )
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"{path}: not a file of SpatialFusion-Mini ({error}); install the pack again") from error

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,8 @@ SKY = 3.2
 TIME_SCALE = 1000.0
 MAX_PERIOD = 10000.0
 MIN_NOISE_LEVEL = 0.2
+# Up to this time a noisy depth shows nothing of the one that it was made from.
+HIDDEN_UNTIL = 0.02
 # Users give depth and image the same seed; this makes their noises differ.
 DEPTH_SEED = 0x5DEE
 # The passes that these make add less than 0.5% to OmniGen2's own at 1024x1024 (`counting.spatial_flops`).
@@ -174,21 +176,27 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 @torch.no_grad()
 def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
-    """The last prediction of Euler steps from noise to a scene.
+    """The last prediction of Euler steps from noise to a scene, with the confidence of the first.
 
+    Only the first prediction knows nothing but the prompt. The last one is sure of what the steps before have drawn.
     predict(noisy, guided) predicts at the state's own size. Where it is guided, the batch is doubled: the first half is
     to be predicted with the prompt, the second without.
     """
     state, times, guided_steps = sampling.noise, sampling.times, sampling.guided_steps
+    confidence_logit: torch.Tensor | None = None
     for number, (now, after) in enumerate(zip(times, times[1:])):
         guided = number < guided_steps
-        data = predicted_state(predict(_at(now, state, guided), guided))
+        prediction = predict(_at(now, state, guided), guided)
+        if confidence_logit is None:
+            confidence_logit = prediction.confidence_logit[: len(state)]
+        data = predicted_state(prediction)
         if guided:
             # One batch: a GPU is not full of one image's queries.
             data, without = data.chunk(2)
             data = _bounded(without + sampling.guidance * (data - without))
         state = state + (after - now) / (1 - now) * (data - state)
-    return predict(_at(times[-1], state), False)
+    last = predict(_at(times[-1], state), False)
+    return last if confidence_logit is None else replace(last, confidence_logit=confidence_logit)
 
 
 def _at(time: float, state: torch.Tensor, doubled: bool = False) -> NoisyDepth:

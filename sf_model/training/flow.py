@@ -9,11 +9,6 @@ import torch
 from ..models.flow_times import shifted_times
 
 
-def sample_times(batch: int, mean: float, std: float, generator: torch.Generator) -> torch.Tensor:
-    """(B,) logit-normal times; a negative mean spends more of them near the noise, where the layout is decided."""
-    return torch.sigmoid(std * torch.randn(batch, generator=generator) + mean)
-
-
 def interpolate(data: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
     """x_t for data and noise (B, ...) at times (B,)."""
     time = time.view(-1, *[1] * (data.ndim - 1))

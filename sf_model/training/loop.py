@@ -1,209 +1,169 @@
-"""The training loop: accelerate for precision and devices, exact resume, JSON-lines log, sheets."""
+"""The training loop: one stage, from its last saved state (or from nothing) to its last step.
+
+accelerate shares a step between processes and devices: a step gives the same result with any number of them. A killed
+run goes on exactly where it was. Steps whose gradient is not finite are left out and counted.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import safetensors.torch
 import torch
 import torch.nn as nn
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, FullyShardedDataParallelPlugin
+from accelerate.utils import DistributedDataParallelKwargs, FullyShardedDataParallelPlugin, parse_flag_from_env
+from torch.distributed.fsdp import MixedPrecisionPolicy
+from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
-from .data.world import Batch
-from .ema import ParameterAverage
-from .loop_config import LoopConfig
-from .run_record import append_log
-from .run_state import latest_state, load_average, load_optimizer, load_system, save_state
-from .sharding import flatten_shared_optimizer, is_sharded, load_shared_optimizer, shared_like, whole
-from .sheets import save_sheet
-from .stages import Stage
+from .average import ParameterAverage
+from .batch import Batch
+from .data.numbered import Batches
+from .losses import Losses
+from .optimiser import build_optimiser, learning_rate
+from .run_record import RunError, append_log
+from .run_state import RunState, latest_state, save_state, saved_progress
+from .settings import LoopSettings
+from .sheets import SHEET_ROWS, Sheet, joined, write_png
 
-NOISE_SEED_STRIDE = 1_000_003
-
-
-class Batches(Protocol):
-    """What the loop asks of its data; `steps` gives this process's micro-batches of every step."""
-
-    samples_per_step: int
-
-    def steps(self, first: int, last: int, rank: int, world: int, workers: int) -> Iterator[list[Batch]]: ...
+# A run that does nothing else has come to its end.
+MAX_SKIPPED_IN_A_ROW = 50
 
 
-def learning_rate(config: LoopConfig, step: int) -> float:
-    """Linear warm-up, then a cosine to 2% of the peak."""
-    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
-    return config.learning_rate * warmup * (0.02 + 0.98 * cosine)
-
-
-def build_accelerator(mixed_precision: str, fsdp_plugin: FullyShardedDataParallelPlugin | None = None) -> Accelerator:
-    """Edits and text-to-image take turns, so that not every parameter has a gradient in every step."""
+def build_accelerator() -> Accelerator:
+    """As the environment says that `accelerate launch` makes from its config. ValueError for FSDP1 and DeepSpeed."""
+    plugin = None
+    if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+        raise ValueError("use configs/accelerate/fsdp.yaml: DeepSpeed's states are not those of this training")
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        if os.environ.get("FSDP_VERSION", "1") != "2":
+            raise ValueError("set fsdp_version: 2 in accelerate's config: this training saves FSDP2's parameters")
+        # Not the plugin's own policy: it rounds whatever goes in, metres of depth too, and the trained weights with the
+        # gradients' sum to bf16. Stages compute in bf16 as they do without FSDP.
+        policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+        plugin = FullyShardedDataParallelPlugin(mixed_precision_policy=policy)
     return Accelerator(
-        mixed_precision=mixed_precision,
-        fsdp_plugin=fsdp_plugin,
+        mixed_precision="no",
+        fsdp_plugin=plugin,
+        # Edits and text-to-image take turns, so that not every parameter has a gradient in every step.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
 class Trainer:
-    """One stage, from its last saved state (or from nothing) to `config.steps`.
-
-    A subclass may share a step between processes (`shares_steps`): its stage then gives the same result with any number
-    of them. The Mini's processes have batches of their own instead.
-    """
-
-    shares_steps = False
+    """`stage`: a module that gives losses in training and a sheet in evaluation mode (`stages.Stage`)."""
 
     def __init__(
-        self,
-        stage: Stage,
-        dataset: Batches,
-        validation: Batch,
-        config: LoopConfig,
-        run_dir: Path,
-        accelerator: Accelerator | None = None,
+        self, stage: nn.Module, batches: Batches, loop: LoopSettings, run_dir: Path, accelerator: Accelerator
     ) -> None:
-        self.config, self.dataset, self.validation, self.run_dir = config, dataset, validation, run_dir
+        self.batches, self.loop, self.run_dir, self.accelerator = batches, loop, run_dir, accelerator
         run_dir.mkdir(parents=True, exist_ok=True)
-        self.accelerator = accelerator or build_accelerator(config.mixed_precision)
-        parameters = stage.trainable_parameters()
-        self.names = list(parameters)
-        optimizer = torch.optim.AdamW(
-            parameters.values(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
-        )
-        self.step = 0
-        state = latest_state(run_dir)
-        if state is not None:
-            self.step = self._load(stage, state)
-        self.stage, self.optimizer = self._prepare(stage, optimizer)
-        self.average = ParameterAverage(self._parameters(), config.ema_decay)
-        if state is not None:
-            self._restore(state)
-
-    def _prepare(self, stage: Stage, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        return self.accelerator.prepare(stage, optimizer)
-
-    def _load(self, stage: Stage, state: Path) -> int:
-        """Weights of a saved state; returns its step."""
-        return load_system(state, stage.system)
-
-    def _saved(self) -> Any:
-        """What a state on disk holds: a module or its tensors."""
-        return self._bare_stage.system
-
-    def _restore(self, state: Path) -> None:
-        """Moments and averages of a saved state; the weights are in the stage already."""
-        parameters = self._parameters()
-        if is_sharded(parameters):
-            stored = safetensors.torch.load_file(state / "optimizer.safetensors")
-            load_shared_optimizer(stored, self._bare_optimizer, parameters)
-        else:
-            load_optimizer(state, self._bare_optimizer, self.names)
-        self.average.values = {
-            name: shared_like(value, parameters[name]) for name, value in load_average(state).items()
-        }
-
-    @property
-    def _bare_stage(self) -> Stage:
-        return self.accelerator.unwrap_model(self.stage)
-
-    @property
-    def _bare_optimizer(self) -> torch.optim.Optimizer:
-        return getattr(self.optimizer, "optimizer", self.optimizer)
+        parameters = {name: value for name, value in stage.named_parameters() if value.requires_grad}
+        optimiser = build_optimiser(stage, parameters, loop)
+        self.stage, self.optimiser = accelerator.prepare(stage, optimiser)
+        self.average = ParameterAverage(self._parameters(), loop.ema_decay)
+        bare = getattr(self.optimiser, "optimizer", self.optimiser)
+        self.state = RunState(self.stage, bare, self.average)
+        self.step = self.skipped = self._skipped_in_a_row = 0
+        saved = latest_state(run_dir)
+        if saved is not None:
+            progress = saved_progress(saved)
+            self.step, self.skipped = progress["step"], progress["skipped"]
+            self.state.load(saved)
 
     def _parameters(self) -> dict[str, nn.Parameter]:
-        return self._bare_stage.trainable_parameters()
+        return {name: value for name, value in self.stage.named_parameters() if value.requires_grad}
 
     def train(self) -> None:
-        """Run to the end; what it has is saved on the way, so that a killed run resumes exactly."""
-        config, main = self.config, self.accelerator.is_main_process
-        world_size, rank = self.accelerator.num_processes, self.accelerator.process_index
-        steps = self.dataset.steps(self.step, config.steps, rank, world_size, config.workers)
-        progress = tqdm(total=config.steps, initial=self.step, disable=not main, mininterval=5)
+        """Run to the end. What it has is saved on the way."""
+        loop, is_main = self.loop, self.accelerator.is_main_process
+        progress = tqdm(total=loop.steps, initial=self.step, disable=not is_main, mininterval=5)
         started, since = time.monotonic(), self.step
-        for batches in steps:
-            device = self.accelerator.device
-            losses = self._train_step([{name: value.to(device) for name, value in b.items()} for b in batches])
+        self.stage.train()
+        for batches in self.batches.steps(self.step, loop.steps, loop.workers):
+            losses = self._train_step([self._on_device(batch) for batch in batches])
             progress.update()
-            if self.step % config.log_every == 0:
-                elapsed = time.monotonic() - started
-                samples = self.dataset.samples_per_step * (1 if self.shares_steps else world_size)
-                losses = self._agreed(losses)
-                if main:
-                    self._log(losses, (self.step - since) * samples / elapsed)
-                    progress.set_postfix(loss=f"{losses['loss'].item():.4f}")
-            last = self.step == config.steps
-            if last or self.step % config.save_every == 0:
+            if self.step % loop.log_every == 0:
+                losses = {name: self.accelerator.reduce(value, "mean") for name, value in losses.items()}
+                rate = (self.step - since) * self.batches.share.batch_size / (time.monotonic() - started)
+                self._log(losses, rate)
+            is_last = self.step == loop.steps
+            if is_last or self.step % loop.save_every == 0:
                 self._save()
-            if last or self.step % config.sheet_every == 0:
+            if is_last or self.step % loop.sheet_every == 0:
                 self._sheet()
         progress.close()
 
-    def _agreed(self, losses: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A shared step's losses are the mean over its processes; others log the main one's."""
-        if not self.shares_steps or self.accelerator.num_processes == 1:
-            return losses
-        return {name: self.accelerator.reduce(value, "mean") for name, value in losses.items()}
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.accelerator.device) for name, value in batch.items()}
 
-    def _train_step(self, batches: list[Batch]) -> dict[str, torch.Tensor]:
-        index = self.step * self.accelerator.num_processes + self.accelerator.process_index
-        generator = torch.Generator().manual_seed(self.config.seed * NOISE_SEED_STRIDE + index)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, self.step)
-        total: dict[str, torch.Tensor] = {}
+    def _train_step(self, batches: list[Batch]) -> Losses:
+        """Means of the losses over this process's samples, and the gradient's norm."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.loop, self.step)
+        total: Losses = {}
         for place, batch in enumerate(batches, start=1):
-            with self._gradients_of(last=place == len(batches)):
-                losses = self.stage(batch, generator)
+            # Processes exchange gradients once a step, with the last micro-batch.
+            is_last = place == len(batches)
+            with nullcontext() if is_last else self.accelerator.no_sync(self.stage):
+                losses = self.stage(batch)
                 self.accelerator.backward(losses["loss"] / len(batches))
             for name, value in losses.items():
                 total[name] = total.get(name, 0) + value.detach() / len(batches)
-        self.accelerator.clip_grad_norm_(self.stage.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.step += 1
-        self.average.update(self._parameters(), self.step)
+        norm = self.accelerator.clip_grad_norm_(self.stage.parameters(), self.loop.gradient_clip)
+        total["gradient_norm"] = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        self._update(math.isfinite(total["gradient_norm"].item()))
         return total
 
-    def _gradients_of(self, last: bool) -> Any:
-        """Processes exchange gradients once a step, with the last micro-batch."""
-        return nullcontext() if last else self.accelerator.no_sync(self.stage)
+    def _update(self, is_finite: bool) -> None:
+        """Take the optimiser's step, or leave it out: one infinite gradient would spoil weights and averages."""
+        self.step += 1
+        if is_finite:
+            self._skipped_in_a_row = 0
+            self.optimiser.step()
+            self.average.update(self._parameters(), self.step)
+        else:
+            self.skipped += 1
+            self._skipped_in_a_row += 1
+            if self._skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
+                raise RunError(
+                    f"lower learning_rate, or set mixed_precision to no: {MAX_SKIPPED_IN_A_ROW} steps in a row had no "
+                    f"finite gradient, up to step {self.step}"
+                )
+        self.optimiser.zero_grad()
 
-    def _log(self, losses: dict[str, torch.Tensor], samples_per_second: float) -> None:
-        append_log(
-            self.run_dir,
-            {
-                "step": self.step,
-                "learning_rate": learning_rate(self.config, self.step),
-                "samples_per_second": round(samples_per_second, 1),
-                "time": round(time.time()),
-                **{name: round(value.item(), 5) for name, value in losses.items()},
-            },
-        )
+    def _log(self, losses: Losses, samples_per_second: float) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        entry: dict[str, Any] = {
+            "step": self.step,
+            "learning_rate": learning_rate(self.loop, self.step - 1),
+            "samples_per_second": round(samples_per_second, 1),
+            "time": round(time.time()),
+            "skipped_steps": self.skipped,
+        }
+        append_log(self.run_dir, {**entry, **{name: round(value.item(), 5) for name, value in losses.items()}})
 
     def _save(self) -> None:
-        parameters, saved = self._parameters(), self._saved()
-        if is_sharded(parameters):
-            main = self.accelerator.is_main_process
-            optimizer: Any = whole(flatten_shared_optimizer(self._bare_optimizer, parameters), main)
-            saved, average = whole(saved, main), whole(self.average.values, main)
-        else:
-            optimizer, average = self._bare_optimizer, self.average.values
+        files = self.state.whole()
         if self.accelerator.is_main_process:
-            save_state(self.run_dir, self.step, saved, optimizer, self.names, average)
+            save_state(self.run_dir, files, {"step": self.step, "skipped": self.skipped})
         self.accelerator.wait_for_everyone()
 
     def _sheet(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        stage = self._bare_stage
-        with self.average.applied(self._parameters()):
-            validation = {name: value.to(self.accelerator.device) for name, value in self.validation.items()}
-            metrics = save_sheet(stage, validation, self.run_dir / "sheets" / f"{self.step:07d}.png")
-        append_log(self.run_dir, {"step": self.step, "validation": metrics})
+        self.stage.eval()
+        sheets: list[Sheet] = []
+        with self.average.applied(self._parameters()), torch.no_grad():
+            for batch in self.batches.validation():
+                sheets.append(self.stage(self._on_device(batch), sum(sheet.count for sheet in sheets) < SHEET_ROWS))
+        self.stage.train()
+        sheet = joined(sheets)
+        if self.accelerator.is_main_process:
+            if sheet.columns:
+                write_png(sheet.columns, self.run_dir / "sheets" / f"{self.step:07d}.png")
+            append_log(self.run_dir, {"step": self.step, "validation": sheet.metrics})

@@ -1,4 +1,4 @@
-"""Losses of the depth path (arXiv 2604.26341, section 4) and of the language model."""
+"""Losses of the depth path (arXiv 2604.26341, section 4) and of the language model. Each is a mean over images."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ CONFIDENT_ERROR = 0.1
 VALIDITY_WEIGHT = 0.2
 CONFIDENCE_WEIGHT = 0.05
 FOV_WEIGHT = 0.1
-# Small things are few pixels of little contrast: the plain L2 is ruled by the ground and the horizon. Differences of
-# the error over these distances, in pixels, weigh edges and small things more. Wherever it is certain what has a
-# surface, the conditional mean stays the optimum.
+# A plain L2 is ruled by the ground and the horizon: small things are few pixels of little contrast. Differences of the
+# error over these distances, in pixels, weigh edges and small things more. Where it is certain what has a surface, the
+# conditional mean stays the optimum.
 DIFFERENCE_STRIDES = (1, 2, 4, 8)
 DIFFERENCE_WEIGHT = 1.0
 
+Losses = dict[str, torch.Tensor]
+
 
 def depth_losses(
-    prediction: DepthPrediction, depth_m: torch.Tensor, fov_y_deg: torch.Tensor, weight: torch.Tensor | None = None
-) -> dict[str, torch.Tensor]:
-    """Parts of L_depth, and their weighted sum under "depth".
+    prediction: DepthPrediction,
+    depth_m: torch.Tensor,
+    fov_y_deg: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    is_given: torch.Tensor | None = None,
+) -> Losses:
+    """Parts of L_depth, and their weighted sum under "depth". Every image counts alike, however much of it is sky.
 
-    log_depth: L2 over pixels with a surface, in log metres over LOG_DEPTH_STD (the published masked L2, on log depth).
-    differences: `difference_loss` of the same error.
-    validity: cross entropy of surface against sky. fov: relative L2 of the field of view.
-    confidence: its optimum is c = min(1, CONFIDENT_ERROR / |error|); the error is detached, so it never softens the L2.
-    On sky the error is the probability of a surface.
-    depth_m: (B, H, W), inf for sky. fov_y_deg: (B,). weight: (B,) of each image in the first three.
+    log_depth: L2 over the pixels with a surface, in log metres over LOG_DEPTH_STD (the published masked L2, on log
+    depth). differences: `difference_loss` of the same error. validity: cross entropy of surface against sky. fov:
+    relative L2 of the field of view. confidence: `confidence_loss`, where the depth was not given.
+    depth_m: (B, H, W), inf for sky. fov_y_deg: (B,). weight: (B,) of each image in the first three. is_given: (B,)
+    bool, True for images that are predicted from a noisy depth in which the true one still shows.
     """
     weight = torch.ones_like(fov_y_deg) if weight is None else weight
-    pixel_weight = weight[:, None, None]
     valid = torch.isfinite(depth_m)
     target = depth_m.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
     error = torch.where(valid, prediction.log_depth - target, torch.zeros_like(target))
-    count = valid.sum().clamp_min(1)
-    scaled = error / LOG_DEPTH_STD * pixel_weight.sqrt()
-    log_depth = scaled.square().sum() / count
-    differences = difference_loss(scaled, valid)
-    validity = F.binary_cross_entropy_with_logits(
-        prediction.validity_logit, valid.float(), pixel_weight.expand(valid.shape)
-    )
-    relative = torch.where(valid, error.abs(), torch.sigmoid(prediction.validity_logit)).detach() / CONFIDENT_ERROR
-    log_confidence = F.logsigmoid(prediction.confidence_logit)
-    confidence = (log_confidence.exp() * relative - log_confidence).mean()
+    scaled = error / LOG_DEPTH_STD
+    log_depth = (weight * mean_over(scaled.square(), valid)).mean()
+    differences = (weight * difference_loss(scaled, valid)).mean()
+    validity = F.binary_cross_entropy_with_logits(prediction.validity_logit, valid.float(), reduction="none")
+    validity = (weight * validity.mean(dim=(1, 2))).mean()
+    confidence = confidence_loss(prediction, error, valid, is_given)
     fov = ((prediction.fov_y_deg - fov_y_deg) / fov_y_deg).square().mean()
     total = (
         log_depth
@@ -59,14 +59,35 @@ def depth_losses(
     return parts | {"fov": fov, "depth": total}
 
 
-def difference_loss(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Squared differences of the error between pixels a few apart, across and down, both with a surface; mean over the
-    pixels with a surface, summed over `DIFFERENCE_STRIDES`. An L2 form of the gradient loss of arXiv 1907.01341.
+def confidence_loss(
+    prediction: DepthPrediction, error: torch.Tensor, valid: torch.Tensor, is_given: torch.Tensor | None
+) -> torch.Tensor:
+    """Its optimum is c = min(1, CONFIDENT_ERROR / |error|). The error is detached, so it never softens the L2.
 
-    error: (B, H, W), zero where not valid. valid: (B, H, W) bool.
+    On sky the error is the probability of a surface. Images whose depth was given are left out: their error is as small
+    as their noise, and says nothing of a depth that is drawn from noise alone.
     """
-    count = valid.sum().clamp_min(1)
-    total = error.new_zeros(())
+    error = torch.where(valid, error.abs(), torch.sigmoid(prediction.validity_logit)).detach() / CONFIDENT_ERROR
+    log_confidence = F.logsigmoid(prediction.confidence_logit)
+    each = (log_confidence.exp() * error - log_confidence).mean(dim=(1, 2))
+    if is_given is None:
+        return each.mean()
+    return (each * ~is_given).sum() / (~is_given).sum().clamp_min(1)
+
+
+def mean_over(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """(B,) means of (B, H, W) over the pixels of a mask; 0 where an image has none."""
+    return (values * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2)).clamp_min(1)
+
+
+def difference_loss(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """(B,) squared differences of the error between pixels a few apart, across and down, both with a surface.
+
+    A mean over the image's pixels with a surface, summed over `DIFFERENCE_STRIDES`: an L2 form of the gradient loss of
+    arXiv 1907.01341. error: (B, H, W), zero where not valid. valid: (B, H, W) bool.
+    """
+    count = valid.sum(dim=(1, 2)).clamp_min(1)
+    total = error.new_zeros(len(error))
     for stride in DIFFERENCE_STRIDES:
         for axis in (1, 2):
             length = error.shape[axis] - stride
@@ -74,11 +95,11 @@ def difference_loss(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
                 continue
             both = valid.narrow(axis, 0, length) & valid.narrow(axis, stride, length)
             difference = error.narrow(axis, stride, length) - error.narrow(axis, 0, length)
-            total = total + (difference * both).square().sum() / count
+            total = total + (difference * both).square().sum(dim=(1, 2)) / count
     return total
 
 
 def language_loss(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean next-token cross entropy; logits (B, T, V), ids (B, T), mask (B, T) bool."""
+    """Next-token cross entropy; logits (B, T, V), ids (B, T), mask (B, T) bool."""
     targets = ids[:, 1:].masked_fill(~mask[:, 1:], -100)
     return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=-100)

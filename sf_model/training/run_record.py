@@ -14,7 +14,9 @@ from .revision import current_commit
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.jsonl"
 # May change from one session of a run to the next: they leave its result as it is.
-FREE_SETTINGS = {"loop": {"log_every", "save_every", "sheet_every", "workers"}}
+FREE_SETTINGS = {
+    "loop": {"log_every", "save_every", "sheet_every", "workers", "micro_batch", "gradient_checkpointing", "compile"},
+}
 
 
 class RunError(ValueError):
@@ -44,7 +46,7 @@ def summary(run_dir: Path) -> dict[str, Any]:
         "commits": [session["commit"] for session in record["sessions"]],
         "seed": settings["loop"]["seed"],
         "steps": steps[-1]["step"] if steps else 0,
-        "batch_size": settings["data"]["batch_size"],
+        "batch_size": settings["loop"]["batch_size"],
         "learning_rate": settings["loop"]["learning_rate"],
         "ema_decay": settings["loop"]["ema_decay"],
         **settings["stage"],
@@ -70,8 +72,7 @@ def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any]) ->
     ]
     if differing:
         raise RunError(
-            f"{run_dir} was begun with other settings ({'; '.join(differing)}): give the same again, or another --runs "
-            "with --init"
+            f"give the settings that {run_dir} was begun with, or another --runs: {'; '.join(differing)}"
         )
 
 

@@ -1,7 +1,10 @@
-"""A training run on disk: safetensors and JSON only (no pickle), written so that a kill at any moment loses little.
+"""The state of a training run on disk: safetensors and JSON only, written so that a kill at any moment loses little.
 
-<run>/config.json, log.jsonl, sheets/, and state-<step>/ with system.safetensors (all weights; beside a real base only
-the trained ones), optimizer.safetensors, average.safetensors and state.json, renamed into place when complete.
+<run>/config.json, log.jsonl, sheets/, and state-<step>/ with trained.safetensors (the parameters that learn),
+average.safetensors (their averages), optimiser.safetensors (`<parameter>|<slot>`) and state.json. A state is renamed
+into place when it is complete. The last two are kept: a state that turns out to be bad is not the only one.
+
+Where several processes share the parameters (FSDP), torch.distributed.checkpoint gathers and shares them out.
 """
 
 from __future__ import annotations
@@ -15,9 +18,22 @@ from typing import Any
 import safetensors.torch
 import torch
 import torch.nn as nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+
+from .average import ParameterAverage
 
 STATE_PREFIX = "state-"
 PARTIAL = ".partial"
+TRAINED, AVERAGE, OPTIMISER, STATE = "trained.safetensors", "average.safetensors", "optimiser.safetensors", "state.json"
+KEPT_STATES = 2
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
+Tensors = dict[str, torch.Tensor]
 
 
 def latest_state(run_dir: Path) -> Path | None:
@@ -33,83 +49,90 @@ def _step_of(state_dir: Path) -> int:
     return int(state_dir.name[len(STATE_PREFIX) :])
 
 
-def save_state(
-    run_dir: Path,
-    step: int,
-    system: nn.Module | Mapping[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer | Mapping[str, torch.Tensor],
-    names: list[str],
-    average: Mapping[str, torch.Tensor],
-    keep: int = 1,
-) -> Path:
-    """Write the state after `step` optimiser steps. `names`: the optimiser's parameters in its own order.
+def saved_progress(state_dir: Path) -> dict[str, int]:
+    """What `save_state` was told of the run: "step", the optimiser steps so far, and counts."""
+    return json.loads((state_dir / STATE).read_text(encoding="utf-8"))
 
-    system, optimizer: modules, or their tensors already gathered from several processes.
+
+def load_average(state_dir: Path) -> Tensors:
+    """The averages of a state by the names of their parameters."""
+    return safetensors.torch.load_file(state_dir / AVERAGE)
+
+
+class RunState:
+    """Takes a module with its optimiser and averages apart into whole tensors, and puts them together again.
+
+    All processes must call its methods together.
     """
-    final = run_dir / f"{STATE_PREFIX}{step:07d}"
+
+    def __init__(self, module: nn.Module, optimiser: torch.optim.Optimizer, average: ParameterAverage) -> None:
+        self.module, self.optimiser, self.average = module, optimiser, average
+
+    def _parameters(self) -> dict[str, nn.Parameter]:
+        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
+
+    def whole(self) -> dict[str, Tensors]:
+        """Tensors of each of a state's files, in the main process; nothing in the others."""
+        trained = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
+        with self.average.applied(self._parameters()):
+            average = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
+        state = get_optimizer_state_dict(self.module, self.optimiser, options=WHOLE)["state"]
+        moments = {f"{name}|{slot}": value for name, slots in state.items() for slot, value in slots.items()}
+        return {TRAINED: trained, AVERAGE: average, OPTIMISER: _contiguous(moments)}
+
+    def _learns(self) -> set[str]:
+        return {_bare(name) for name in self._parameters()}
+
+    def load(self, state_dir: Path) -> None:
+        """Weights, averages and moments of a saved state. ValueError where other parameters learned then."""
+        average, trained = load_average(state_dir), safetensors.torch.load_file(state_dir / TRAINED)
+        differing = sorted(self._learns() ^ trained.keys())
+        if differing:
+            raise ValueError(
+                f"{state_dir} is of a run in which other parameters learned ({differing[:3]}): begin a new run in "
+                "another folder (runs), and name this one in starts"
+            )
+        set_model_state_dict(self.module, average, options=WHOLE)
+        self.average.copy_from(self._parameters())
+        set_model_state_dict(self.module, trained, options=WHOLE)
+        self._load_moments(safetensors.torch.load_file(state_dir / OPTIMISER))
+
+    def _load_moments(self, stored: Mapping[str, torch.Tensor]) -> None:
+        state: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in stored.items():
+            name, _, slot = key.rpartition("|")
+            state.setdefault(name, {})[slot] = value
+        # The groups say what is decayed and how fast it learns: that is the settings', not the file's.
+        groups = get_optimizer_state_dict(self.module, self.optimiser, options=WHOLE)["param_groups"]
+        loaded: dict[str, Any] = {"state": state, "param_groups": groups}
+        set_optimizer_state_dict(self.module, self.optimiser, loaded, options=WHOLE)
+
+
+def _bare(name: str) -> str:
+    """A parameter's name without what wrappers and torch.compile put before it."""
+    return name.removeprefix("module.").replace("_orig_mod.", "")
+
+
+def _contiguous(tensors: Mapping[str, Any], wanted: set[str] | None = None) -> Tensors:
+    return {
+        name: value.contiguous()
+        for name, value in tensors.items()
+        if isinstance(value, torch.Tensor) and (wanted is None or name in wanted)
+    }
+
+
+def save_state(run_dir: Path, files: Mapping[str, Tensors], progress: Mapping[str, int]) -> Path:
+    """Write what `RunState.whole` gave after `progress["step"]` optimiser steps, and drop the oldest states."""
+    final = run_dir / f"{STATE_PREFIX}{progress['step']:07d}"
     partial = final.with_suffix(PARTIAL)
     for unfinished in run_dir.glob(f"*{PARTIAL}"):
         shutil.rmtree(unfinished)
     partial.mkdir(parents=True)
-    if isinstance(system, nn.Module):
-        # The language model's output layer is tied to its embedding: safetensors stores it once.
-        safetensors.torch.save_model(system, str(partial / "system.safetensors"))
-    else:
-        safetensors.torch.save_file(dict(system), partial / "system.safetensors")
-    if isinstance(optimizer, torch.optim.Optimizer):
-        optimizer = flatten_optimizer(optimizer, names)
-    safetensors.torch.save_file(dict(optimizer), partial / "optimizer.safetensors")
-    safetensors.torch.save_file(
-        {name: value.contiguous() for name, value in average.items()}, partial / "average.safetensors"
-    )
-    (partial / "state.json").write_text(json.dumps({"step": step}), encoding="utf-8")
+    for name, tensors in files.items():
+        safetensors.torch.save_file(tensors, partial / name)
+    (partial / STATE).write_text(json.dumps(dict(progress)), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
-    for old in sorted(_states(run_dir), key=_step_of)[:-keep]:
+    for old in sorted(_states(run_dir), key=_step_of)[:-KEPT_STATES]:
         shutil.rmtree(old)
     return final
-
-
-def load_system(state_dir: Path, system: nn.Module) -> int:
-    """Load the weights of a state, strictly; returns its step. States from before the depth flow leave it as it is."""
-    missing, unexpected = safetensors.torch.load_model(system, state_dir / "system.safetensors", strict=False)
-    differing = sorted([name for name in missing if "depth_flow." not in name] + list(unexpected))
-    if differing:
-        raise ValueError(f"{state_dir} holds another system than this run trains: {differing[:3]}")
-    return saved_step(state_dir)
-
-
-def saved_step(state_dir: Path) -> int:
-    """How many optimiser steps led to a state."""
-    return int(json.loads((state_dir / "state.json").read_text(encoding="utf-8"))["step"])
-
-
-def load_optimizer(state_dir: Path, optimizer: torch.optim.Optimizer, names: list[str]) -> None:
-    """Restore the moments that `save_state` wrote. ValueError where other parameters learned then."""
-    stored = safetensors.torch.load_file(state_dir / "optimizer.safetensors")
-    others = sorted({key.rpartition("|")[0] for key in stored} - set(names))
-    if others:
-        raise ValueError(
-            f"{state_dir}: {len(others)} parameters learned when this run began that do not learn now, such as "
-            f"{others[0]}: begin a new run, and name this one with --part"
-        )
-    entries: dict[int, dict[str, Any]] = {index: {} for index in range(len(names))}
-    for key, value in stored.items():
-        name, _, slot = key.rpartition("|")
-        entries[names.index(name)][slot] = value
-    state = optimizer.state_dict()
-    optimizer.load_state_dict({"state": entries, "param_groups": state["param_groups"]})
-
-
-def load_average(state_dir: Path) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(state_dir / "average.safetensors")
-
-
-def flatten_optimizer(optimizer: torch.optim.Optimizer, names: list[str]) -> dict[str, torch.Tensor]:
-    """The optimiser's tensors as `<parameter>|<slot>`."""
-    entries = optimizer.state_dict()["state"]
-    return {
-        f"{names[index]}|{slot}": value.contiguous()
-        for index, entry in entries.items()
-        for slot, value in entry.items()
-    }

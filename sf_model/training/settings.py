@@ -1,109 +1,394 @@
-"""What a training of the Mini is made of, from the options of its command."""
+"""The config file of a training: YAML into frozen dataclasses, strictly. `configs/*.yaml` show every field."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
 
-from .arguments import MAX_OBJECTS
-from .data.world import LANGUAGE_MIXTURE, PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldDataConfig, caption_mixture
-from .loop_config import LoopConfig
-from .mini_sizes import SIZES, SOURCE_PATCH_PX
-from .stages import StageConfig
+import yaml
 
-MIXTURES: Mapping[str, Mapping[str, float]] = {
-    "mllm": LANGUAGE_MIXTURE,
-    "joint": SPATIAL_MIXTURE,
-    "base": PLAIN_MIXTURE,
-    "source": SPATIAL_MIXTURE,
-    "stage1": SPATIAL_MIXTURE,
-    "stage2": SPATIAL_MIXTURE,
+from ..config import dataclass_from_dict
+from .bases.sizes import MiniSizes, smoke_sizes
+
+SETTINGS_VERSION = 2
+# In the order in which they are trained. Each starts from the averaged weights of those before it.
+STAGE_NAMES = ("language", "image", "source", "stage1", "stage2")
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """Paths of a base's weights: .safetensors files, or folders of them."""
+
+    text_encoder: str
+    diffusion_model: str
+    vae: str
+    # DINOv2, for edit pairs.
+    vision: str | None
+    # Folder of a Qwen2 tokenizer.
+    tokenizer: str
+    # Of everything that does not learn.
+    dtype: Literal["bf16", "float32"]
+
+
+@dataclass(frozen=True)
+class SpatialSettings:
+    """The spatial transformer beside a base that has weights."""
+
+    # A name in sf_model.config.CONFIGS, or a JSON file of a configuration.
+    config: str
+    # Start as the MLLM's own layers.
+    from_mllm: bool
+
+
+@dataclass(frozen=True)
+class LabelSettings:
+    """How `label` measures depth."""
+
+    # Folder of a transformers depth model.
+    teacher: str | None
+    # For images whose camera neither the model nor EXIF tells. null: they count as failed.
+    fov_y_deg: float | None
+    # Depths from here on are sky.
+    sky_above_m: float
+    # Trust a model whose config does not say that it gives metres.
+    assume_metric: bool
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Images on disk, and the store that they are prepared into."""
+
+    kind: Literal["folder", "webdataset", "parquet"]
+    # A folder of images, or a pattern of tars or Parquet files.
+    path: str
+    # Folder of depth files by the images' names. null: the samples carry their depth.
+    depth: str | None
+    # Folder of the store.
+    prepared: str
+    # The aspect buckets: pixels of an image, step of a side, longest side over shortest.
+    area_px: int
+    bucket_step: int
+    max_aspect: float
+    # Images that would be enlarged more are left out.
+    max_upscale: float
+    # Depth is stored at every n-th pixel.
+    depth_downscale: int
+    # Held out, for the sheets.
+    validation_samples: int
+    # What an unusable sample does.
+    problems: Literal["skip", "refuse"]
+    # What is computed once.
+    cache: Literal["nothing", "latents", "latents+prompts"]
+    samples_per_shard: int
+    # Bound of the store.
+    max_gb: float
+
+
+@dataclass(frozen=True)
+class CaptionShares:
+    """Shares of the world's kinds of captions. GenSpace's nine sub-domains share what the three leave."""
+
+    plain: float
+    view: float
+    free: float
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """What a stage sees of the synthetic world."""
+
+    # Pixels a side, for each step in turn.
+    image_sizes: tuple[int, ...]
+    captions: CaptionShares
+    # Scenes of more objects are drawn again.
+    max_objects: int
+    # Share of the steps that edit a source image.
+    edits: float
+    # Size of the fixed training set; 0 means unlimited. A set has captions of its own and no edits.
+    scenes: int
+    # Held out, for the sheets.
+    validation_samples: int
+    # Rays a pixel along one axis, for the colours.
+    supersample: int
+    # Steps whose captions are drawn together and sorted by length, so that little is padded.
+    length_buckets: int
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """How long a stage learns, and how fast."""
+
+    steps: int
+    # Samples of a step, on all processes together.
+    batch_size: int
+    # What one process holds at once.
+    micro_batch: int
+    learning_rate: float
+    # Linear warm-up, then constant, then linear to 2% over the last decay_steps.
+    warmup_steps: int
+    decay_steps: int
+    # Of matrices; norms, biases and embeddings are not decayed.
+    weight_decay: float
+    gradient_clip: float
+    # Of the exponential moving average, which is what is exported.
+    ema_decay: float
+    seed: int
+    mixed_precision: Literal["no", "bf16"]
+    # Recompute the diffusion transformer's blocks in the backward pass.
+    gradient_checkpointing: bool
+    # torch.compile of the repeated layers.
+    compile: bool
+    # Processes that make batches; 0 makes them in the main one.
+    workers: int
+    log_every: int
+    save_every: int
+    sheet_every: int
+
+
+@dataclass(frozen=True)
+class DiffusionSettings:
+    """Noise times and dropouts of the image's diffusion."""
+
+    # Mean and deviation of the logit-normal times; a negative mean is nearer to the noise.
+    time_mean: float
+    time_std: float
+    # Shares of the samples without caption, without depth, and (beside those) without both.
+    caption_dropout: float
+    depth_dropout: float
+    joint_dropout: float
+
+
+@dataclass(frozen=True)
+class DepthSettings:
+    """How depth is predicted while it is learned."""
+
+    # Share of the samples predicted from a noisy depth, for seeded scenes; 0 trains the mean alone.
+    flow: float
+    # Of the noisy depths' logit-normal times.
+    time_mean: float
+    time_std: float
+    # Share of the samples with a noisy depth that get no prompt, for guidance.
+    prompt_dropout: float
+    # Noises and times that each image serves with (stage 1): its prompt is read once.
+    draws: int
+
+
+@dataclass(frozen=True)
+class FusionSettings:
+    """What is special to stage 2."""
+
+    # lambda of L_diffusion + lambda * L_depth.
+    depth_weight: float
+    # Share of the samples whose scaffold is the true depth; the paper has 0.
+    true_depth: float
+    # Train only the adapter and the diffusion transformer.
+    freeze_predictor: bool
+    # null trains the whole diffusion transformer.
+    lora_rank: int | None
+    lora_alpha: float
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """One stage. Groups that it has no use for are null."""
+
+    loop: LoopSettings
+    world: WorldSettings | None
+    diffusion: DiffusionSettings | None
+    depth: DepthSettings | None
+    fusion: FusionSettings | None
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """One config file."""
+
+    # A name in sf_model.backbones.
+    base: Literal["mini", "omnigen2", "qwen_image", "qwen_image_edit"]
+    # Where the stages' runs live.
+    runs: str
+    # Earlier stages that lie elsewhere: the folder of the run, by the stage's name.
+    starts: dict[str, str]
+    # Of a base that has weights.
+    weights: WeightSettings | None
+    spatial: SpatialSettings | None
+    # Of a base that is trained from nothing.
+    system: MiniSizes | None
+    label: LabelSettings | None
+    # null: the data is the synthetic world, as each stage says.
+    data: DataSettings | None
+    language: StageSettings | None
+    image: StageSettings | None
+    source: StageSettings | None
+    stage1: StageSettings | None
+    stage2: StageSettings | None
+
+    def stage(self, name: str) -> StageSettings:
+        """ValueError where the file has no such stage."""
+        found = getattr(self, name) if name in STAGE_NAMES else None
+        if found is None:
+            raise ValueError(f"the config has no stage {name!r}; it has {', '.join(self.stages)}")
+        return found
+
+    @property
+    def stages(self) -> list[str]:
+        """Names of the stages that the file has, in their order."""
+        return [name for name in STAGE_NAMES if getattr(self, name) is not None]
+
+
+def load_settings(path: Path) -> TrainingSettings:
+    """Read and check a config file of any version. Relative paths in it are from where one works.
+
+    ValueError, with the file's name and the field's path, for anything that is wrong.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such config file; copy one of configs/*.yaml and fill in your paths")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML ({error})") from error
+    try:
+        return settings_from_dict(values)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def settings_from_dict(values: Any) -> TrainingSettings:
+    """Checked settings of plain values. ValueError with the field's path."""
+    settings: TrainingSettings = dataclass_from_dict(TrainingSettings, migrated(values), "config")
+    _check_parts(settings)
+    for name in settings.stages:
+        _check_stage(settings.stage(name), name, settings.data is None)
+    return settings
+
+
+def migrated(values: Any) -> Any:
+    """The fields of a config file of any version as SETTINGS_VERSION has them, without the version.
+
+    Version 1 had no version, and stages as one flat list of fields. ValueError for a version from the future.
+    """
+    if not isinstance(values, dict):
+        return values
+    values = dict(values)
+    version = values.pop("version", 1)
+    if version == SETTINGS_VERSION:
+        return values
+    if version != 1:
+        raise ValueError(f"config.version is {version!r}, this code reads up to {SETTINGS_VERSION}; update it")
+    values = {"starts": {}, "system": None, "language": None, "image": None, "source": None, **values}
+    for name in ("stage1", "stage2"):
+        if isinstance(values.get(name), dict) and "loop" not in values[name]:
+            values[name] = _migrated_stage(values[name], name)
+    return values
+
+
+def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
+    """A stage of version 1: one flat list of fields, with a cosine in place of the linear decay."""
+    flat = {"decay_steps": flat.get("steps"), "compile": False, **flat}
+    loop = {field.name: flat[field.name] for field in fields(LoopSettings) if field.name in flat}
+    times = {name: flat.get(name) for name in ("time_mean", "time_std")}
+    dropouts = {name: flat.get(name) for name in ("caption_dropout", "depth_dropout")}
+    depth = {
+        "flow": flat.get("depth_flow"),
+        "time_mean": flat.get("depth_time_mean"),
+        "time_std": flat.get("depth_time_std"),
+        "prompt_dropout": flat.get("caption_dropout"),
+        "draws": 1,
+    }
+    is_fusion = name == "stage2"
+    fusion = {
+        "depth_weight": flat.get("depth_weight"),
+        "true_depth": 0.0,
+        "freeze_predictor": False,
+        "lora_rank": flat.get("lora_rank"),
+        "lora_alpha": flat.get("lora_alpha"),
+    }
+    return {
+        "loop": loop,
+        "world": None,
+        "diffusion": {**times, **dropouts, "joint_dropout": 0.0} if is_fusion else None,
+        "depth": depth,
+        "fusion": fusion if is_fusion else None,
+    }
+
+
+def smoke(settings: TrainingSettings) -> TrainingSettings:
+    """The same training, tiny: two steps of two samples a stage, networks of a few thousand weights."""
+    if settings.system is None:
+        raise ValueError("--smoke is for a base that is trained from nothing (configs/mini.yaml)")
+    sizes, tiny = smoke_sizes(), {}
+    for name in settings.stages:
+        stage = settings.stage(name)
+        loop = replace(
+            stage.loop,
+            steps=2,
+            batch_size=2,
+            micro_batch=2,
+            warmup_steps=1,
+            decay_steps=1,
+            workers=0,
+            log_every=1,
+            save_every=2,
+            sheet_every=2,
+            compile=False,
+            mixed_precision="no",
+        )
+        world = stage.world and replace(
+            stage.world, image_sizes=(sizes.image_size,), validation_samples=2, length_buckets=1
+        )
+        tiny[name] = replace(stage, loop=loop, world=world)
+    return replace(settings, system=sizes, **tiny)
+
+
+SHARES = (
+    ("depth", "flow"),
+    ("depth", "prompt_dropout"),
+    ("world", "edits"),
+    ("fusion", "true_depth"),
+    ("diffusion", "caption_dropout"),
+    ("diffusion", "depth_dropout"),
+    ("diffusion", "joint_dropout"),
+)
+# What each stage needs beside its loop.
+GROUPS = {
+    "language": (),
+    "image": ("diffusion",),
+    "source": (),
+    "stage1": ("depth",),
+    "stage2": ("diffusion", "depth", "fusion"),
 }
-VALIDATION_STREAM = "validation"
-VALIDATION_BATCH = 64
-# Images for each document without one, where the language model learns beside the others.
-LANGUAGE_SHARE = {"base": 2, "joint": 4}
-LENGTH_BUCKETS = 4
 
 
-def _captions(arguments: argparse.Namespace) -> Mapping[str, float]:
-    """Shares of the captions' kinds: the stage's own, or those asked for."""
-    asked = (arguments.plain, arguments.view, arguments.free)
-    if asked == (None, None, None):
-        return MIXTURES[arguments.command]
-    return caption_mixture(*(share or 0.0 for share in asked))
+def _check_parts(settings: TrainingSettings) -> None:
+    from_nothing = settings.base == "mini"
+    for name, is_needed in (("weights", not from_nothing), ("spatial", not from_nothing), ("system", from_nothing)):
+        if (getattr(settings, name) is not None) != is_needed:
+            state = "is missing" if is_needed else "must be null"
+            raise ValueError(f"config.{name} {state} for the base {settings.base!r}")
+    if from_nothing != (settings.data is None):
+        raise ValueError("config.data must be null for the base 'mini', which learns from the world, and only for it")
+    unknown = sorted(set(settings.starts) - set(STAGE_NAMES))
+    if unknown:
+        raise ValueError(f"config.starts names stages that do not exist: {unknown}; choose of {STAGE_NAMES}")
 
 
-def data_config(arguments: argparse.Namespace) -> WorldDataConfig:
-    """What a run learns from. ValueError for options that go not together."""
-    stage = arguments.command
-    mixed = (arguments.plain, arguments.view, arguments.free) != (None, None, None)
-    if getattr(arguments, "scenes", 0) and (mixed or arguments.max_objects != MAX_OBJECTS):
-        raise ValueError("--scenes is a fixed set: give none of --plain, --view, --free and --max-objects with it")
-    return WorldDataConfig(
-        image_sizes=arguments.image_sizes or (SIZES[arguments.size].image_size,),
-        batch_size=arguments.batch_size,
-        stream=stage,
-        seed=arguments.seed,
-        split="train",
-        mixture=tuple(_captions(arguments).items()),
-        max_objects=arguments.max_objects,
-        language_batch=arguments.batch_size // LANGUAGE_SHARE.get(stage, arguments.batch_size + 1),
-        supersample=arguments.supersample,
-        length_buckets=LENGTH_BUCKETS,
-        edits=getattr(arguments, "edits", 0.0),
-        scenes=getattr(arguments, "scenes", 0),
-        cell_px=SOURCE_PATCH_PX if stage == "source" else None,
-    )
-
-
-def loop_config(arguments: argparse.Namespace) -> LoopConfig:
-    """How long a run learns, and how fast."""
-    return LoopConfig(
-        steps=arguments.steps,
-        learning_rate=arguments.learning_rate,
-        warmup_steps=arguments.warmup_steps,
-        weight_decay=0.01,
-        gradient_clip=1.0,
-        ema_decay=arguments.ema_decay,
-        seed=arguments.seed,
-        log_every=arguments.log_every,
-        save_every=arguments.save_every,
-        sheet_every=arguments.sheet_every,
-        workers=arguments.workers,
-        mixed_precision=arguments.mixed_precision,
-    )
-
-
-def validation_config(data: WorldDataConfig, command: str) -> WorldDataConfig:
-    """Held-out captions of the stage's own mixture, whatever the training's."""
-    return replace(
-        data,
-        stream=VALIDATION_STREAM,
-        split="held_out",
-        batch_size=VALIDATION_BATCH,
-        language_batch=0,
-        length_buckets=1,
-        mixture=tuple(MIXTURES[command].items()),
-        max_objects=MAX_OBJECTS,
-        image_sizes=data.image_sizes[:1],
-        edits=0.0,
-        scenes=0,
-    )
-
-
-def stage_config(arguments: argparse.Namespace) -> StageConfig:
-    """What the stage's loss is made of; options that its command has not are as in `StageConfig`."""
-    return StageConfig(
-        time_mean=arguments.time_mean,
-        time_std=arguments.time_std,
-        freeze_mllm=getattr(arguments, "freeze_mllm", False),
-        freeze_predictor=getattr(arguments, "freeze_predictor", False),
-        true_depth=getattr(arguments, "true_depth", 0.0),
-        depth_flow=getattr(arguments, "depth_flow", 0.0),
-        depth_time_mean=getattr(arguments, "depth_time_mean", StageConfig().depth_time_mean),
-        depth_dropout=getattr(arguments, "depth_dropout", StageConfig().depth_dropout),
-        edits=getattr(arguments, "edits", 0.0),
-        depth_draws=getattr(arguments, "depth_draws", 1),
-    )
+def _check_stage(stage: StageSettings, name: str, from_world: bool) -> None:
+    loop = stage.loop
+    for field in ("steps", "batch_size", "micro_batch", "log_every", "save_every", "sheet_every"):
+        if getattr(loop, field) < 1:
+            raise ValueError(f"{name}.loop.{field} must be at least 1")
+    if loop.batch_size % loop.micro_batch:
+        raise ValueError(f"{name}.loop.micro_batch {loop.micro_batch} does not divide batch_size {loop.batch_size}")
+    for group in ("diffusion", "depth", "fusion"):
+        if (getattr(stage, group) is not None) != (group in GROUPS[name]):
+            state = "is missing" if group in GROUPS[name] else "must be null"
+            raise ValueError(f"{name}.{group} {state}")
+    if (stage.world is not None) != from_world:
+        raise ValueError(f"{name}.world {'is missing' if from_world else 'must be null where config.data is given'}")
+    if stage.world is not None and stage.world.scenes and stage.world.edits:
+        raise ValueError(f"{name}.world.edits must be 0 where scenes limits the training set: edits have no end")
+    for group, field in SHARES:
+        value = getattr(getattr(stage, group), field, 0.0)
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name}.{group}.{field} {value} is a share of the samples: from 0 to 1")

@@ -1,4 +1,4 @@
-"""A complete small system (MLLM, diffusion transformer, depth predictor, adapter) and how its parts act together."""
+"""A base with a spatial transformer beside it: the parts that train, and how they act together."""
 
 from __future__ import annotations
 
@@ -7,127 +7,109 @@ from dataclasses import dataclass
 import torch
 import torch.nn as nn
 
-from ..backbones.mini import velocity_from_data
+from ..config import SpatialFusionConfig
 from ..depth.metric_depth import MetricDepth
 from ..models.depth_adapter import DepthAdapter
-from ..models.depth_flow import DepthSampling, NoisyDepth
+from ..models.depth_flow import DepthSampling, NoisyDepth, draw_noise
 from ..models.depth_prediction import DepthPrediction
 from ..models.depth_predictor import DepthPredictor
-from ..models.expert_inputs import ExpertInputs, KeysValues
-from ..models.pixel_encoder import source_patches
-from .bases.omnigen2_transformer import OmniGen2Transformer
-from .bases.qwen2 import build_decoder, prompt_keys_values
-from .mini_sizes import SOURCE_PATCH_PX, SystemSizes
+from ..models.expert_inputs import ExpertInputs
+from ..models.spatial_transformer import uniform_layer_map
+from .bases.base import Base, DepthFeatures, Prompt
+from .flow import euler_sample
 
-# Lengths, sizes of images, with and without a source image, forth and back.
-COMPILED_VARIANTS = 64
+# How the nodes' templates draw: steps and guidance of the image.
+IMAGE_STEPS = 20
+IMAGE_GUIDANCE = 4.0
 
 
 @dataclass(frozen=True)
-class EncodedPrompt:
-    """One pass of the MLLM: hidden states (B, S, D), mask (B, S) bool, and every layer's keys and values."""
+class ImageSampling:
+    """How an image is drawn."""
 
-    hidden: torch.Tensor
-    mask: torch.Tensor
-    keys_values: KeysValues
-
-    def repeated(self, count: int) -> EncodedPrompt:
-        """Every prompt `count` times, one after another."""
-        hidden, mask, *flat = (
-            value.repeat_interleave(count, dim=0)
-            for value in (self.hidden, self.mask, *(value for pair in self.keys_values for value in pair))
-        )
-        return EncodedPrompt(hidden, mask, list(zip(flat[::2], flat[1::2])))
+    steps: int = IMAGE_STEPS
+    # KSampler's cfg.
+    guidance: float = IMAGE_GUIDANCE
 
 
-class SpatialFusionSystem(nn.Module):
-    """The four networks under the names of their files; freezing and the loss belong to the stages."""
+class System(nn.Module):
+    """`base` as it comes, and what a checkpoint holds: `predictor` and `adapter`."""
 
-    def __init__(self, sizes: SystemSizes, seed: int) -> None:
+    def __init__(self, base: Base, config: SpatialFusionConfig, seed: int) -> None:
+        """ValueError where the configuration does not fit the base."""
         super().__init__()
-        self.sizes = sizes
+        base.check(config)
+        self.config = config
+        self.base = base
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.decoder = build_decoder(sizes.decoder)
-            self.transformer = OmniGen2Transformer(sizes.transformer)
-            self.predictor = DepthPredictor(sizes.spatialfusion)
-            self.adapter = DepthAdapter(sizes.spatialfusion.depth_adapter)
-            self.transformer.initialize_weights()
+            self.predictor = DepthPredictor(config)
+            self.adapter = DepthAdapter(config.depth_adapter)
 
-    def compile_layers(self, backend: str = "inductor") -> None:
-        """torch.compile for what is repeated, layer by layer: whole networks compile for many minutes, and the DPT
-        head's enlargements come out slower than they were. Parameters keep their names."""
-        import torch._dynamo  # seconds, and only for this
+    @property
+    def layers_read(self) -> list[int]:
+        """The MLLM's layers that the spatial transformer reads."""
+        return sorted(set(uniform_layer_map(self.config.spatial_transformer.num_layers, self.config.mllm.num_layers)))
 
-        torch._dynamo.config.cache_size_limit = max(COMPILED_VARIANTS, torch._dynamo.config.cache_size_limit)
-        for layer in (*self.predictor.spatial_transformer.layers, *self.transformer.layers):
-            layer.compile(backend=backend)
-
-    def encode(self, input_ids: torch.Tensor, mask: torch.Tensor) -> EncodedPrompt:
-        hidden, keys_values = prompt_keys_values(self.decoder, input_ids, mask, self.sizes.decoder.text_layer)
-        return EncodedPrompt(hidden, mask, keys_values)
-
-    def predict_depth(
+    def inputs(
         self,
-        prompt: EncodedPrompt,
+        prompt: Prompt,
         height: int,
         width: int,
-        noisy: NoisyDepth | None = None,
         source: torch.Tensor | None = None,
-        out_dtype: torch.dtype | None = None,
-    ) -> DepthPrediction:
-        """source: (B, 3, H, W) in [0, 1], the image that the prompt edits. out_dtype: as in `ExpertInputs`."""
-        return self.predictor(_expert_inputs(prompt, height, width, source, out_dtype), noisy)
+        out_dtype: torch.dtype | None = torch.float32,
+    ) -> ExpertInputs:
+        """What the predictor reads. source: (B, 3, H, W) in [0, 1], the image that the prompt edits."""
+        features = None
+        if source is not None:
+            with torch.no_grad():
+                features = self.base.source_features(source)
+        return ExpertInputs(
+            prompt.keys_values,
+            height,
+            width,
+            prompt_mask=prompt.mask,
+            next_position=prompt.next_position,
+            source=features,
+            dtype=torch.float32,
+            out_dtype=out_dtype,
+        )
 
-    def sample_depth(
+    def mean_depth(self, inputs: ExpertInputs, noisy: NoisyDepth | None = None) -> DepthPrediction:
+        """The mean of the scenes that fit the prompt, or what a noisy depth was made from."""
+        return self.predictor(inputs, noisy)
+
+    def sampled_depth(self, inputs: ExpertInputs, seed: int) -> DepthPrediction:
+        """One scene that fits, as the node draws it by default."""
+        keys = inputs.keys_values[0][0]
+        noise = draw_noise(self.predictor.noise_shape(len(keys), inputs.height, inputs.width), seed)
+        return self.predictor.sample(inputs, DepthSampling(noise.to(keys.device)))
+
+    def features(self, depth: MetricDepth, latent: torch.Tensor) -> DepthFeatures:
+        """F for a latent (B, C, h, w)."""
+        injection = self.config.depth_adapter.injection
+        rows, columns = self.base.feature_grid(latent, injection)
+        # Of a trained diffusion model in bf16 as well, the adapter is in float32.
+        return DepthFeatures(injection, self.adapter.infer(depth, rows, columns, torch.float32).float())
+
+    @torch.no_grad()
+    def draw(
         self,
-        prompt: EncodedPrompt,
-        height: int,
-        width: int,
-        sampling: DepthSampling,
-        source: torch.Tensor | None = None,
-        out_dtype: torch.dtype | None = None,
-    ) -> DepthPrediction:
-        """Arguments as in `predict_depth`."""
-        return self.predictor.sample(_expert_inputs(prompt, height, width, source, out_dtype), sampling)
-
-    def depth_tokens(self, depth: MetricDepth, height: int, width: int) -> torch.Tensor:
-        """F (B, N, hidden) for images of height x width pixels, as the transformer adds it to its patches."""
-        patch = self.sizes.transformer.patch_size
-        dtype = self.adapter.out.weight.dtype
-        features = self.adapter.infer(depth, -(-height // patch), -(-width // patch), dtype)
-        return features.flatten(2).transpose(1, 2)
-
-    def velocity(
-        self,
-        latent: torch.Tensor,
-        time: torch.Tensor,
-        prompt: EncodedPrompt,
-        depth_tokens: torch.Tensor | None,
-        source: torch.Tensor | None = None,
+        prompt: Prompt,
+        empty: Prompt,
+        features: DepthFeatures | None,
+        noise: torch.Tensor,
+        sampling: ImageSampling,
+        reference: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """data - noise (B, C, H, W) float32 at times (B,), 1 being data. source: (B, 3, H, W) in [0, 1], to edit."""
-        references = None if source is None else [(source * 2 - 1).to(latent)]
-        data = self.transformer(latent, time, prompt.hidden, prompt.mask, references, depth_tokens=depth_tokens)
-        return velocity_from_data(latent, data.float(), 1 - time)
+        """Images (B, 3, H, W) in [0, 1] that grow from `noise`, as KSampler draws them with euler and simple.
 
+        Both halves of the guidance see the depth and the reference, which is the source's latent.
+        """
 
-def _expert_inputs(
-    prompt: EncodedPrompt, height: int, width: int, source: torch.Tensor | None, out_dtype: torch.dtype | None
-) -> ExpertInputs:
-    features = None if source is None else source_patches(source, SOURCE_PATCH_PX)
-    return ExpertInputs(prompt.keys_values, height, width, prompt.mask, source=features, out_dtype=out_dtype)
+        def velocity(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            unconditional = self.base.velocity(x, time, empty, reference, features)
+            conditional = self.base.velocity(x, time, prompt, reference, features)
+            return unconditional + sampling.guidance * (conditional - unconditional)
 
-
-def drop_prompts(prompt: EncodedPrompt, empty: EncodedPrompt, dropped: torch.Tensor) -> EncodedPrompt:
-    """The same batch with the prompts marked in `dropped` (B,) bool replaced by the one empty prompt's hidden states.
-
-    The keys/values stay those of the full prompt: the depth is still predicted from it.
-    """
-    length = empty.hidden.shape[1]
-    hidden = prompt.hidden.clone()
-    mask = prompt.mask.clone()
-    hidden[dropped, :length] = empty.hidden.to(hidden.dtype)
-    mask[dropped] = False
-    mask[dropped, :length] = True
-    return EncodedPrompt(hidden, mask, prompt.keys_values)
+        return self.base.decode_latent(euler_sample(velocity, noise, sampling.steps, self.base.sampling_shift))

@@ -1,36 +1,24 @@
 """What a base model offers to the trainings: prompts, latents, source features and a velocity. One subclass a base.
 
-A base is frozen as it comes; stage 2 decides which of `transformer`'s parameters learn. Everything follows what
-ComfyUI's nodes do with the same weights, so that a checkpoint meets in the host what it was trained on.
+A base is frozen as it comes; a stage decides which of its parameters learn. Everything follows what ComfyUI's nodes do
+with the same weights, so that a checkpoint meets in the host what it was trained on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from accelerate import init_empty_weights
-from transformers import Dinov2Config, Dinov2Model
 
-from ...backbones.revision import MLLM_WEIGHT, SAMPLES, fingerprint
-from ...config import SpatialFusionConfig
+from ...backbones import get_backbone
+from ...config import Injection, SpatialFusionConfig
+from ...models.expert_inputs import SourceFeatures
 from ...models.spatial_transformer import uniform_layer_map
-from .keys import FileName, to_file, to_module, unchanged, vision_encoder
 from .prompts import PromptTokens
-from .weights import count, read_weights, stored_in_8_bits
 
-# The matrix of a diffusion model that stands for it, in the bases' files.
-PATCH_EMBEDDERS = ("x_embedder.weight", "img_in.weight")
-VISION_SIZE_PX = 518
-VISION_PATCH_PX = 14
-VISION_MEAN, VISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 KeysValuesRead = list[tuple[torch.Tensor, torch.Tensor] | None]
 
 
@@ -50,6 +38,17 @@ class Prompt:
     # (B,) RoPE position that a token after the prompt would have.
     next_position: torch.Tensor
 
+    def repeated(self, count: int) -> Prompt:
+        """Every prompt `count` times, one after another."""
+
+        def repeat(value: torch.Tensor) -> torch.Tensor:
+            return value.repeat_interleave(count, dim=0)
+
+        pairs = [pair and (repeat(pair[0]), repeat(pair[1])) for pair in self.keys_values]
+        others = (repeat(value) for value in (self.hidden, self.hidden_mask, self.mask, self.next_position))
+        hidden, hidden_mask, mask, after = others
+        return Prompt(hidden, hidden_mask, pairs, mask, after)
+
     def with_hidden_of(self, other: Prompt, rows: torch.Tensor) -> Prompt:
         """The same, with the hidden states of `other` in the rows (B,) bool: what a dropped caption looks like."""
         length = max(self.hidden.shape[1], other.hidden.shape[1])
@@ -67,44 +66,51 @@ def _padded(prompt: Prompt, length: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @dataclass(frozen=True)
-class BaseFiles:
-    """Paths of a base's weights (files or folders, as `read_weights` takes them) and of its tokenizer's folder; `dtype`
-    of everything that does not learn."""
+class DepthFeatures:
+    """F of the depth adapter, on its way into a diffusion transformer."""
 
-    text_encoder: Path
-    diffusion_model: Path
-    vae: Path
-    tokenizer: Path
-    vision: Path | None
-    dtype: torch.dtype
+    injection: Injection
+    # (B, channels, rows, columns): of the latent, or of its patches.
+    values: torch.Tensor
+
+    def where(self, kept: torch.Tensor) -> DepthFeatures:
+        """The same, 0 in samples that are not `kept` (B,) bool."""
+        return replace(self, values=self.values * kept.to(self.values)[:, None, None, None])
+
+    def rolled(self) -> DepthFeatures:
+        """Every sample with another one's."""
+        return replace(self, values=self.values.roll(1, dims=0))
 
 
 class Base(nn.Module):
-    """`text_encoder`, `transformer`, `vae` and, for edit pairs, `vision` (DINOv2) with ComfyUI's numbers."""
+    """The networks that a spatial transformer runs beside, with ComfyUI's numbers. A stage may drop those it never
+    calls.
+    """
 
     name: str
     # The noise schedule's, as the host samples by default.
     sampling_shift: float
+    # Names of the linear layers that a LoRA lies on, as a regular expression.
     lora_targets: str
+    # Injections of the depth adapter that it takes.
+    injections: tuple[Injection, ...] = ("latent",)
 
-    def __init__(self, files: BaseFiles, tokens: PromptTokens) -> None:
+    def __init__(self, tokens: PromptTokens) -> None:
         super().__init__()
         self.tokens = tokens
-        self.dtype = files.dtype
-        self.text_encoder: nn.Module
-        self.transformer: nn.Module
-        self.vae: nn.Module
-        self.vision = None if files.vision is None else load_vision(files.vision, files.dtype)
-        # Of what stands for the two models in a fingerprint: whether the file had it in 8 bits.
-        self.eight_bit = {
-            "mllm": stored_in_8_bits(files.text_encoder, (f"model.{MLLM_WEIGHT}",)),
-            "transformer": stored_in_8_bits(files.diffusion_model, PATCH_EMBEDDERS),
-        }
+        self.text_encoder: nn.Module | None
+        self.transformer: nn.Module | None
+        self.vae: nn.Module | None
 
     @property
     def mllm_sees_source(self) -> bool:
         """Whether the MLLM sees the source image of an edit."""
         return self.tokens.edit_template is not None
+
+    @property
+    def gives_features(self) -> bool:
+        """Whether `source_features` can be asked for."""
+        raise NotImplementedError
 
     def check(self, config: SpatialFusionConfig) -> None:
         """ValueError where the checkpoint's configuration does not fit these weights."""
@@ -115,17 +121,16 @@ class Base(nn.Module):
                 f"the text encoder has (layers, KV heads, head_dim) {found}, configuration {config.name!r} reads "
                 f"{wanted}; name the text encoder of {config.backbone}, or another spatial.config"
             )
-        wanted_width = config.spatial_transformer.source_feature_dim
-        width = None if self.vision is None else self.vision.config.hidden_size
-        if wanted_width != width:
+        self.check_source(config)
+        if config.depth_adapter.injection not in self.injections:
             raise ValueError(
-                f"the vision encoder gives {width} channels, configuration {config.name!r} reads {wanted_width}; name "
-                "another weights.vision"
+                f"set injection of configuration {config.name!r} to one of {self.injections}: {self.name} is not "
+                f"trained with {config.depth_adapter.injection!r}"
             )
-        if config.depth_adapter.injection != "latent":
-            raise ValueError(
-                f"configuration {config.name!r} adds depth to tokens; real bases are trained with 'latent'"
-            )
+
+    def check_source(self, config: SpatialFusionConfig) -> None:
+        """ValueError where the configuration reads other features of source images than this base gives."""
+        raise NotImplementedError
 
     def mllm_sizes(self) -> tuple[int, int, int]:
         """Layers, key/value heads and head_dim of the text encoder."""
@@ -134,18 +139,6 @@ class Base(nn.Module):
     def decoder_state(self) -> dict[str, torch.Tensor]:
         """The text decoder's weights under Qwen2's names, for a spatial transformer that starts as its layers."""
         raise NotImplementedError
-
-    def transformer_file(self) -> dict[str, torch.Tensor]:
-        """The transformer's tensors as ComfyUI's file of it has them."""
-        return to_file(self.transformer, unchanged)
-
-    def cache_identity(self, prompts: bool, layers_read: int) -> dict[str, Any]:
-        """What cached latents, and `prompts`, follow from: samples of the weights, wherever their files lie."""
-        identity: dict[str, Any] = {"base": self.name, "vae": _digest(self.vae)}
-        if prompts:
-            templates = [self.tokens.template, self.tokens.edit_template]
-            identity |= {"text_encoder": _digest(self.text_encoder), "layers": layers_read, "templates": templates}
-        return identity
 
     def encode(self, input_ids: torch.Tensor, mask: torch.Tensor, source: torch.Tensor | None) -> Prompt:
         """input_ids (B, S), mask (B, S) bool, padded on the right; source (B, 3, H, W) in [0, 1]."""
@@ -160,67 +153,55 @@ class Base(nn.Module):
         raise NotImplementedError
 
     def velocity(
-        self, latent: torch.Tensor, time: torch.Tensor, prompt: Prompt, reference: torch.Tensor | None
+        self,
+        latent: torch.Tensor,
+        time: torch.Tensor,
+        prompt: Prompt,
+        reference: torch.Tensor | None = None,
+        features: DepthFeatures | None = None,
     ) -> torch.Tensor:
         """data - noise (B, C, h, w) float32 at times (B,), 1 being data. reference: latent of the source image."""
+        if features is None:
+            return self.run(latent, time, prompt, reference, None)
+        if features.injection == "latent":
+            return self.run(latent + features.values, time, prompt, reference, None)
+        return self.run(latent, time, prompt, reference, features.values.flatten(2).transpose(1, 2))
+
+    def run(
+        self,
+        latent: torch.Tensor,
+        time: torch.Tensor,
+        prompt: Prompt,
+        reference: torch.Tensor | None,
+        depth_tokens: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The diffusion transformer. depth_tokens: (B, N, D), added to its patches."""
         raise NotImplementedError
 
-    def source_features(self, source: torch.Tensor) -> tuple[torch.Tensor, tuple[int, int]]:
-        """DINOv2's patch tokens (B, N, D) of (B, 3, H, W) in [0, 1], squeezed to a square as in the host; the grid."""
-        assert self.vision is not None
-        pixels = F.interpolate(source, size=(VISION_SIZE_PX,) * 2, mode="bicubic", antialias=True)
-        pixels = (pixels * 255).clamp(0, 255).round() / 255
-        mean, std = (torch.tensor(value, device=source.device).view(3, 1, 1) for value in (VISION_MEAN, VISION_STD))
-        features = self.vision(((pixels - mean) / std).to(self.dtype)).last_hidden_state[:, 1:]
-        return features, (VISION_SIZE_PX // VISION_PATCH_PX,) * 2
+    def target_velocity(
+        self, x: torch.Tensor, data: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
+    ) -> torch.Tensor:
+        """What `velocity` is to be for `x`, which lies between noise and data at times (B,)."""
+        return data - noise
+
+    def feature_grid(self, latent: torch.Tensor, injection: Injection) -> tuple[int, int]:
+        """Rows and columns of F for a latent (B, C, h, w)."""
+        rows, columns = latent.shape[-2:]
+        if injection == "latent":
+            return rows, columns
+        patch = self.patch_size
+        return -(-rows // patch), -(-columns // patch)
+
+    @property
+    def patch_size(self) -> int:
+        """Latent cells along a patch's side."""
+        return get_backbone(self.name).patch_size
+
+    def source_features(self, source: torch.Tensor) -> SourceFeatures:
+        """What the spatial transformer reads of source images (B, 3, H, W) in [0, 1]."""
+        raise NotImplementedError
 
     def keep_read(self, keys_values: Sequence[tuple[torch.Tensor, torch.Tensor]], layers: int) -> KeysValuesRead:
         """None in place of what a spatial transformer of so many layers does not read."""
         read = set(uniform_layer_map(layers, len(keys_values)))
         return [pair if index in read else None for index, pair in enumerate(keys_values)]
-
-
-def _digest(module: nn.Module) -> str:
-    """Of a sample of every weight that is large enough to have one."""
-    samples = [fingerprint(value) for value in module.parameters() if value.numel() >= SAMPLES]
-    return sha256("".join(samples).encode("ascii")).hexdigest()
-
-
-@contextmanager
-def empty_weights() -> Iterator[None]:
-    """Modules built inside have no memory for their parameters; buffers are real."""
-    with init_empty_weights(include_buffers=False):
-        yield
-
-
-def assign(
-    module: nn.Module,
-    tensors: dict[str, torch.Tensor],
-    file_name: FileName,
-    dtype: torch.dtype,
-    what: str,
-    ignored: tuple[str, ...] = (),
-) -> nn.Module:
-    """Put a file's tensors into a module that was built empty, and freeze it."""
-    state = to_module(tensors, module, file_name, what, ignored)
-    module.load_state_dict({name: value.to(dtype) for name, value in state.items()}, assign=True)
-    return module.eval().requires_grad_(False)
-
-
-def load_vision(path: Path, dtype: torch.dtype) -> Dinov2Model:
-    """DINOv2 of any size from ComfyUI's clip_vision file or a transformers folder."""
-    tensors = read_weights(path)
-    hidden = tensors["layernorm.weight"].shape[0]
-    swiglu = "encoder.layer.0.mlp.weights_in.weight" in tensors
-    config = Dinov2Config(
-        hidden_size=hidden,
-        num_hidden_layers=count(tensors, "encoder.layer."),
-        # 64 channels a head in all published sizes; smaller ones are for tests.
-        num_attention_heads=max(1, hidden // 64),
-        image_size=VISION_SIZE_PX,
-        patch_size=VISION_PATCH_PX,
-        use_swiglu_ffn=swiglu,
-    )
-    with empty_weights():
-        vision = Dinov2Model(config)
-    return assign(vision, tensors, vision_encoder, dtype, str(path))

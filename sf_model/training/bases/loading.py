@@ -9,17 +9,25 @@ from pathlib import Path
 import torch
 
 from ...backbones import get_backbone
+from ...backbones.mini import TOKENIZER_DIR
 from ...config import CONFIGS, SpatialFusionConfig
-from .base import Base, BaseFiles
+from ..settings import TrainingSettings
+from .base import Base
+from .mini import MiniBase
 from .omnigen2 import OmniGen2Base
 from .qwen_image import QwenImageBase
-from .settings import TrainingSettings
+from .released import BaseFiles
 
 DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 
 
 def load_base(settings: TrainingSettings) -> Base:
-    """The base with all its weights, frozen, on the CPU. ValueError, with the file's name, for a wrong file."""
+    """The base with all its weights, frozen, on the CPU; one without files has random weights.
+
+    ValueError, with the file's name, for a wrong file.
+    """
+    if settings.system is not None:
+        return MiniBase(settings.system, tokenizer_folder(settings), settings.stage(settings.stages[0]).loop.seed)
     weights = settings.weights
     if not Path(weights.tokenizer).is_dir():
         raise ValueError(
@@ -39,12 +47,19 @@ def load_base(settings: TrainingSettings) -> Base:
     return QwenImageBase(files, get_backbone(settings.base))
 
 
+def tokenizer_folder(settings: TrainingSettings) -> Path:
+    """Of a base that is trained from nothing: `tokenizer` makes it."""
+    return Path(settings.runs) / TOKENIZER_DIR
+
+
 def spatial_config(settings: TrainingSettings) -> SpatialFusionConfig:
     """The checkpoint's configuration; ValueError for an unknown name or a config of another base.
 
     Without weights.vision it has no source encoder: an untrained one in the checkpoint would ask users for DINOv2 and
     make nothing of it.
     """
+    if settings.system is not None:
+        return settings.system.spatialfusion
     name = settings.spatial.config
     if name in CONFIGS:
         config = CONFIGS[name]

@@ -10,10 +10,12 @@ from transformers import Qwen2Config, Qwen2Model
 from transformers.cache_utils import DynamicCache
 
 from ...backbones.omnigen2 import OMNIGEN2
-from .base import Base, BaseFiles, Prompt, assign, empty_weights
+from .base import Prompt
 from .keys import autoencoder, text_decoder, unchanged
-from .omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
+from .omnigen2_transformer import OmniGen2Transformer
 from .prompts import PromptTokens, load_tokenizer
+from .released import BaseFiles, ReleasedBase, assign, empty_weights
+from .sizes import OmniGen2Config
 from .weights import count, read_weights
 
 # Of every published Qwen2.5.
@@ -22,8 +24,9 @@ ROPE_THETA = 1e6
 LATENT_SCALE, LATENT_SHIFT = 0.3611, 0.1159
 
 
-class OmniGen2Base(Base):
+class OmniGen2Base(ReleasedBase):
     name = "omnigen2"
+    injections = ("latent", "token")
     sampling_shift = 2.6
     lora_targets = r".*\.(attn\.(to_q|to_k|to_v|to_out\.0)|feed_forward\.linear_[123])"
 
@@ -55,15 +58,20 @@ class OmniGen2Base(Base):
         latent = latent / LATENT_SCALE + LATENT_SHIFT
         return (self.vae.decode(latent.to(self.vae.dtype)).sample.float() / 2 + 0.5).clamp(0, 1)
 
-    def velocity(
-        self, latent: torch.Tensor, time: torch.Tensor, prompt: Prompt, reference: torch.Tensor | None
+    def run(
+        self,
+        latent: torch.Tensor,
+        time: torch.Tensor,
+        prompt: Prompt,
+        reference: torch.Tensor | None,
+        depth_tokens: torch.Tensor | None,
     ) -> torch.Tensor:
         dtype = self.transformer.x_embedder.weight.dtype
         references = None if reference is None else [reference.to(dtype)]
         # The time stays in float32 up to its embedding, as in the host (`.float()` in model_base's `_apply_model`):
         # there it is multiplied by 1000, of which bf16 tells apart only some 200 values.
         output = self.transformer(
-            latent.to(dtype), time.float(), prompt.hidden.to(dtype), prompt.hidden_mask, references
+            latent.to(dtype), time.float(), prompt.hidden.to(dtype), prompt.hidden_mask, references, depth_tokens
         )
         return output.float()
 

@@ -14,7 +14,6 @@ Shapes: B batch, S sequence, N patches, heads, kv_heads, D head width, R = D / 2
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -31,43 +30,11 @@ from torch.utils.checkpoint import checkpoint
 
 from ...models.attention import grouped_attention
 from .rms_norm import replace_rms_norms
+from .sizes import OmniGen2Config
 
 ROPE_THETA = 10000.0
 MAX_REFERENCE_IMAGES = 5
 FREQUENCY_EMBEDDING_SIZE = 256
-
-
-@dataclass(frozen=True)
-class OmniGen2Config:
-    """Sizes of the transformer; the field names are the host's constructor arguments.
-
-    The defaults are the official OmniGen2. `axes_dim_rope` are the rotated channels of the axes (index, row, column)
-    and sum to the head width. `axes_lens` is kept for the checkpoint's config only: positions are not limited here.
-    """
-
-    patch_size: int = 2
-    in_channels: int = 16
-    hidden_size: int = 2520
-    num_layers: int = 32
-    num_refiner_layers: int = 2
-    num_attention_heads: int = 21
-    num_kv_heads: int = 7
-    multiple_of: int = 256
-    norm_eps: float = 1e-5
-    axes_dim_rope: tuple[int, int, int] = (40, 40, 40)
-    axes_lens: tuple[int, int, int] = (1024, 1664, 1664)
-    text_feat_dim: int = 2048
-    timestep_scale: float = 1000.0
-
-    def __post_init__(self) -> None:
-        head_dim, rest = divmod(self.hidden_size, self.num_attention_heads)
-        if rest or head_dim != sum(self.axes_dim_rope):
-            raise ValueError(
-                f"hidden_size {self.hidden_size} / {self.num_attention_heads} heads must equal the sum of "
-                f"axes_dim_rope {self.axes_dim_rope}"
-            )
-        if self.num_attention_heads % self.num_kv_heads:
-            raise ValueError(f"{self.num_kv_heads} KV heads do not divide {self.num_attention_heads} heads")
 
 
 @lru_cache(maxsize=32)

@@ -5,42 +5,13 @@ hidden states, keys and values.
 """
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from transformers.cache_utils import Cache
 
 from ...models.expert_inputs import KeysValues
-
-
-@dataclass(frozen=True)
-class DecoderConfig:
-    """Sizes of a Qwen2.5 decoder; `head_dim * num_attention_heads` may differ from `hidden_size`.
-
-    text_layer: the diffusion transformer reads this layer's output (0 is the first layer's); None is the last one's,
-    after the final norm.
-    """
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_attention_heads: int
-    num_kv_heads: int
-    head_dim: int
-    rope_theta: float = 1e6
-    rms_norm_eps: float = 1e-6
-    max_position_embeddings: int = 32768
-    tie_word_embeddings: bool = True
-    text_layer: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.num_attention_heads % self.num_kv_heads:
-            raise ValueError(f"{self.num_kv_heads} KV heads do not divide {self.num_attention_heads} heads")
-        if self.text_layer is not None and not 0 <= self.text_layer < self.num_layers - 1:
-            raise ValueError(f"text_layer {self.text_layer} is not one of the first {self.num_layers - 1} layers")
-
+from .sizes import DecoderConfig
 
 # Of the tied embeddings: large against what the first layers add, so that a word stays itself through the layers.
 EMBEDDING_STD = 0.1

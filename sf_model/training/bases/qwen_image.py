@@ -18,10 +18,11 @@ from transformers.cache_utils import DynamicCache
 from ...backbones import Backbone
 from ...backbones.qwen_image import QWEN_IMAGE
 from ...models.rotary import next_position
-from .base import Base, BaseFiles, Prompt, assign, empty_weights
+from .base import Prompt
 from .keys import unchanged, video_autoencoder, vision_language_model
 from .omnigen2 import HEAD_DIM, ROPE_THETA, decoder_sizes
 from .prompts import PromptTokens, load_tokenizer
+from .released import BaseFiles, ReleasedBase, assign, empty_weights
 from .weights import count, read_weights
 
 IMAGE_TOKENS = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
@@ -34,7 +35,7 @@ VISION_HEADS = 16
 TIMESTEP_ZERO = "__index_timestep_zero__"
 
 
-class QwenImageBase(Base):
+class QwenImageBase(ReleasedBase):
     sampling_shift = math.exp(1.15)
     lora_targets = (
         r".*\.(attn\.(to_q|to_k|to_v|to_out\.0|add_q_proj|add_k_proj|add_v_proj|to_add_out)"
@@ -119,9 +120,16 @@ class QwenImageBase(Base):
         mean, std = (torch.tensor(value, device=device) for value in (config.latents_mean, config.latents_std))
         return mean.view(-1, 1, 1), std.view(-1, 1, 1)
 
-    def velocity(
-        self, latent: torch.Tensor, time: torch.Tensor, prompt: Prompt, reference: torch.Tensor | None
+    def run(
+        self,
+        latent: torch.Tensor,
+        time: torch.Tensor,
+        prompt: Prompt,
+        reference: torch.Tensor | None,
+        depth_tokens: torch.Tensor | None,
     ) -> torch.Tensor:
+        if depth_tokens is not None:
+            raise ValueError(f"{self.name} is not trained with depth on its tokens; set injection to latent")
         dtype = self.transformer.img_in.weight.dtype
         padded = F.pad(latent, (0, latent.shape[3] % 2, 0, latent.shape[2] % 2), mode="circular")
         tokens, shapes = pack(padded), [_token_shape(padded)]

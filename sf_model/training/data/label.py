@@ -24,8 +24,8 @@ from tqdm import tqdm
 from ...depth.metric_depth import MetricDepth
 from ...files.atomic import written_whole
 from ...files.depth_files import npz_bytes
-from ..bases.settings import TrainingSettings
 from ..process_state import process_state
+from ..settings import TrainingSettings
 from .samples import SampleProblem
 from .sources import depth_path, open_source
 from .store import write_text

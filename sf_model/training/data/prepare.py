@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from ...depth.fitting import same_aspect
 from ..bases.base import Base, Prompt
-from ..bases.settings import DataSettings
+from ..bases.loading import load_base, spatial_config
+from ..process_state import process_state
+from ..settings import DataSettings, TrainingSettings
 from .buckets import Crop, Size, bucket_sizes, nearest
 from .samples import Sample, SampleProblem
-from .sources import FolderSource, StreamSource
-from .store import Problem, Row, Store
+from .sources import FolderSource, StreamSource, open_source
+from .store import COMPLETE_FILE, Problem, Row, Store
 
 GIGABYTE = 1e9
 
@@ -187,6 +191,34 @@ class Preparation:
 def _unit(rgb: torch.Tensor, base: Base) -> torch.Tensor:
     """(3, H, W) uint8 -> (1, 3, H, W) in [0, 1] where the base lies."""
     return rgb[None].to(next(base.vae.parameters()).device).float() / 255
+
+
+def prepare_store(settings: TrainingSettings) -> None:
+    """`cache`: fill the store of a config file, on all processes.
+
+    ValueError where the config has no images, and, with problems: refuse, where samples cannot be used.
+    """
+    if settings.data is None:
+        raise ValueError("cache is for images on disk; this config's data is the synthetic world, which needs none")
+    data, config, state = settings.data, spatial_config(settings), process_state()
+    base = None if data.cache == "nothing" else load_base(settings).to(state.device)
+    store = Store(Path(data.prepared))
+    source = open_source(data.kind, data.path, data.depth)
+    preparation = Preparation(store, source, data, base, config.spatial_transformer.num_layers)
+    if state.is_main_process and (changed := preparation.begin()):
+        print(f"{store.folder}: the sources of {changed} shards have changed, they are made again")
+    state.wait_for_everyone()
+    left_out = sum(gather_object([preparation.run(state.process_index, state.num_processes)]))
+    if not state.is_main_process:
+        return
+    counts = store.finish(left_out)
+    print(f"{store.folder}: {describe(counts)}")
+    if counts["problems"] and data.problems == "refuse":
+        (store.folder / COMPLETE_FILE).unlink()
+        raise ValueError(
+            f"mend the samples that {store.folder}/problems.jsonl names and delete that folder, or set data.problems "
+            f"to skip: {sum(counts['problems'].values())} of them cannot be used"
+        )
 
 
 def describe(counts: dict[str, Any]) -> str:

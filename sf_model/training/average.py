@@ -24,6 +24,12 @@ class ParameterAverage:
         current = [parameters[name].detach().float() for name in names]
         torch._foreach_lerp_([self.values[name] for name in names], current, 1 - decay)
 
+    @torch.no_grad()
+    def copy_from(self, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Take these values as the averages."""
+        for name, value in parameters.items():
+            self.values[name].copy_(value)
+
     @contextmanager
     def applied(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
         """The averages stand in the parameters inside the block, and the parameters in theirs: no copy of all."""

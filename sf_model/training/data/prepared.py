@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,13 +17,13 @@ import numpy as np
 import safetensors
 import torch
 import torch.nn.functional as F
-from torch.utils.data import Dataset
 
 from ..bases.prompts import PromptTokens
+from ..batch import Batch
+from ..sheets import in_sheet_batches
+from .numbered import NumberedBatches, Share, noise_seeds, sheet_times
 from .store import Place, Row, Store, rows_of
-from .world import Batch, loader
 
-SEED_RANGE = 1 << 62
 # Height and width of a bucket, and whether its samples are edits: what one step's samples have in common.
 Kind = tuple[tuple[int, int], bool]
 # A sample's shard and its number in it: all that is kept of samples that are not being read.
@@ -53,11 +53,8 @@ class _Group:
         return epoch * len(self.addresses) // batch_size
 
 
-class StoreBatches(Dataset):
-    """Item n holds the micro-batches of step n for one process: rank `rank` of `world`.
-
-    A micro-batch: depth_m (B, H, W), fov_y_deg (B,), noise_seed (B,) int64, and what the store has of: rgb, source
-    (B, 3, H, W) uint8, latent, source_latent, prompts (ids and mask, or the cached hidden states and keys/values).
+class StoreBatches(NumberedBatches):
+    """Micro-batches of prepared samples: what the store has of `training.batch`'s names.
 
     Samples are drawn alike often, however few share their bucket: a group goes through its samples in shuffled passes
     without end and gives a step whenever a batch is full. One of fewer samples than a batch so repeats them within a
@@ -67,20 +64,14 @@ class StoreBatches(Dataset):
     def __init__(
         self,
         places: list[Place],
+        held_out: list[Place],
         tokens: PromptTokens,
-        batch_size: int,
-        micro_batch: int,
+        share: Share,
         seed: int,
         depth_downscale: int,
-        rank: int = 0,
-        world: int = 1,
     ) -> None:
-        if batch_size % (micro_batch * world):
-            raise ValueError(
-                f"batch_size {batch_size} is no multiple of {world} processes x micro_batch {micro_batch}; change one"
-            )
-        self.tokens, self.batch_size, self.micro_batch, self.seed = tokens, batch_size, micro_batch, seed
-        self.depth_downscale, self.rank, self.world = depth_downscale, rank, world
+        self.tokens, self.share, self.seed, self.depth_downscale = tokens, share, seed, depth_downscale
+        self._held_out = held_out
         self._shards = sorted({place.shard for place in places})
         number = {shard: index for index, shard in enumerate(self._shards)}
         found: dict[Kind, list[tuple[int, int]]] = defaultdict(list)
@@ -92,14 +83,8 @@ class StoreBatches(Dataset):
         self._order: list[tuple[_Group, int]] = []
 
     @property
-    def samples_per_step(self) -> int:
-        """On all processes together."""
-        return self.batch_size
-
-    def steps(self, first: int, last: int, rank: int, world: int, workers: int) -> Iterator[list[Batch]]:
-        """The micro-batches of steps `first` to `last` - 1."""
-        assert (rank, world) == (self.rank, self.world)
-        yield from loader(self, range(first, last), workers)
+    def batch_size(self) -> int:
+        return self.share.batch_size
 
     def places(self, step: int) -> list[Address]:
         """The samples of a step, of all processes."""
@@ -140,13 +125,22 @@ class StoreBatches(Dataset):
 
     def __getitem__(self, step: int) -> list[Batch]:
         places = self.places(step)
-        seeds = [random.Random(f"{self.seed}-{step}-{index}").randrange(SEED_RANGE) for index in range(len(places))]
-        share = self.batch_size // self.world
-        own = range(self.rank * share, (self.rank + 1) * share)
-        return [
-            self.collate([places[i] for i in micro], [seeds[i] for i in micro])
-            for micro in (own[start : start + self.micro_batch] for start in range(0, share, self.micro_batch))
-        ]
+        seeds = noise_seeds(self.seed, step, len(places))
+        parts = self.share.micro_batches(list(zip(places, seeds)))
+        return [self.collate([place for place, _ in part], [seed for _, seed in part]) for part in parts]
+
+    def validation(self) -> list[Batch]:
+        """The held-out samples of the commonest bucket and kind."""
+        groups: dict[Kind, list[Address]] = defaultdict(list)
+        for place in self._held_out:
+            groups[place.row.size, place.row.is_edit].append((place.shard, place.index))
+        largest = max(groups.values(), key=len)
+        batches = []
+        for part in in_sheet_batches(list(enumerate(largest))):
+            numbers, places = zip(*part)
+            batch = self.collate(list(places), list(numbers))
+            batches.append({**batch, "sheet_time": sheet_times(numbers, len(largest))})
+        return batches
 
     def collate(self, places: list[Address], seeds: list[int]) -> Batch:
         """One micro-batch of these samples."""

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from transformers import Qwen2Tokenizer
+from torch.nn.utils.rnn import pad_sequence
 
-from .. import world
-from ..backbones.mini import END_TOKEN, PAD_TOKEN, PAD_TOKEN_ID, PROMPT_TEMPLATE, START_TOKEN
+from ... import world
+from ...backbones.mini import END_TOKEN, PAD_TOKEN, PAD_TOKEN_ID, START_TOKEN
+from .prompts import PromptTokens
 
 # Qwen2's own pre-tokenisation, so that the host's Qwen2Tokenizer splits text exactly as in training.
 QWEN2_SPLIT = (
@@ -74,24 +75,9 @@ def same_vocabulary(first: Path, second: Path) -> bool:
     return all((first / name).read_bytes() == (second / name).read_bytes() for name in ("vocab.json", "merges.txt"))
 
 
-def load_tokenizer(directory: Path) -> Qwen2Tokenizer:
-    return Qwen2Tokenizer.from_pretrained(str(directory), local_files_only=True)
-
-
-def encode_prompts(tokenizer: Qwen2Tokenizer, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Token ids (B, S) and mask (B, S) bool of the prompts in the MLLM's template, padded on the right."""
-    return encode_documents(tokenizer, [[prompt] for prompt in prompts])
-
-
-def encode_documents(
-    tokenizer: Qwen2Tokenizer, documents: Sequence[Sequence[str]]
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same for documents of several texts each, one after another."""
-    rows = [tokenizer("".join(map(PROMPT_TEMPLATE.format, texts)))["input_ids"] for texts in documents]
-    length = max(map(len, rows))
-    ids = torch.full((len(rows), length), PAD_TOKEN_ID)
-    mask = torch.zeros(len(rows), length, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = True
-    return ids, mask
+def encode_documents(tokens: PromptTokens, documents: Sequence[Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids (B, S) and mask (B, S) bool of documents of several texts each, one after another, padded on the right."""
+    rows = [torch.tensor([id_ for text in texts for id_ in tokens.ids(text, False)]) for texts in documents]
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = pad_sequence(rows, batch_first=True, padding_value=PAD_TOKEN_ID)
+    return ids, torch.arange(ids.shape[1]) < lengths[:, None]

@@ -1,0 +1,82 @@
+"""What chance decides of a sample: noise, times and dropouts, each sample's from its own seed.
+
+So a step's result does not depend on how its samples are spread over micro-batches and processes. Numbers are drawn on
+the CPU, so that every device gets the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from ..models.depth_flow import DEPTH_SEED
+from .settings import DepthSettings, DiffusionSettings
+
+# Makes the scaffold's draws differ from the diffusion's and the depth's.
+SCAFFOLD_SEED = 0x5CAF
+
+
+@dataclass(frozen=True)
+class DiffusionDraws:
+    """Of the image's diffusion."""
+
+    # Like the latent.
+    noise: torch.Tensor
+    # (B,) in [0, 1], 1 being data.
+    time: torch.Tensor
+    # (B,) bool each.
+    no_caption: torch.Tensor
+    no_depth: torch.Tensor
+
+
+def draw_diffusion(seeds: torch.Tensor, latent: torch.Tensor, settings: DiffusionSettings) -> DiffusionDraws:
+    """For latents (B, C, h, w) of samples with these seeds (B,)."""
+    noise, normal, numbers = _draw(seeds.tolist(), latent.shape[1:], 3)
+    both = numbers[:, 2] < settings.joint_dropout
+    no_caption = (numbers[:, 0] < settings.caption_dropout) | both
+    no_depth = (numbers[:, 1] < settings.depth_dropout) | both
+    time = torch.sigmoid(settings.time_std * normal + settings.time_mean)
+    device = latent.device
+    return DiffusionDraws(noise.to(latent), time.to(device), no_caption.to(device), no_depth.to(device))
+
+
+@dataclass(frozen=True)
+class DepthDraws:
+    """Of the depth's flow."""
+
+    # (B, 2, 8 rows, 8 columns).
+    noise: torch.Tensor
+    # (B,) in [0, 1], 1 being data.
+    time: torch.Tensor
+    # (B,) bool: whether the network gets the noisy depth.
+    has_noise: torch.Tensor
+    # (B,) bool: whether it gets no prompt beside it.
+    no_prompt: torch.Tensor
+
+
+def draw_depth(seeds: torch.Tensor, state: torch.Tensor, settings: DepthSettings) -> DepthDraws:
+    """For states (B, 2, 8 rows, 8 columns), independent of `draw_diffusion`."""
+    noise, normal, numbers = _draw([seed ^ DEPTH_SEED for seed in seeds.tolist()], state.shape[1:], 2)
+    has_noise = numbers[:, 0] < settings.flow
+    no_prompt = has_noise & (numbers[:, 1] < settings.prompt_dropout)
+    time = torch.sigmoid(settings.time_std * normal + settings.time_mean)
+    device = state.device
+    return DepthDraws(noise.to(state), time.to(device), has_noise.to(device), no_prompt.to(device))
+
+
+def draw_share(seeds: torch.Tensor, share: float, salt: int) -> torch.Tensor:
+    """(B,) bool, True for a `share` of the samples; `salt` tells draws of the same seeds apart."""
+    _, _, numbers = _draw([seed ^ salt for seed in seeds.tolist()], torch.Size(), 1)
+    return numbers[:, 0] < share
+
+
+def _draw(seeds: list[int], shape: torch.Size, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Noise (B, *shape), normal (B,) and uniform (B, count) numbers."""
+    noise, normal, numbers = [], [], []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        noise.append(torch.randn(shape, generator=generator))
+        normal.append(torch.randn((), generator=generator))
+        numbers.append(torch.rand(count, generator=generator))
+    return torch.stack(noise), torch.stack(normal), torch.stack(numbers)

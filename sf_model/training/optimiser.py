@@ -1,0 +1,33 @@
+"""The optimiser: what it decays, and its learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn as nn
+
+from .settings import LoopSettings
+
+BETAS = (0.9, 0.95)
+# Of the peak, at the last step.
+LAST_RATE = 0.02
+
+
+def build_optimiser(module: nn.Module, parameters: Mapping[str, nn.Parameter], loop: LoopSettings) -> torch.optim.AdamW:
+    """AdamW of a module's named `parameters`. Matrices are decayed; norms, biases and embeddings are not."""
+    embedded = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
+    decayed = {name for name, value in parameters.items() if value.ndim > 1 and name not in embedded}
+    groups = [
+        {"params": [value for name, value in parameters.items() if name in decayed], "weight_decay": loop.weight_decay},
+        {"params": [value for name, value in parameters.items() if name not in decayed], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=loop.learning_rate, betas=BETAS)
+
+
+def learning_rate(loop: LoopSettings, step: int) -> float:
+    """Of step `step`, from 0: linear warm-up, constant, then linear to LAST_RATE of the peak at the last step."""
+    warmup = min(1.0, (step + 1) / max(1, loop.warmup_steps))
+    left = (loop.steps - 1 - step) / max(1, loop.decay_steps)
+    decay = LAST_RATE + (1 - LAST_RATE) * min(1.0, max(0.0, left))
+    return loop.learning_rate * warmup * decay

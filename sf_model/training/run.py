@@ -1,0 +1,170 @@
+"""One stage of a config file, from its settings to its last state; and all of them, to an exported folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..backbones import get_backbone
+from . import run_record
+from .bases.loading import load_base, spatial_config, tokenizer_folder
+from .bases.tokenizer import train_tokenizer
+from .data.numbered import Batches, Share
+from .data.prepare import cache_settings
+from .data.prepared import StoreBatches, split_rows
+from .data.store import Store
+from .data.world import DocumentBatches, WorldBatches, WorldStream
+from .export import export_beside_base, export_mini
+from .loop import Trainer, build_accelerator
+from .revision import current_commit
+from .run_record import RunError
+from .run_state import latest_state, load_average, saved_progress
+from .settings import TrainingSettings
+from .stages import STAGES, Stage
+from .system import System
+
+
+def make_tokenizer(settings: TrainingSettings) -> None:
+    """Learn the vocabulary of a base that is trained from nothing, unless it is there."""
+    folder = tokenizer_folder(settings)
+    if settings.system is not None and not folder.is_dir():
+        train_tokenizer(folder, settings.system.decoder.vocab_size, settings.stage(settings.stages[0]).loop.seed)
+
+
+def run_dir(settings: TrainingSettings, name: str) -> Path:
+    """Where a stage's run lives."""
+    return Path(settings.starts.get(name, Path(settings.runs) / name))
+
+
+def earlier_stages(settings: TrainingSettings, name: str) -> list[str]:
+    """The stages that `name` starts from."""
+    return settings.stages[: settings.stages.index(name)]
+
+
+def build_stage(settings: TrainingSettings, name: str) -> Stage:
+    """A stage with the averaged weights of those before it. RunError where one has not all its steps."""
+    stage_settings = settings.stage(name)
+    base = load_base(settings)
+    system = System(base, spatial_config(settings), stage_settings.loop.seed)
+    if settings.spatial is not None and settings.spatial.from_mllm:
+        system.predictor.spatial_transformer.initialize_from_mllm(base.decoder_state())
+    stage = STAGES[name](system, stage_settings)
+    for earlier in earlier_stages(settings, name):
+        stage.start_from(load_average(finished_state(settings, earlier)))
+    return stage
+
+
+def finished_state(settings: TrainingSettings, name: str) -> Path:
+    """The last state of a stage's run. RunError where it has none, or not all its steps."""
+    directory = run_dir(settings, name)
+    state = latest_state(directory)
+    if state is None:
+        raise RunError(f"run {name} first: {directory} holds no trained state")
+    done, asked = saved_progress(state)["step"], settings.stage(name).loop.steps
+    # A run elsewhere has steps of its own.
+    if name not in settings.starts and done < asked:
+        raise RunError(
+            f"run {name} to its end, or set {name}.loop.steps to {done} to start from there: {directory} has {done} of "
+            f"its {asked} steps"
+        )
+    return state
+
+
+def open_batches(settings: TrainingSettings, name: str, stage: Stage, share: Share) -> tuple[Batches, dict[str, Any]]:
+    """What a stage learns from, and its record. ValueError where prepared images do not fit the base."""
+    stage_settings, tokens, seed = settings.stage(name), stage.system.base.tokens, settings.stage(name).loop.seed
+    if stage_settings.world is not None:
+        stream = WorldStream(name, seed, "train")
+        if name == "language":
+            return DocumentBatches(stage_settings.world, tokens, share, stream), asdict(stage_settings.world)
+        cell_px = get_backbone(settings.base).source_patch_px if name == "source" else None
+        return WorldBatches(stage_settings.world, tokens, share, stream, cell_px), asdict(stage_settings.world)
+    data = settings.data
+    store = Store(Path(data.prepared))
+    counts = store.counts()
+    training, validation = split_rows(store, data.validation_samples)
+    made_with = cache_settings(data, stage.system.base, stage.system.config.spatial_transformer.num_layers)
+    store.check(made_with)
+    batches = StoreBatches(training, validation, tokens, share, seed, data.depth_downscale)
+    record = {
+        "samples": len(training),
+        "validation_samples": data.validation_samples,
+        "sources": counts["sources"],
+        **made_with,
+    }
+    return batches, record
+
+
+def train_stage(settings: TrainingSettings, name: str) -> None:
+    """Train one stage to its end, from its last state if it has one.
+
+    RunError where its run was begun with other settings, or a stage before it is not finished.
+    """
+    loop, accelerator = settings.stage(name).loop, build_accelerator()
+    if accelerator.is_main_process:
+        make_tokenizer(settings)
+    accelerator.wait_for_everyone()
+    directory = Path(settings.runs) / name
+    state = latest_state(directory)
+    stage = build_stage(settings, name)
+    share = Share(loop.batch_size, loop.micro_batch, accelerator.process_index, accelerator.num_processes)
+    batches, data_record = open_batches(settings, name, stage, share)
+    if accelerator.is_main_process:
+        run_record.begin_session(
+            directory,
+            0 if state is None else saved_progress(state)["step"],
+            data=data_record,
+            loop=loop,
+            stage=_stage_record(settings, name),
+            base=_base_record(settings),
+            start={earlier: str(run_dir(settings, earlier)) for earlier in earlier_stages(settings, name)},
+        )
+    accelerator.wait_for_everyone()
+    cached = settings.data.cache if settings.data is not None else "nothing"
+    stage.release_unused(has_latents=cached != "nothing", has_prompts=cached == "latents+prompts")
+    if loop.gradient_checkpointing and stage.system.base.transformer is not None:
+        stage.system.base.transformer.enable_gradient_checkpointing()
+    if loop.compile:
+        stage.compile_layers()
+    Trainer(stage, batches, loop, directory, accelerator).train()
+
+
+def _stage_record(settings: TrainingSettings, name: str) -> dict[str, Any]:
+    stage = asdict(settings.stage(name))
+    return {group: stage[group] for group in ("diffusion", "depth", "fusion")}
+
+
+def _base_record(settings: TrainingSettings) -> dict[str, Any]:
+    if settings.weights is not None:
+        return {"name": settings.base, **asdict(settings.weights)}
+    return {"name": settings.base, **json.loads(json.dumps(asdict(settings.system)))}
+
+
+def export_run(settings: TrainingSettings, name: str, output: Path, file_name: str) -> list[Path]:
+    """Write what stage `name` and those before it have trained. RunError where a stage is not finished."""
+    stage = build_stage(settings, name)
+    stage.start_from(load_average(finished_state(settings, name)))
+    summaries = {
+        trained: run_record.summary(run_dir(settings, trained)) for trained in [*earlier_stages(settings, name), name]
+    }
+    training = {"stages": summaries, "exported_by": current_commit()}
+    if settings.system is not None:
+        last = summaries[name]
+        revision = f"{settings.system.spatialfusion.name}-{last['commits'][-1]}-seed{last['seed']}-{last['steps']}"
+        return export_mini(stage.system, tokenizer_folder(settings), output, revision, training)
+    # Names of the files that the base was read from: what a user can look for.
+    revision = f"{Path(settings.weights.text_encoder).name} + {Path(settings.weights.diffusion_model).name}"
+    return export_beside_base(stage.system, output, file_name, revision, training, settings.stage(name).fusion)
+
+
+def train_all(settings: TrainingSettings, output: Path, file_name: str) -> list[Path]:
+    """Every stage of the config that is not finished, in order, and the export."""
+    for name in settings.stages:
+        state = latest_state(run_dir(settings, name))
+        if state is not None and saved_progress(state)["step"] >= settings.stage(name).loop.steps:
+            continue
+        if name not in settings.starts:
+            train_stage(settings, name)
+    return export_run(settings, settings.stages[-1], output, file_name)

@@ -1,0 +1,96 @@
+"""Stage 2: the adapter, the spatial transformer, and the diffusion transformer in full or as a LoRA."""
+
+from __future__ import annotations
+
+import torch
+
+from ...depth.colours import depth_picture
+from ...depth.metric_depth import MetricDepth
+from ..bases.lora import add_lora, is_lora
+from ..batch import Batch, true_depth
+from ..draws import SCAFFOLD_SEED, draw_share
+from ..losses import Losses
+from ..settings import StageSettings
+from ..sheets import SHEET_DEPTH_SEED, Sheet, depth_figures
+from ..system import System
+from .image import ImageStage, KnownImage
+from .stage import SEES_SOURCES
+
+
+class FusionStage(ImageStage):
+    """L_diffusion + depth_weight * L_depth, on a scaffold that is predicted while it trains."""
+
+    name = "stage2"
+    learns = ("system.predictor.", "system.adapter.", "system.base.transformer.")
+    waits = (SEES_SOURCES,)
+
+    def __init__(self, system: System, settings: StageSettings) -> None:
+        fusion = settings.fusion
+        if fusion.lora_rank is None:
+            system.base.transformer.float()
+        else:
+            rank_and_alpha = fusion.lora_rank, fusion.lora_alpha
+            add_lora(system.base.transformer, system.base.lora_targets, *rank_and_alpha, settings.loop.seed)
+        super().__init__(system, settings)
+
+    def _freeze(self) -> None:
+        super()._freeze()
+        fusion = self.settings.fusion
+        for name, value in self.named_parameters():
+            if fusion.freeze_predictor and name.startswith("system.predictor."):
+                value.requires_grad_(False)
+            if fusion.lora_rank is not None and name.startswith("system.base.") and not is_lora(name):
+                value.requires_grad_(False)
+
+    def losses(self, batch: Batch) -> Losses:
+        known = self.known(batch)
+        drawn = self.drawn(batch, known)
+        scaffold, losses = self._scaffold(batch, known)
+        features = self.system.features(scaffold, known.latent).where(~drawn.no_depth)
+        flow = self.flow_loss(known, drawn, features)
+        loss = flow + self.settings.fusion.depth_weight * losses.get("depth", 0.0)
+        return {"loss": loss, "flow": flow, **losses}
+
+    def _scaffold(self, batch: Batch, known: KnownImage) -> tuple[MetricDepth, Losses]:
+        """What the adapter sees, and the losses of the prediction (none if the predictor does not learn)."""
+        fusion, truth = self.settings.fusion, true_depth(batch)
+        if fusion.freeze_predictor and fusion.true_depth == 1:
+            return truth, {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not fusion.freeze_predictor):
+            prediction, losses = self.predicted(batch, known.prompt)
+        losses = {} if fusion.freeze_predictor else losses
+        predicted = prediction.to_metric_depth()
+        if fusion.true_depth == 0:
+            return predicted, losses
+        is_true = draw_share(batch["noise_seed"], fusion.true_depth, SCAFFOLD_SEED).to(truth.depth.device)
+        pixels = is_true[:, None, None]
+        return MetricDepth(
+            torch.where(pixels, truth.depth, predicted.depth),
+            torch.where(pixels, truth.confidence, predicted.confidence),
+            torch.where(is_true, truth.fov_y_deg, predicted.fov_y_deg),
+        ), losses
+
+    def sheet(self, batch: Batch, pictures: bool) -> Sheet:
+        """True image | (source) | true depth | mean depth | (with a depth flow) sampled depth | image from the last.
+
+        The flow loss is measured with the mean as the scaffold, with another sample's and without: the adapter is used
+        where they differ.
+        """
+        known = self.known(batch)
+        drawn = self.sheet_draws(batch, known)
+        inputs = self.system.inputs(known.prompt, *batch["depth_m"].shape[-2:], self.source(batch))
+        mean = self.system.mean_depth(inputs)
+        shown, metrics = [mean], depth_figures(mean, batch)
+        if self.settings.depth.flow > 0:
+            shown.append(self.system.sampled_depth(inputs, SHEET_DEPTH_SEED))
+            metrics |= depth_figures(shown[-1], batch, "_sampled")
+        depths = [prediction.to_metric_depth() for prediction in shown]
+        features = self.system.features(depths[0], known.latent)
+        variants = {"flow": features, "flow_shuffled_depth": features.rolled(), "flow_without_depth": None}
+        for name, variant in variants.items():
+            metrics[name] = self.flow_loss(known, drawn, variant).item()
+        columns = []
+        if pictures:
+            image = self.drawn_image(known, drawn, self.system.features(depths[-1], known.latent))
+            columns = [*self.known_columns(batch), *(depth_picture(depth) for depth in depths), image]
+        return Sheet([column.float().cpu() for column in columns], metrics, len(drawn.time))

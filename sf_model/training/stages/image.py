@@ -1,0 +1,78 @@
+"""The diffusion transformer of a base that is trained from nothing, on captions alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..bases.base import DepthFeatures, Prompt
+from ..batch import Batch
+from ..draws import DiffusionDraws, draw_diffusion
+from ..flow import interpolate
+from ..losses import Losses
+from ..sheets import Sheet
+from ..system import ImageSampling
+from .stage import Stage
+
+
+@dataclass(frozen=True)
+class KnownImage:
+    """A batch as the frozen parts of a base give it."""
+
+    # (B, C, h, w).
+    latent: torch.Tensor
+    # Latent of the source image of an edit.
+    reference: torch.Tensor | None
+    prompt: Prompt
+    # The same without a caption; only its hidden states matter.
+    empty: Prompt
+
+
+class ImageStage(Stage):
+    """Flow matching. The MLLM is frozen; the depth parts wait for their stages."""
+
+    name = "image"
+    learns = ("system.base.transformer.",)
+    # Without edits no batch reaches these.
+    waits = ("system.base.transformer.ref_image_", "system.base.transformer.image_index_embedding")
+
+    def losses(self, batch: Batch) -> Losses:
+        known = self.known(batch)
+        flow = self.flow_loss(known, self.drawn(batch, known), None)
+        return {"loss": flow, "flow": flow}
+
+    @torch.no_grad()
+    def known(self, batch: Batch) -> KnownImage:
+        """What the frozen parts of the base make of a batch."""
+        return KnownImage(self.latent(batch), self.reference(batch), self.prompt(batch), self.empty_prompt(batch))
+
+    def drawn(self, batch: Batch, known: KnownImage) -> DiffusionDraws:
+        return draw_diffusion(batch["noise_seed"], known.latent, self.settings.diffusion)
+
+    def flow_loss(self, known: KnownImage, drawn: DiffusionDraws, features: DepthFeatures | None) -> torch.Tensor:
+        """L_diffusion: mean squared error of the velocity."""
+        base, shown = self.system.base, known.prompt.with_hidden_of(known.empty, drawn.no_caption)
+        x = interpolate(known.latent, drawn.noise, drawn.time)
+        velocity = base.velocity(x, drawn.time, shown, known.reference, features)
+        return F.mse_loss(velocity, base.target_velocity(x, known.latent, drawn.noise, drawn.time))
+
+    def sheet(self, batch: Batch, pictures: bool) -> Sheet:
+        """True image | true depth | image from the caption alone. The flow loss is at `sheet_time` (B,)."""
+        known = self.known(batch)
+        drawn = self.sheet_draws(batch, known)
+        metrics = {"flow_without_depth": self.flow_loss(known, drawn, None).item()}
+        columns = [*self.known_columns(batch), self.drawn_image(known, drawn, None)] if pictures else []
+        return Sheet([column.float().cpu() for column in columns], metrics, len(drawn.time))
+
+    def sheet_draws(self, batch: Batch, known: KnownImage) -> DiffusionDraws:
+        """The batch's own noise, at `sheet_time`, with nothing dropped."""
+        noise = self.drawn(batch, known).noise
+        none = torch.zeros(len(noise), dtype=torch.bool, device=noise.device)
+        return DiffusionDraws(noise, batch["sheet_time"].to(noise.device), none, none)
+
+    def drawn_image(self, known: KnownImage, drawn: DiffusionDraws, features: DepthFeatures | None) -> torch.Tensor:
+        """(B, 3, H, W) in [0, 1], from the noise of `drawn`."""
+        empty = known.prompt.with_hidden_of(known.empty, torch.ones_like(drawn.no_caption))
+        return self.system.draw(known.prompt, empty, features, drawn.noise, ImageSampling(), known.reference)

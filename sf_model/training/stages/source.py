@@ -1,0 +1,77 @@
+"""What the encoder of source images sees of their depth and their objects, learned before any edit.
+
+An edit's instruction names an object by category and colour, as DINOv2's features know it. So the first channels of
+each cell are logits of these.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ...depth.colours import depth_picture
+from ...depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
+from ...models.depth_flow import depth_state
+from ...models.depth_prediction import DepthPrediction
+from ...models.pixel_encoder import MonocularDepth, PixelEncoder, ReadDepth
+from ...world import CATEGORY_NAMES, COLORS
+from ..batch import Batch, unit_image
+from ..losses import DIFFERENCE_WEIGHT, Losses, difference_loss
+from ..sheets import Sheet, depth_figures
+from .stage import SEES_SOURCES, Stage
+
+# Logits of the category and of the colour of what stands in a cell; the last of each is of none.
+LABEL_CHANNELS = (len(CATEGORY_NAMES) + 1, len(COLORS) + 1)
+LABEL_WEIGHT = 0.2
+
+
+class SourceStage(Stage):
+    """Pictures of any scene, their depth, and what stands where. The prompts are not read."""
+
+    name = "source"
+    learns = (SEES_SOURCES,)
+    waits = ()
+    unused = ("transformer", "text_encoder")
+
+    @property
+    def _monocular_depth(self) -> MonocularDepth:
+        encoder = self.system.predictor.source_encoder
+        if not isinstance(encoder, PixelEncoder):
+            raise ValueError("the stage 'source' is for a spatial transformer that reads the source's own pixels")
+        return encoder.monocular_depth
+
+    def _read(self, batch: Batch) -> ReadDepth:
+        return self._monocular_depth(unit_image(batch["rgb"]) * 2 - 1)
+
+    def losses(self, batch: Batch) -> Losses:
+        read = self._read(batch)
+        grid = self.system.predictor.grid(*batch["depth_m"].shape[-2:])
+        error = read.state.float() - depth_state(batch["depth_m"], *grid)
+        valid = torch.isfinite(batch["depth_m"])
+        state = error.square().mean()
+        differences = difference_loss(torch.where(valid, error[:, 0], torch.zeros_like(error[:, 0])), valid).mean()
+        category, color = _label_logits(read)
+        labels = F.cross_entropy(category, batch["category"]) + F.cross_entropy(color, batch["color"])
+        loss = state + DIFFERENCE_WEIGHT * differences + LABEL_WEIGHT * labels
+        return {"loss": loss, "state": state, "differences": differences, "labels": labels}
+
+    def sheet(self, batch: Batch, pictures: bool) -> Sheet:
+        """True image | true depth | depth that is seen. recognised: of the cells with an object, or where one is seen,
+        the share whose category and colour are right."""
+        read = self._read(batch)
+        log_depth, surface = read.state.float().unbind(1)
+        log_depth = log_depth * LOG_DEPTH_STD + LOG_DEPTH_MEAN
+        seen = DepthPrediction(log_depth, surface, torch.zeros_like(log_depth), batch["fov_y_deg"])
+        category, color = (logits.argmax(dim=1) for logits in _label_logits(read))
+        right = (category == batch["category"]) & (color == batch["color"])
+        nothing = LABEL_CHANNELS[0] - 1
+        recognised = right[(batch["category"] < nothing) | (category < nothing)].float().mean().item()
+        columns = [*self.known_columns(batch), depth_picture(seen.to_metric_depth())] if pictures else []
+        metrics = {**depth_figures(seen, batch), "recognised": recognised}
+        return Sheet([column.float().cpu() for column in columns], metrics, len(log_depth))
+
+
+def _label_logits(read: ReadDepth) -> tuple[torch.Tensor, torch.Tensor]:
+    """(B, LABEL_CHANNELS[i], rows, columns) of category and colour."""
+    category, color = read.cells[:, : sum(LABEL_CHANNELS)].float().split(LABEL_CHANNELS, dim=1)
+    return category, color
