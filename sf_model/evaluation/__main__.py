@@ -2,8 +2,8 @@
 
 minispace: GenSpace's nine sub-domains with controls. edit: the same for edits. depth, obedience, confidence: is the
 predicted depth right, does the image follow it, does its confidence mean anything. ambiguity: one scene by a seed
-against the mean of all. recognition: are the caption's objects to be seen. sheet: draw samples. reader: train and
-measure the scene reader, by which images are judged.
+against the mean of all. recognition: are the caption's objects to be seen. sheet: draw samples. reader: measure the
+scene reader, by which images are judged.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ import argparse
 from pathlib import Path
 
 from .. import world
-from ..backbones.mini import TOKENIZER_DIR
-from ..training.export import load_exported
 from ..training.processor import avoid_refused_instructions
-from . import ambiguity, confidence, depth, obedience, recognition
+from . import ambiguity, confidence, depth, obedience, reader, recognition
 from .editing import command as editing_command
 from .minispace import command as minispace_command
-from .sampling import BUILTIN, weights_directory
-from .scene_reader import command as scene_reader_command
+from .sampling import BUILTIN, SystemSampler, weights_directory
 from .sheet import write_sheet
 
 
@@ -39,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
         confidence,
         ambiguity,
         recognition,
-        scene_reader_command,
+        reader,
     ):
         module.add_command(commands)
     return parser
@@ -51,9 +48,8 @@ def main() -> None:
     if "run_command" in arguments:
         arguments.run_command(arguments)
         return
-    directory = weights_directory(arguments.weights)
-    system = load_exported(directory)
-    captions = write_sheet(system, directory / TOKENIZER_DIR, arguments.kind, arguments.seed, arguments.output)
+    sampler = SystemSampler(weights_directory(arguments.weights))
+    captions = write_sheet(sampler, arguments.kind, arguments.seed, arguments.output)
     print("\n".join(f"{row}. {caption}" for row, caption in enumerate(captions, start=1)))
 
 

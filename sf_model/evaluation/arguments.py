@@ -13,11 +13,10 @@ from typing import Any
 import torch
 
 from ..models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
-from ..training.export import exported_sizes
+from ..scene_reader.weights import READER_FILE
 from ..training.revision import current_commit
-from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS
-from .sampling import BUILTIN, SystemSampler, weights_directory, weights_name, weights_sha256
-from .scene_reader.training import READER_FILE
+from ..training.system import IMAGE_GUIDANCE, IMAGE_STEPS
+from .sampling import BUILTIN, SystemSampler, own_image_size, weights_directory, weights_name, weights_sha256
 
 # What is published is of prompts by which nothing was chosen: 0 and 1 were looked at while the Mini was made.
 PUBLISHED_SEED = 7
@@ -58,7 +57,7 @@ def weights_record(arguments: argparse.Namespace, own_row: str, rows: Collection
             "row": row,
             "directory": weights_name(directory),
             "sha256": weights_sha256(directory),
-            "image_size": exported_sizes(directory).image_size,
+            "image_size": own_image_size(directory),
         }
         for row, directory in systems
     ]
@@ -66,8 +65,8 @@ def weights_record(arguments: argparse.Namespace, own_row: str, rows: Collection
 
 def add_drawing_arguments(command: argparse.ArgumentParser, output: Path) -> None:
     command.add_argument("--reader", type=Path, default=READER_FILE, help="the scene reader that scores")
-    command.add_argument("--steps", type=int, default=SHEET_STEPS, help="of the image")
-    command.add_argument("--guidance", type=float, default=SHEET_GUIDANCE, help="of the image")
+    command.add_argument("--steps", type=int, default=IMAGE_STEPS, help="of the image")
+    command.add_argument("--guidance", type=float, default=IMAGE_GUIDANCE, help="of the image")
     add_network_arguments(command, output)
 
 

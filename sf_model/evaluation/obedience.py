@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from .. import world
 from ..depth import metrics as depth_metrics
 from ..depth.metric_depth import MetricDepth
+from ..scene_reader.decode import decode_depth, read
+from ..scene_reader.network import SceneReader
+from ..scene_reader.weights import load_reader
 from .arguments import add_drawing_arguments, drawing_record, sampler_of
 from .bootstrap import Estimate, mean_with_interval
 from .report import write_report
-from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, rendered_depth, weights_directory
-from .scene_reader.decode import decode_depth, read
-from .scene_reader.network import SceneReader
-from .scene_reader.training import load_reader
+from .sampling import BUILTIN, SystemSampler, no_depth, rendered_depth, weights_directory
 from .workers import map_batches
 
 BATCH = 32
@@ -83,7 +83,7 @@ def _rows(sampler: SystemSampler, every: Sequence[world.CaptionedScene], seed: i
     size = sampler.image_size
 
     def draw(captions: list[world.CaptionedScene], numbers: range, depth: MetricDepth) -> torch.Tensor:
-        return sampler.draw([item.caption for item in captions], depth, noise_for(numbers, seed, size))
+        return sampler.draw([item.caption for item in captions], depth, sampler.noise(numbers, seed))
 
     def predicted(captions: list[world.CaptionedScene], numbers: range) -> tuple[torch.Tensor, MetricDepth]:
         depth = sampler.scaffold([item.caption for item in captions], numbers, seed)

@@ -16,15 +16,15 @@ import torch
 
 from .. import world
 from ..depth.metric_depth import MetricDepth
+from ..scene_reader.decode import decode, read
+from ..scene_reader.network import SceneReader
+from ..scene_reader.reading import FoundObject
+from ..scene_reader.weights import load_reader
 from ..world.scene import SceneObject
 from .arguments import add_drawing_arguments, drawing_record, sampler_of
 from .bootstrap import Estimate, mean_with_interval
 from .report import write_report
-from .sampling import BUILTIN, SystemSampler, no_depth, noise_for, scene_depth, weights_directory
-from .scene_reader.decode import decode, read
-from .scene_reader.network import SceneReader
-from .scene_reader.reading import FoundObject
-from .scene_reader.training import load_reader
+from .sampling import BUILTIN, SystemSampler, no_depth, scene_depth, weights_directory
 from .workers import map_batches
 
 BATCH = 32
@@ -61,7 +61,7 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
     size = sampler.image_size
 
     def draw(scenes: Sequence[world.CaptionedScene], numbers: range, depth: MetricDepth) -> torch.Tensor:
-        return sampler.draw([item.caption for item in scenes], depth, noise_for(numbers, seed, size))
+        return sampler.draw([item.caption for item in scenes], depth, sampler.noise(numbers, seed))
 
     def render(scenes: Sequence[world.CaptionedScene]) -> world.Rendering:
         return world.render([item.scene for item in scenes], size, size)

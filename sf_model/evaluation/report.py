@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..scene_reader.accuracy import ReaderAccuracy, accuracy_table
 from .arguments import plain
 from .bootstrap import Estimate
-from .scene_reader.accuracy import ReaderAccuracy, accuracy_table
 
 
 def estimates_markdown(

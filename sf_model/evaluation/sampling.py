@@ -9,18 +9,25 @@ from pathlib import Path
 import torch
 
 from .. import world
-from ..backbones.mini import DIT_FILE, MINI_DIR, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR
+from ..backbones.mini import (
+    DIT_FILE,
+    IMAGE_SIZE_PX,
+    MINI_DIR,
+    MLLM_FILE,
+    SPATIALFUSION_FILE,
+    load_base_weights,
+)
 from ..depth.metric_depth import MetricDepth
 from ..models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS, DepthSampling, draw_noise
 from ..models.depth_prediction import DepthPrediction
-from ..models.pixel_encoder import own_patch_px
+from ..models.expert_inputs import ExpertInputs
+from ..training.bases.base import Prompt
 from ..training.export import load_exported
-from ..training.loop import NOISE_SEED_STRIDE
-from ..training.sheets import SHEET_GUIDANCE, SHEET_STEPS, sample_images
-from ..training.system import EncodedPrompt
-from ..training.tokenizer import encode_prompts, load_tokenizer
+from ..training.system import IMAGE_GUIDANCE, IMAGE_STEPS, ImageSampling
 
 BUILTIN = "builtin"
+# Keeps the noises of neighbouring prompts apart.
+NOISE_SEED_STRIDE = 1_000_003
 
 
 def weights_directory(name: str) -> Path:
@@ -43,13 +50,9 @@ def weights_sha256(directory: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def noise_for(numbers: Sequence[int], seed: int, image_size: int) -> torch.Tensor:
-    """(B, 3, S, S): the same for the same prompt number in every row of a table."""
-    noises = []
-    for number in numbers:
-        generator = torch.Generator().manual_seed(seed * NOISE_SEED_STRIDE + number)
-        noises.append(torch.randn(3, image_size, image_size, generator=generator))
-    return torch.stack(noises)
+def own_image_size(directory: Path) -> int:
+    """Pixels a side of the images that a folder's weights draw. ValueError for a foreign folder."""
+    return load_base_weights(directory / DIT_FILE).image_size or IMAGE_SIZE_PX
 
 
 def no_depth(batch: int, image_size: int) -> MetricDepth:
@@ -84,44 +87,59 @@ class SystemSampler:
     def __init__(
         self,
         directory: Path,
-        steps: int = SHEET_STEPS,
-        guidance: float = SHEET_GUIDANCE,
+        steps: int = IMAGE_STEPS,
+        guidance: float = IMAGE_GUIDANCE,
         bfloat16: bool = True,
         image_size: int | None = None,
         depth_steps: int = DEFAULT_STEPS,
         depth_guidance: float = DEFAULT_GUIDANCE,
     ) -> None:
         self.system = load_exported(directory)
-        self.image_size = image_size or self.system.sizes.image_size
-        self.steps, self.guidance, self.bfloat16 = steps, guidance, bfloat16
+        self.image_size = image_size or self.system.base.sizes.image_size
+        self.image_sampling, self.bfloat16 = ImageSampling(steps, guidance), bfloat16
         self.depth_steps, self.depth_guidance = depth_steps, depth_guidance
-        self._tokenizer = load_tokenizer(directory / TOKENIZER_DIR)
-        self._empty = self._encode([""])
 
-    def _encode(self, texts: Sequence[str]) -> EncodedPrompt:
-        with torch.no_grad():
-            return self.system.encode(*encode_prompts(self._tokenizer, texts))
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> Prompt:
+        """One pass of the MLLM; `sources` (B, 3, S, S) in [0, 1] are what the texts edit."""
+        ids, mask = self.system.base.tokens.batch(texts, sources is not None)
+        return self.system.base.encode(ids, mask, None)
+
+    def noise(self, numbers: Sequence[int], seed: int, image_size: int | None = None) -> torch.Tensor:
+        """(B, C, h, w) of a latent: the same for the same prompt number in every row of a table."""
+        size = image_size or self.image_size
+        shape = self._latents(torch.zeros(1, 3, size, size)).shape[1:]
+        noises = []
+        for number in numbers:
+            generator = torch.Generator().manual_seed(seed * NOISE_SEED_STRIDE + number)
+            noises.append(torch.randn(shape, generator=generator))
+        return torch.stack(noises)
+
+    @torch.no_grad()
+    def _latents(self, images: torch.Tensor) -> torch.Tensor:
+        return self.system.base.encode_image(images)
+
+    def _inputs(self, texts: Sequence[str], sources: torch.Tensor | None) -> ExpertInputs:
+        size = self.image_size if sources is None else sources.shape[-1]
+        return self.system.inputs(self.encode(texts, sources), size, size, sources)
 
     @torch.no_grad()
     def predict(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> DepthPrediction:
         """(B, S, S) maps of the images that the texts describe, or that edit `sources` (B, 3, S, S): the mean."""
-        size = self._size(sources)
-        prompt = self._encode(texts)
+        inputs = self._inputs(texts, sources)
         with self._precision():
-            return self.system.predict_depth(prompt, size, size, source=sources, out_dtype=torch.float32)
+            return self.system.mean_depth(inputs)
 
     @torch.no_grad()
     def sample(
         self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
     ) -> DepthPrediction:
         """The same of one scene that fits each text, always the same for a prompt's number; needs a depth flow."""
-        size = self._size(sources)
-        shape = self.system.predictor.noise_shape(1, size, size)
+        inputs = self._inputs(texts, sources)
+        shape = self.system.predictor.noise_shape(1, inputs.height, inputs.width)
         noise = torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers])
-        sampling = DepthSampling(noise, self.depth_steps, self.depth_guidance)
-        prompt = self._encode(texts)
         with self._precision():
-            return self.system.sample_depth(prompt, size, size, sampling, sources, torch.float32)
+            return self.system.predictor.sample(inputs, DepthSampling(noise, self.depth_steps, self.depth_guidance))
 
     def predict_depth(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> MetricDepth:
         """The metric depth of `predict`."""
@@ -161,19 +179,18 @@ class SystemSampler:
     @property
     def takes_source(self) -> bool:
         """Whether it was trained to edit images."""
-        return own_patch_px(self.system.sizes.spatialfusion) is not None
+        return self.system.base.gives_features
 
+    @torch.no_grad()
     def draw(
         self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor, sources: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Images (B, 3, S, S) in [0, 1]; `sources`, of the same size, are what the texts edit."""
-        prompt, empty = self._encode(texts), self._empty.repeated(len(texts))
+        prompt, empty = self.encode(texts, sources), self.encode([""] * len(texts), sources)
+        reference = None if sources is None else self._latents(sources)
         with self._precision():
-            images = sample_images(self.system, prompt, empty, depth, noise, self.guidance, self.steps, source=sources)
-        return ((images + 1) / 2).clamp(0, 1)
+            features = self.system.features(depth, noise)
+            return self.system.draw(prompt, empty, features, noise, self.image_sampling, reference)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)
-
-    def _size(self, sources: torch.Tensor | None) -> int:
-        return self.image_size if sources is None else sources.shape[-1]

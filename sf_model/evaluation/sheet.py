@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
-from ..training.data.world import WorldBatches, WorldDataConfig
-from ..training.sheets import SHEET_ROWS, save_sheet
-from ..training.stages import FusionStage, StageConfig
-from ..training.system import SpatialFusionSystem
-from ..training.tokenizer import encode_prompts, load_tokenizer
+from .. import world
+from ..depth.colours import depth_picture
+from ..files.picture_sheet import write_png
+from .sampling import SystemSampler, rendered_depth
+
+ROWS = 8
+SCALE = 2
 
 
-def write_sheet(system: SpatialFusionSystem, tokenizer_dir: Path, kind: str, seed: int, path: Path) -> list[str]:
-    """Draw the first SHEET_ROWS captions of a kind and return them, top to bottom.
+def write_sheet(sampler: SystemSampler, kind: str, seed: int, path: Path) -> list[str]:
+    """Draw the first ROWS captions of a kind and return them, top to bottom.
 
-    Columns: true image | true depth | mean depth | sampled depth | image generated from it; checkpoints without a depth
+    Columns: true image | true depth | mean depth | sampled depth | image generated from it. Checkpoints without a depth
     flow sample none, and draw from the mean.
     """
-    data = WorldDataConfig(
-        image_sizes=(system.sizes.image_size,),
-        batch_size=SHEET_ROWS,
-        stream="evaluation",
-        seed=seed,
-        split="held_out",
-        mixture=((kind, 1.0),),
-        language_batch=0,
-        supersample=1,
-        length_buckets=1,
-        max_objects=4,
-    )
-    batches = WorldBatches(data, tokenizer_dir)
-    empty_ids, _ = encode_prompts(load_tokenizer(tokenizer_dir), [""])
-    config = StageConfig(depth_flow=0.0 if system.predictor.depth_flow is None else 1.0)
-    save_sheet(FusionStage(system, config, empty_ids), batches[0], path)
-    return [item.caption for item in batches.captioned(0)]
+    rng = random.Random(f"sheet-{kind}-{seed}")
+    items = [world.sample(rng, kind, "held_out") for _ in range(ROWS)]
+    scenes, texts, numbers = [item.scene for item in items], [item.caption for item in items], list(range(ROWS))
+    rendering = world.render(scenes, sampler.image_size, sampler.image_size)
+    depths = [rendered_depth(rendering, scenes), sampler.predict_depth(texts)]
+    if sampler.samples_depth:
+        depths.append(sampler.sample_depth(texts, numbers, seed))
+    image = sampler.draw(texts, depths[-1], sampler.noise(numbers, seed))
+    write_png([rendering.rgb, *map(depth_picture, depths), image], path, SCALE)
+    return texts

@@ -1,8 +1,8 @@
 """python -m sf_model.training COMMAND --config FILE: train what a config file describes.
 
 all: every stage in order, and the export. language, image, source, stage1, stage2: one of them. label and cache prepare
-images on disk. export writes the files that ComfyUI loads. Every training continues where it stopped when its command
-is given again. docs/training.md goes through it.
+images on disk. export writes the files that ComfyUI loads. reader trains the scene reader that judges images. Every
+training continues where it stopped when its command is given again. docs/training.md goes through it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
             command.add_argument("--name", default="spatialfusion", help="of the files beside a released base")
         if name == "export":
             command.add_argument("--stage", choices=STAGE_NAMES, help="default: the config's last")
+    reader = commands.add_parser("reader")
+    reader.add_argument("--config", type=Path, required=True, help="configs/scene_reader.yaml")
     return parser
 
 
@@ -41,7 +43,12 @@ def main() -> None:
     avoid_refused_instructions()
     torch.set_float32_matmul_precision("high")
     try:
-        run(arguments, chosen_settings(arguments))
+        if arguments.command == "reader":
+            from .reader import load_reader_settings, train_reader
+
+            train_reader(load_reader_settings(arguments.config))
+        else:
+            run(arguments, chosen_settings(arguments))
     except ValueError as error:
         raise SystemExit(str(error)) from error
 

@@ -1,133 +1,134 @@
-"""python -m sf_model.training.controls: train and export base, SpatialFusion and data-only of the controls' table.
+"""python -m sf_model.training.controls --config configs/mini.yaml: train the rows of the controls' table.
 
-base: a diffusion transformer from nothing, on captions that hardly mention space; the MLLM is the Mini's, frozen.
-Then, for each number of spatial scenes: a depth predictor from nothing (stage 1), and for each training seed two
-second stages of equal steps, batches, data and learning rate: SpatialFusion (the adapter sees the predictor's depth)
-and data-only (it sees none). Trainings run side by side, one core each. The same command again goes on where it
-stopped, and is refused where a run was begun with other settings.
+From one base (the stages language, image and source of the config, which must be trained), for each number of spatial
+scenes: a depth predictor (stage 1), and for each training seed two second stages of equal steps, batches, data and
+learning rate. SpatialFusion's adapter sees the predictor's depth; data-only's sees none. Every run has a config of its
+own, and its exported folder is what `evaluation minispace` compares. The same command again goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ..backbones.mini import MINI_DIR, TOKENIZER_DIR
+import yaml
 
-SIZE = "mini"
-IMAGE = ("--image-sizes", "64", "--workers", "0", "--sheet-every", "1000000", "--save-every", "250")
-IMAGE_TIMES = ("--time-mean", "-2.2")
-BASE = ("--freeze-mllm", "--max-objects", "3", "--compile", *IMAGE_TIMES, "--batch-size", "16")
-BASE += ("--learning-rate", "1.2e-3")
-DEPTH = ("--depth-flow", "0.85", "--depth-draws", "4", "--compile", "--batch-size", "16")
-DEPTH += ("--learning-rate", "1.2e-3", "--warmup-steps", "50")
-FUSION = (*IMAGE_TIMES, "--freeze-predictor", "--batch-size", "16", "--learning-rate", "6e-4", "--warmup-steps", "50")
-FUSION += ("--ema-decay", "0.995", "--compile")
-# Of SpatialFusion's scaffolds; the others are predicted from depths of as much noise as a sampled one's last step.
-LIVE = ("--true-depth", "0.3", "--depth-flow", "1", "--depth-time-mean", "0")
-WITHOUT = ("--true-depth", "1", "--depth-dropout", "1")
+from ..backbones.mini import TOKENIZER_DIR
+from .settings import SETTINGS_VERSION, StageSettings, TrainingSettings, load_settings, smoke
+
+BASE_STAGES = ("language", "image", "source")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training: its folder under --runs, its stage, its options, and what its weights start from: other runs, by
-    their names, or folders."""
+class ControlRun:
+    """One training: a config with one stage to train, and the earlier ones in `starts`."""
 
     name: str
     stage: str
-    options: tuple[str, ...]
-    parts: tuple[tuple[str, str | Path], ...] = ()
-
-    @property
-    def after(self) -> list[str]:
-        """The runs that it waits for."""
-        return [start for _, start in self.parts if isinstance(start, str)]
+    settings: TrainingSettings
+    # The run that it waits for.
+    after: str | None = None
 
 
-def planned(scenes: list[int], seeds: list[int], steps: dict[str, int], base: Path | None = None) -> list[Run]:
-    """Every run after those that it starts from; `base`: the folder of one that is trained already."""
-    runs = [Run("base", "base", (*BASE, "--steps", str(steps["base"])))] if base is None else []
+def planned(settings: TrainingSettings, root: Path, scenes: list[int], seeds: list[int]) -> list[ControlRun]:
+    """Every run after the one that it starts from."""
+    starts = {name: str(Path(settings.starts.get(name, Path(settings.runs) / name))) for name in BASE_STAGES}
+    runs = []
     for count in scenes:
-        limited = ("--scenes", str(count))
-        runs.append(Run(f"depth-{count}", "stage1", (*DEPTH, *limited, "--steps", str(steps["stage1"]))))
-    for count in scenes:
+        depth_name = f"depth-{count}"
+        limited = replace(settings, starts=starts, stage1=_limited(settings.stage("stage1"), count))
+        runs.append(ControlRun(depth_name, "stage1", replace(limited, runs=str(root / depth_name), stage2=None)))
         for seed in seeds:
-            common = (*FUSION, "--scenes", str(count), "--steps", str(steps["stage2"]), "--seed", str(seed))
-            parts = (("transformer", base or "base"), ("predictor", f"depth-{count}"))
-            runs.append(Run(f"fusion-{count}-{seed}", "stage2", (*common, *LIVE), parts))
-            runs.append(Run(f"data-only-{count}-{seed}", "stage2", (*common, *WITHOUT), parts))
+            with_depth = {**starts, "stage1": str(root / depth_name / "stage1")}
+            for name, stage in _second_stages(settings.stage("stage2"), count, seed).items():
+                full = f"{name}-{count}-{seed}"
+                own = replace(limited, runs=str(root / full), starts=with_depth, stage2=stage)
+                runs.append(ControlRun(full, "stage2", own, after=depth_name))
     return runs
 
 
-def command_of(run: Run, root: Path, by_name: dict[str, Run]) -> list[str]:
-    """The command that trains it."""
-    parts = [f"decoder={MINI_DIR}"]
-    for part, start in run.parts:
-        parts.append(f"{part}={start if isinstance(start, Path) else _state(root, by_name[start])}")
-    named = [argument for part in parts for argument in ("--part", part)]
-    return [*_module(), run.stage, "--runs", str(root / run.name), *named, *run.options, *IMAGE]
+def _limited(stage: StageSettings, scenes: int) -> StageSettings:
+    return replace(stage, world=replace(stage.world, scenes=scenes, edits=0.0))
 
 
-def _module() -> list[str]:
-    return [sys.executable, "-m", "sf_model.training"]
+def _second_stages(stage: StageSettings, scenes: int, seed: int) -> dict[str, StageSettings]:
+    """Both freeze the predictor, so that all that differs is whether the adapter sees depth."""
+    stage = _limited(stage, scenes)
+    stage = replace(stage, loop=replace(stage.loop, seed=seed), fusion=replace(stage.fusion, freeze_predictor=True))
+    without = replace(stage.diffusion, depth_dropout=1.0)
+    only = replace(stage, fusion=replace(stage.fusion, true_depth=1.0), diffusion=without)
+    return {"fusion": stage, "data-only": only}
 
 
-def _state(root: Path, run: Run) -> Path:
-    return root / run.name / SIZE / run.stage
+def plain_settings(settings: TrainingSettings) -> dict[str, Any]:
+    """As a config file has them."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+    return {"version": SETTINGS_VERSION, **plain(asdict(settings))}
 
 
-def train(run: Run, root: Path, by_name: dict[str, Run]) -> None:
+def train(run: ControlRun, root: Path, tokenizer: Path) -> None:
     """Train and export one run. CalledProcessError where a command fails; its log is beside the run."""
-    exported = root / "exported" / run.name
-    tokenizer = root / run.name / SIZE / TOKENIZER_DIR
-    if not tokenizer.is_dir():
-        shutil.copytree(MINI_DIR / TOKENIZER_DIR, tokenizer)
-    export = [*_module(), "export", "--stage", run.stage, "--runs", str(root / run.name), "--output", str(exported)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    folder = root / run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "config.yaml"
+    config.write_text(yaml.safe_dump(plain_settings(run.settings), sort_keys=False), encoding="utf-8")
+    if not (folder / tokenizer.name).exists():
+        (folder / tokenizer.name).symlink_to(tokenizer.resolve(), target_is_directory=True)
+    module = [sys.executable, "-m", "sf_model.training"]
+    commands = [[*module, run.stage, "--config", str(config)]]
+    if run.stage == "stage2":
+        commands.append([*module, "export", "--config", str(config), "--output", str(root / "exported" / run.name)])
     with (root / f"{run.name}.log").open("a", encoding="utf-8") as log:
-        for command in (command_of(run, root, by_name), export):
+        for command in commands:
             print(" ".join(command), file=log, flush=True)
-            subprocess.run(command, check=True, env=environment, stdout=log, stderr=log)
+            subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log)
 
 
-def train_all(runs: list[Run], root: Path, at_once: int) -> None:
-    """`at_once` together, each after those that it starts from; `runs` are in such an order."""
+def train_all(runs: list[ControlRun], root: Path, tokenizer: Path, at_once: int) -> None:
+    """`at_once` together, each after the one that it starts from; `runs` are in such an order."""
     root.mkdir(parents=True, exist_ok=True)
-    by_name = {run.name: run for run in runs}
     done: dict[str, Future[None]] = {}
 
-    def after_its_parts(run: Run) -> None:
-        for name in run.after:
-            done[name].result()
-        train(run, root, by_name)
+    def after_its_start(run: ControlRun) -> None:
+        if run.after is not None:
+            done[run.after].result()
+        train(run, root, tokenizer)
         print(f"{run.name}: done", flush=True)
 
     with ThreadPoolExecutor(at_once) as pool:
         for run in runs:
-            done[run.name] = pool.submit(after_its_parts, run)
+            done[run.name] = pool.submit(after_its_start, run)
         for future in done.values():
             future.result()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m sf_model.training.controls", description=__doc__)
-    parser.add_argument("--runs", type=Path, default=Path("runs/controls"))
+    parser.add_argument("--config", type=Path, required=True, help="configs/mini.yaml, or your copy of it")
+    parser.add_argument("--output", type=Path, default=Path("runs/controls"))
     parser.add_argument("--scenes", type=int, nargs="+", default=[2000, 10000, 50000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--base", type=Path, help="run or exported system whose image model is the base: train none")
-    parser.add_argument("--base-steps", type=int, default=15000)
-    parser.add_argument("--depth-steps", type=int, default=6000)
-    parser.add_argument("--fusion-steps", type=int, default=3000)
     parser.add_argument("--at-once", type=int, default=2, help="trainings side by side, one core each")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes and two steps a stage, to try it out")
     arguments = parser.parse_args()
-    steps = {"base": arguments.base_steps, "stage1": arguments.depth_steps, "stage2": arguments.fusion_steps}
-    train_all(planned(arguments.scenes, arguments.seeds, steps, arguments.base), arguments.runs, arguments.at_once)
+    try:
+        settings = load_settings(arguments.config)
+        settings = smoke(settings) if arguments.smoke else settings
+    except ValueError as error:
+        raise SystemExit(str(error)) from error
+    runs = planned(settings, arguments.output, arguments.scenes, arguments.seeds)
+    train_all(runs, arguments.output, Path(settings.runs) / TOKENIZER_DIR, arguments.at_once)
 
 
 if __name__ == "__main__":

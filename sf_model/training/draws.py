@@ -7,6 +7,7 @@ the CPU, so that every device gets the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import torch
 
@@ -80,3 +81,9 @@ def _draw(seeds: list[int], shape: torch.Size, count: int) -> tuple[torch.Tensor
         normal.append(torch.randn((), generator=generator))
         numbers.append(torch.rand(count, generator=generator))
     return torch.stack(noise), torch.stack(normal), torch.stack(numbers)
+
+
+def seeded_generator(numbers: torch.Tensor) -> torch.Generator:
+    """A generator on the CPU that a few whole numbers decide."""
+    digest = sha256(",".join(map(str, numbers.tolist())).encode("ascii")).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

@@ -21,6 +21,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from tqdm import tqdm
 
+from ..files.picture_sheet import write_png
 from .average import ParameterAverage
 from .batch import Batch
 from .data.numbered import Batches
@@ -29,7 +30,7 @@ from .optimiser import build_optimiser, learning_rate
 from .run_record import RunError, append_log
 from .run_state import RunState, latest_state, save_state, saved_progress
 from .settings import LoopSettings
-from .sheets import SHEET_ROWS, Sheet, joined, write_png
+from .sheets import SHEET_ROWS, Sheet, joined
 
 # A run that does nothing else has come to its end.
 MAX_SKIPPED_IN_A_ROW = 50

@@ -71,9 +71,7 @@ def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any]) ->
         if name not in FREE_SETTINGS.get(group, ()) and not _is_same(before.get(group, {}).get(name), value)
     ]
     if differing:
-        raise RunError(
-            f"give the settings that {run_dir} was begun with, or another --runs: {'; '.join(differing)}"
-        )
+        raise RunError(f"give the settings that {run_dir} was begun with, or another --runs: {'; '.join(differing)}")
 
 
 def _is_same(before: Any, now: Any) -> bool:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import torch
-import torch.nn.functional as F
-from PIL import Image
 
 from ..depth import metrics
 from ..models.depth_prediction import DepthPrediction
@@ -18,7 +15,6 @@ from .batch import Batch
 SHEET_ROWS = 8
 SHEET_BATCH = 8
 SHEET_DEPTH_SEED = 0
-GUTTER_PX = 2
 Item = TypeVar("Item")
 
 
@@ -58,14 +54,3 @@ def depth_figures(prediction: DepthPrediction, batch: Batch, ending: str = "") -
         f"abs_rel{ending}": metrics.abs_rel(depth_m, true_m).mean().item(),
         f"delta1{ending}": metrics.delta1(depth_m, true_m).mean().item(),
     }
-
-
-def write_png(columns: list[torch.Tensor], path: Path, scale: int = 1) -> None:
-    """Columns of pictures (B, 3, H, W) in [0, 1], of one size, side by side, each enlarged `scale` times."""
-    gutters = (GUTTER_PX,) * 4
-    padded = [F.pad(column.float().cpu(), gutters, value=1.0) for column in columns]
-    rows = [torch.cat([column[index] for column in padded], dim=2) for index in range(len(padded[0]))]
-    pixels = (torch.cat(rows, dim=1).clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
-    image = Image.fromarray(pixels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST).save(path)

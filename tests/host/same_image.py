@@ -14,6 +14,7 @@ import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
+from sf_model.training.bases.sampling import sample_latent
 
 from sf_model.checkpoint import load_checkpoint
 from sf_model.models.depth_adapter import DepthAdapter
@@ -22,7 +23,6 @@ from sf_model.models.depth_predictor import DepthPredictor
 from sf_model.training.bases.base import Base, BaseFiles
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
-from sf_model.training.bases.sampling import sample_latent
 from tests.host.mini_graphs import node, sampler_inputs
 from tests.host.server import ComfyServer, Graph
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint

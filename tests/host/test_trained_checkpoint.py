@@ -13,11 +13,11 @@ import safetensors
 import safetensors.torch
 import torch
 import yaml
+from sf_model.training.bases.settings import load_settings
 
 from sf_model.training.bases import commands
 from sf_model.training.bases.base import Base
 from sf_model.training.bases.lora import is_lora
-from sf_model.training.bases.settings import load_settings
 from sf_model.training.run_state import latest_state, load_average
 from tests.host.mini_graphs import node
 from tests.host.same_image import (

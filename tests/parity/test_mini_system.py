@@ -7,6 +7,7 @@ import comfy.sample
 import node_helpers
 import pytest
 import torch
+from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 
 from sf_model import world
 from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT, TOKENIZER_DIR
@@ -15,7 +16,6 @@ from sf_model.models.flow_times import shifted_times
 from sf_model.training.export import load_exported
 from sf_model.training.sheets import sample_images
 from sf_model.training.system import SpatialFusionSystem
-from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 from tests.parity.measures import relative_error
 
 PROMPT = "a red car 4.0 m away, facing left, and a blue chair on grass, at sunset"

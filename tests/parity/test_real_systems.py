@@ -19,6 +19,7 @@ import pytest
 import safetensors.torch
 import torch
 from diffusers import AutoencoderKL
+from sf_model.training.bases.sampling import sample_latent
 
 from sf_model.backbones import get_backbone
 from sf_model.checkpoint import load_checkpoint
@@ -30,7 +31,6 @@ from sf_model.models.flow_times import shifted_times
 from sf_model.training.bases.base import Base, BaseFiles, Prompt
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
-from sf_model.training.bases.sampling import sample_latent
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
 from tests.parity.measures import relative_error
 

@@ -9,14 +9,14 @@ import safetensors.torch
 import torch
 import torch.nn as nn
 from diffusers import QwenImageTransformer2DModel
+from sf_model.training.bases.settings import RunSettings, load_settings
+from sf_model.training.bases.stages import BASE_STAGES
+from sf_model.training.ema import ParameterAverage
 
 from sf_model.models.depth_predictor import DepthPredictor
 from sf_model.training.bases import commands
 from sf_model.training.bases.loading import spatial_config
 from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
-from sf_model.training.bases.settings import RunSettings, load_settings
-from sf_model.training.bases.stages import BASE_STAGES
-from sf_model.training.ema import ParameterAverage
 from tests.training import tiny_bases, tiny_data
 from tools.counting import spatial_flops
 from tools.preparation_cost import DEPTH_DOWNSCALE, counted_flops, depth_pro, preparations, stored_bytes

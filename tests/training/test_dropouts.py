@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
+from sf_model.training.bases.settings import RunSettings
+from sf_model.training.bases.stages import FusionStage, draw, draw_depth
 
 from sf_model.models.depth_flow import DEPTH_SEED
 from sf_model.training.bases.base import Prompt
-from sf_model.training.bases.settings import RunSettings
-from sf_model.training.bases.stages import FusionStage, draw, draw_depth
 from sf_model.training.flow import interpolate
 from tests.training import tiny_bases, tiny_data
 

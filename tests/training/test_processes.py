@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
+from sf_model.training.bases.settings import load_settings
 
 from sf_model.training.bases.loading import spatial_config
-from sf_model.training.bases.settings import load_settings
 from tests.training import processes, tiny_bases, tiny_data
 from tests.training.processes import launch_environment, run_together, run_until
 

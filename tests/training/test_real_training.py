@@ -14,13 +14,13 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
+from sf_model.training.bases.settings import load_settings
+from sf_model.training.bases.sheet import SHEET_ROWS
+from sf_model.training.data.batches import StoreBatches, split_rows
 
 from sf_model.checkpoint import load_checkpoint
 from sf_model.training.bases import trainer
 from sf_model.training.bases.omnigen2 import OmniGen2Base
-from sf_model.training.bases.settings import load_settings
-from sf_model.training.bases.sheet import SHEET_ROWS
-from sf_model.training.data.batches import StoreBatches, split_rows
 from sf_model.training.data.store import Place, Row, Store
 from sf_model.training.sheets import GUTTER, SCALE, SHEET_STEPS
 from tests.training import tiny_bases, tiny_data

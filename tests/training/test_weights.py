@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from sf_model.training.bases.export import base_fingerprint
 
 from sf_model.backbones.revision import fingerprint, same_release
 from sf_model.training.bases import keys
-from sf_model.training.bases.export import base_fingerprint
 from sf_model.training.bases.omnigen2 import load_autoencoder, load_text_decoder, load_transformer
 from sf_model.training.bases.qwen_image import TIMESTEP_ZERO, load_vision_language_model
 from sf_model.training.bases.qwen_image import load_autoencoder as load_video_autoencoder

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
+from sf_model.training.tokenizer import train_tokenizer
 
 from sf_model.backbones.mini import TOKENIZER_DIR
-from sf_model.training.tokenizer import train_tokenizer
 from tests.unit.mini_training import DUMMY
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from sf_model.training.tokenizer import train_tokenizer
 
 from sf_model.training.export import export_system
 from sf_model.training.mini_sizes import SystemSizes
 from sf_model.training.system import SpatialFusionSystem
-from sf_model.training.tokenizer import train_tokenizer
 
 
 def export_untrained(directory: Path, sizes: SystemSizes, adapter: bool = True) -> None:

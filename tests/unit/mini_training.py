@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from sf_model.training.tokenizer import encode_prompts, load_tokenizer
+
 from sf_model.training.data.world import WorldDataConfig
 from sf_model.training.loop import LoopConfig
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.stages import STAGES, Stage, StageConfig
 from sf_model.training.system import SpatialFusionSystem
-from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 
 DUMMY = SIZES["dummy"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from sf_model.training.arguments import build_parser
+
 from sf_model.training.controls import Run, command_of, planned, train_all
 from sf_model.training.settings import MIXTURES
 

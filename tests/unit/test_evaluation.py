@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from sf_model.training.tokenizer import train_tokenizer
 
 from sf_model.depth import metrics as depth_metrics
 from sf_model.evaluation import __main__ as command_line
@@ -19,7 +20,6 @@ from sf_model.training.export import export_system, load_exported
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.sheets import GUTTER, SCALE, SHEET_ROWS
 from sf_model.training.system import SpatialFusionSystem
-from sf_model.training.tokenizer import train_tokenizer
 
 
 def test_measures_by_hand() -> None:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from sf_model import world
-from sf_model.evaluation.scene_reader.accuracy import accuracy, accuracy_table, match
-from sf_model.evaluation.scene_reader.augment import degrade
-from sf_model.evaluation.scene_reader.data import (
+from sf_model.scene_reader.accuracy import accuracy, accuracy_table, match
+from sf_model.scene_reader.augment import degrade
+from sf_model.scene_reader.data import (
     MAX_OBJECTS,
     ReaderBatches,
     ReaderDataConfig,
@@ -18,11 +18,11 @@ from sf_model.evaluation.scene_reader.data import (
     sample_scene,
     scene_targets,
 )
-from sf_model.evaluation.scene_reader.decode import decode, decode_depth, decode_heading
-from sf_model.evaluation.scene_reader.losses import MEAN_LOG_SIZE, cell_middles, heading_target, reader_losses
-from sf_model.evaluation.scene_reader.network import READER, TINY_READER, DenseReading, SceneReader
-from sf_model.evaluation.scene_reader.reading import SceneReading, true_reading
-from sf_model.evaluation.scene_reader.training import load_reader, save_reader, train_reader
+from sf_model.scene_reader.decode import decode, decode_depth, decode_heading
+from sf_model.scene_reader.losses import MEAN_LOG_SIZE, cell_middles, heading_target, reader_losses
+from sf_model.scene_reader.network import READER, TINY_READER, DenseReading, SceneReader
+from sf_model.scene_reader.reading import SceneReading, true_reading
+from sf_model.scene_reader.weights import load_reader, save_reader, train_reader
 from sf_model.training.data.world import Batch
 from sf_model.training.loop import LoopConfig
 from sf_model.world import Scene

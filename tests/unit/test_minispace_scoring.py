@@ -7,7 +7,7 @@ import pytest
 
 from sf_model.evaluation.minispace.prompts import GROUPS, Constraint, Prompt, minispace_prompts
 from sf_model.evaluation.minispace.scoring import identity_shares, score, soft, soft_measure
-from sf_model.evaluation.scene_reader.reading import (
+from sf_model.scene_reader.reading import (
     CameraReading,
     FoundObject,
     camera_height_m,

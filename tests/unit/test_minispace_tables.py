@@ -48,9 +48,9 @@ from sf_model.evaluation.minispace.table import (
 from sf_model.evaluation.obedience import obedience, si_rmse
 from sf_model.evaluation.recognition import UNASKED, recognised
 from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for, scene_depth
-from sf_model.evaluation.scene_reader.network import TINY_READER, SceneReader
-from sf_model.evaluation.scene_reader.reading import FoundObject, true_reading
-from sf_model.evaluation.scene_reader.training import save_reader
+from sf_model.scene_reader.network import TINY_READER, SceneReader
+from sf_model.scene_reader.reading import FoundObject, true_reading
+from sf_model.scene_reader.weights import save_reader
 from sf_model.training.mini_sizes import SIZES
 from sf_model.world.scene import SceneObject
 from tests.unit.dummy_systems import export_untrained

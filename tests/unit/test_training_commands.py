@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from sf_model.training.arguments import image_sizes
+from sf_model.training.starting_weights import check_source_encoder
+from sf_model.training.tokenizer import load_tokenizer
 
 from sf_model.backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from sf_model.checkpoint import load_checkpoint
 from sf_model.models.source_encoder import PixelEncoder
 from sf_model.training import __main__ as command_line
-from sf_model.training.arguments import image_sizes
 from sf_model.training.data.world import WorldBatches
 from sf_model.training.export import load_exported, part_state_dict
 from sf_model.training.run_state import latest_state
-from sf_model.training.starting_weights import check_source_encoder
 from sf_model.training.system import SpatialFusionSystem
-from sf_model.training.tokenizer import load_tokenizer
 from tests.unit.mini_training import DUMMY, data_config
 
 # As much as edits ask of an encoder of source images.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 
 from sf_model import world
 from sf_model.training.data.world import (
@@ -18,7 +19,6 @@ from sf_model.training.data.world import (
     cell_labels,
     language_batch,
 )
-from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 from tests.unit.mini_training import data_config
 
 

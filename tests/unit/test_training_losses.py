@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
+from sf_model.training.ema import ParameterAverage
 
 from sf_model.depth.metric_depth import LOG_DEPTH_STD
 from sf_model.models.depth_prediction import DepthPrediction
 from sf_model.models.flow_times import shifted_times
-from sf_model.training.ema import ParameterAverage
 from sf_model.training.flow import euler_sample, interpolate, sample_times
 from sf_model.training.losses import (
     CONFIDENCE_WEIGHT,

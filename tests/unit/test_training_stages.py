@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 
 from sf_model.evaluation.sampling import SystemSampler
 from sf_model.models.depth_flow import depth_state
@@ -14,7 +15,6 @@ from sf_model.training.export import export_system
 from sf_model.training.mini_sizes import SIZES
 from sf_model.training.stages import STAGES, SourceStage, StageConfig
 from sf_model.training.system import EncodedPrompt, SpatialFusionSystem, drop_prompts
-from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 from tests.unit.mini_training import DUMMY, build_stage, data_config
 
 

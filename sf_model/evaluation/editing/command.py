@@ -20,15 +20,15 @@ import torch
 
 from ... import world
 from ...depth.metric_depth import MetricDepth
+from ...scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, measure
+from ...scene_reader.decode import decode, read
+from ...scene_reader.network import SceneReader
+from ...scene_reader.weights import load_reader
 from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
 from ..bootstrap import Estimate, mean_with_interval
 from ..minispace.rows import BLANK, BLANK_GREY, CEILING, FLOOR, FUSION, MEAN, ORACLE, SHUFFLED, scaffold_of
 from ..report import write_scores
-from ..sampling import SystemSampler, no_depth, noise_for, scene_depth, weights_directory
-from ..scene_reader.accuracy import READER_IMAGES, ReaderAccuracy, measure
-from ..scene_reader.decode import decode, read
-from ..scene_reader.network import SceneReader
-from ..scene_reader.training import load_reader
+from ..sampling import SystemSampler, no_depth, scene_depth, weights_directory
 from ..workers import map_batches
 from .depth import edit_depth
 from .depth import markdown as edit_depth_markdown
@@ -75,7 +75,7 @@ def edit_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, EditP
 
     def draw(prompts: Sequence[EditPrompt], sources: torch.Tensor) -> torch.Tensor:
         instructions = [prompt.pair.instruction for prompt in prompts]
-        noise = noise_for([prompt.number for prompt in prompts], seed, sources.shape[-1])
+        noise = sampler.noise([prompt.number for prompt in prompts], seed, sources.shape[-1])
         return sampler.draw(instructions, scaffold_of(prompts, instructions, sources), noise, sources)
 
     return draw

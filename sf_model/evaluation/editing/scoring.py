@@ -14,6 +14,17 @@ from dataclasses import dataclass
 
 import torch
 
+from ...scene_reader.reading import (
+    MAX_MATCH_DEG,
+    FoundObject,
+    SceneReading,
+    camera_height_m,
+    find,
+    on_ground,
+    seen_from,
+    sight_angle_deg,
+    true_object,
+)
 from ...world import EditPair, Fact, Scene, SceneObject
 from ...world.edits import MOVE_M
 from ...world.geometry import VIEW_HEADING_DEG, angle_between_deg, bearing_deg, image_slope, view_heading_deg, volume_m3
@@ -25,17 +36,6 @@ from ..minispace.scoring import (
     soft,
     soft_measure,
     unasked_share,
-)
-from ..scene_reader.reading import (
-    MAX_MATCH_DEG,
-    FoundObject,
-    SceneReading,
-    camera_height_m,
-    find,
-    on_ground,
-    seen_from,
-    sight_angle_deg,
-    true_object,
 )
 
 _FACING_SIDE = {"camera": "front", "away": "back", "left": "left", "right": "right"}

@@ -9,12 +9,12 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from ...scene_reader.accuracy import READER_IMAGES, measure
+from ...scene_reader.network import SceneReader
+from ...scene_reader.weights import load_reader
 from ..arguments import add_drawing_arguments, add_system_arguments, provenance, sampler_of, weights_record
 from ..report import write_scores
 from ..sampling import SystemSampler, weights_directory, weights_sha256
-from ..scene_reader.accuracy import READER_IMAGES, measure
-from ..scene_reader.network import SceneReader
-from ..scene_reader.training import load_reader
 from .kept_rows import KeptRows
 from .prompts import PROMPTS_PER_TEMPLATE, QUICK_PROMPTS_PER_TEMPLATE, Prompt, minispace_prompts
 from .rows import (

@@ -18,10 +18,10 @@ import torch
 
 from ... import world
 from ...depth.metric_depth import MetricDepth
-from ..sampling import SystemSampler, no_depth, noise_for, scene_depth
-from ..scene_reader.decode import decode, read
-from ..scene_reader.network import SceneReader
-from ..scene_reader.reading import SceneReading
+from ...scene_reader.decode import decode, read
+from ...scene_reader.network import SceneReader
+from ...scene_reader.reading import SceneReading
+from ..sampling import SystemSampler, no_depth, scene_depth
 from ..workers import map_batches
 from .prompts import Prompt
 from .scoring import identity_shares, score, unasked_share
@@ -118,7 +118,7 @@ def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Pro
         return sampler.predict_depth(texts) if scaffold == MEAN else sampler.scaffold(texts, numbers, seed)
 
     def draw(prompts: Sequence[Prompt]) -> torch.Tensor:
-        noise = noise_for([prompt.number for prompt in prompts], seed, sampler.image_size)
+        noise = sampler.noise([prompt.number for prompt in prompts], seed)
         return sampler.draw([prompt.text for prompt in prompts], scaffold_of(prompts), noise)
 
     return draw

@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from ...scene_reader.reading import CameraReading, FoundObject, SceneReading, find, on_ground, seen_from_one_height
 from ...world import Fact, SceneObject
 from ...world.geometry import (
     ALLOCENTRIC_TURN_DEG,
@@ -24,7 +25,6 @@ from ...world.geometry import (
     view_heading_deg,
     volume_m3,
 )
-from ..scene_reader.reading import CameraReading, FoundObject, SceneReading, find, on_ground, seen_from_one_height
 from .prompts import Constraint
 
 # (full score up to, no score from), degrees.

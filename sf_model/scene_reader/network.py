@@ -11,8 +11,8 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from ...depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
-from ...world import CATEGORY_NAMES, COLORS
+from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD
+from ..world import CATEGORY_NAMES, COLORS
 
 CELL_PIXELS = 4
 HEADING_BINS = 24

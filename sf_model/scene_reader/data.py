@@ -1,37 +1,27 @@
-"""Renders with everything that the scene reader is to say of them: batch n is a function of (seed, n) alone."""
+"""Renders with everything that the scene reader is to say of them."""
 
 from __future__ import annotations
 
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 
-from ... import world
-from ...rendering.frame import focal_lengths
-from ...training.data.world import Batch, NumberedBatches
-from ...world.geometry import view_heading_deg
-from ...world.sampling import sample_camera, sample_look
-from ...world.scene import Scene, SceneObject
+from .. import world
+from ..rendering.frame import focal_lengths
+from ..world.geometry import view_heading_deg
+from ..world.sampling import sample_camera, sample_look
+from ..world.scene import Scene, SceneObject
 from .reading import footprint_in_camera
+
+Batch = dict[str, torch.Tensor]
 
 MAX_OBJECTS = 4
 _CATEGORY_INDEX = {name: index for index, name in enumerate(world.CATEGORY_NAMES)}
 _COLOR_INDEX = {name: index for index, name in enumerate(world.COLORS)}
 _P_EMPTY = 0.03
 _P_RANDOM_SCENE = 0.45
-
-
-@dataclass(frozen=True)
-class ReaderDataConfig:
-    """`stream` names an independent series of scenes."""
-
-    image_size: int
-    batch_size: int
-    stream: str
-    seed: int
 
 
 def sample_scene(rng: random.Random) -> Scene:
@@ -103,18 +93,13 @@ def object_columns(objects: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: part.squeeze(-1) if size == 1 else part for (name, size), part in zip(OBJECT_COLUMNS, parts)}
 
 
-class ReaderBatches(NumberedBatches):
-    """Item n is batch n: rgb (B, 3, S, S) in [-1, 1], depth_m (B, S, S) with inf for sky, and `scene_targets`."""
+def sample_scenes(stream: str, seed: int, number: int, count: int) -> list[Scene]:
+    """Scenes of batch `number` of an independent series."""
+    rng = random.Random(f"reader-{stream}-{seed}-{number}")
+    return [sample_scene(rng) for _ in range(count)]
 
-    def __init__(self, config: ReaderDataConfig) -> None:
-        self.config, self.samples_per_step = config, config.batch_size
 
-    def scenes(self, index: int) -> list[Scene]:
-        config = self.config
-        rng = random.Random(f"reader-{config.stream}-{config.seed}-{index}")
-        return [sample_scene(rng) for _ in range(config.batch_size)]
-
-    def __getitem__(self, index: int) -> Batch:
-        scenes, size = self.scenes(index), self.config.image_size
-        rendering = world.render(scenes, size, size)
-        return {"rgb": rendering.rgb * 2 - 1, "depth_m": rendering.depth_m, **scene_targets(scenes)}
+def rendered(scenes: Sequence[Scene], image_size: int) -> Batch:
+    """rgb (B, 3, S, S) in [-1, 1], depth_m (B, S, S) with inf for sky, and `scene_targets`."""
+    rendering = world.render(scenes, image_size, image_size)
+    return {"rgb": rendering.rgb * 2 - 1, "depth_m": rendering.depth_m, **scene_targets(scenes)}

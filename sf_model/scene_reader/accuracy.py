@@ -9,12 +9,11 @@ from dataclasses import dataclass, fields
 
 import torch
 
-from ...depth import metrics as depth_metrics
-from ...training.data.world import Batch
-from ...world.geometry import angle_between_deg, camera_distance_m
-from ...world.scene import Scene, SceneObject
+from ..depth import metrics as depth_metrics
+from ..world.geometry import angle_between_deg, camera_distance_m
+from ..world.scene import Scene, SceneObject
 from .augment import degrade
-from .data import ReaderBatches, ReaderDataConfig
+from .data import Batch, rendered, sample_scenes
 from .decode import decode, read
 from .network import SceneReader
 from .reading import MAX_MATCH_DEG, CameraReading, FoundObject, SceneReading, on_ground, sight_angle_deg, true_object
@@ -104,7 +103,7 @@ def accuracy(scenes: Sequence[Scene], readings: Sequence[SceneReading], depth_ab
 
 
 def batch_accuracy(reader: SceneReader, scenes: Sequence[Scene], batch: Batch) -> ReaderAccuracy:
-    """Accuracy on a batch of ReaderBatches and the scenes that it was made from."""
+    """Accuracy on `rendered` scenes."""
     dense = read(reader, (batch["rgb"] + 1) / 2)
     depth_abs_rel = depth_metrics.abs_rel(dense.map_log_depth.exp(), batch["depth_m"]).mean().item()
     return accuracy(scenes, decode(dense), depth_abs_rel)
@@ -112,8 +111,8 @@ def batch_accuracy(reader: SceneReader, scenes: Sequence[Scene], batch: Batch) -
 
 def measure(reader: SceneReader, images: int, seed: int) -> dict[str, ReaderAccuracy]:
     """{"renders" | "degraded renders": accuracy} on renders of a stream of their own."""
-    batches = ReaderBatches(ReaderDataConfig(reader.config.image_size, images, ACCURACY_STREAM, seed))
-    scenes, batch = batches.scenes(0), batches[0]
+    scenes = sample_scenes(ACCURACY_STREAM, seed, 0, images)
+    batch = rendered(scenes, reader.config.image_size)
     degraded = degrade(batch["rgb"], torch.Generator().manual_seed(seed))
     return {
         "renders": batch_accuracy(reader, scenes, batch),

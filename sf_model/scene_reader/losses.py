@@ -10,10 +10,9 @@ import math
 import torch
 import torch.nn.functional as F
 
-from ...depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
-from ...training.data.world import Batch
-from ...world.categories import CATEGORIES
-from .data import object_columns
+from ..depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M
+from ..world.categories import CATEGORIES
+from .data import Batch, object_columns
 from .network import HEADING_BINS, DenseReading
 
 # Objectness falls off around an object's centre with this standard deviation, in cells.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from ...depth.metric_depth import MetricDepth
-from ...world import CATEGORY_NAMES, COLORS
+from ..depth.metric_depth import MetricDepth
+from ..world import CATEGORY_NAMES, COLORS
 from .data import MAX_OBJECTS
 from .losses import HEADING_BIN_DEG, MEAN_LOG_SIZE, cell_middles, unproject
 from .network import HEADING_BINS, DenseReading, SceneReader

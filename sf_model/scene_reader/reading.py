@@ -10,8 +10,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ...world.geometry import bearing_deg, view_heading_deg
-from ...world.scene import Camera, Scene, SceneObject
+from ..world.geometry import bearing_deg, view_heading_deg
+from ..world.scene import Camera, Scene, SceneObject
 
 
 @dataclass(frozen=True)
