@@ -1,4 +1,4 @@
-"""python -m tools.preparation_cost: time, cost and disk of `label` and `cache`, never measured.
+"""python -m tools.preparation_cost [--json FILE]: time, cost and disk of `label` and `cache`, never measured.
 
 Operations are counted on meta tensors of the real sizes by torch's own counter, bytes as the store writes them. Both
 commands see one image at a time: a smaller share of the GPU's peak is assumed than for the training.
@@ -6,9 +6,9 @@ commands see one image at a time: a smaller share of the GPU's peak is assumed t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -19,6 +19,7 @@ from transformers import DepthProConfig, DepthProForDepthEstimation
 from sf_model.backbones import get_backbone
 from sf_model.config import SpatialFusionConfig
 
+from .computed_tables import print_or_write
 from .training_cost import DOLLARS_A_GPU_HOUR, PEAK_FLOPS, PROMPT_TOKENS, BaseCost, bases
 
 UTILISATION = 0.15
@@ -121,16 +122,14 @@ def _prompt_flops(base: BaseCost) -> float:
     return 2.0 * (base.mllm_parameters - base.mllm_embedding) * (PROMPT_TOKENS + EMPTY_TOKENS)
 
 
-def table() -> str:
-    """Markdown."""
-    lines = [
+def figures() -> dict[str, Any]:
+    """The table, as docs/training.md shows it."""
+    note = (
         f"Computed, not measured: a million images of {SIDE_PX}x{SIDE_PX}, H100 at {UTILISATION:.0%} of "
         f"{PEAK_FLOPS / 1e12:.0f} TFLOP/s (one image at a time), ${DOLLARS_A_GPU_HOUR:.2f} a GPU hour, prompts of "
-        f"{PROMPT_TOKENS} tokens.",
-        "",
-        "| before the training | TFLOP an image | hours, 1 GPU | 8 GPUs | 64 GPUs | cost | disk |",
-        "|" + 7 * "---|",
-    ]
+        f"{PROMPT_TOKENS} tokens."
+    )
+    rows = []
     for preparation in preparations():
         hours = preparation.gpu_hours()
         cells = [
@@ -140,10 +139,10 @@ def table() -> str:
             f"${hours * DOLLARS_A_GPU_HOUR:,.0f}",
             f"{IMAGES * preparation.stored_bytes / 1e12:.1f} TB",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    columns = ["before the training", "TFLOP an image", "hours, 1 GPU", "8 GPUs", "64 GPUs", "cost", "disk"]
+    return {"note": note, "columns": columns, "rows": rows}
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    print(table())
+    print_or_write(__doc__, figures)

@@ -1,4 +1,4 @@
-"""python -m tools.training_cost: memory, time and cost of a training on real bases, computed and never measured.
+"""python -m tools.training_cost [--json FILE]: memory, time and cost of a training on real bases, never measured.
 
 Parameters, and what the spatial transformer, its head and the adapter keep for their backward pass, are counted on meta
 tensors of the real sizes. A pass costs 2 FLOPs a parameter and token, plus attention; training a part 3 passes (4 with
@@ -9,11 +9,11 @@ tiny training's bytes, and the constants against what real blocks keep.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -25,6 +25,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionTra
 from sf_model.config import OMNIGEN2, QWEN_IMAGE, SpatialFusionConfig
 from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
 
+from .computed_tables import print_or_write
 from .counting import meta_modules, spatial_flops
 
 GIB = 2**30
@@ -258,17 +259,17 @@ def plans() -> list[Plan]:
     ]
 
 
-def table() -> str:
-    """Markdown."""
-    lines = [
+def figures() -> dict[str, Any]:
+    """The table, as docs/training.md shows it."""
+    note = (
         f"Computed, not measured: H100 at {UTILISATION:.0%} of {PEAK_FLOPS / 1e12:.0f} TFLOP/s, "
         f"${DOLLARS_A_GPU_HOUR:.2f} a GPU hour, 1024x1024, bf16 files, cached latents, the configs' micro-batches (8 "
         "in stage 1, 1 in stage 2), no offloading. RAM: GiB that each process needs while it loads. State: GiB on "
-        "disk, and in the first process's RAM while it is written.",
-        "",
-        "| base, training | trained | frozen | samples | RAM | state | GPUs | GiB a GPU | with FSDP | hours | cost |",
-        "|" + 11 * "---|",
-    ]
+        "disk, and in the first process's RAM while it is written."
+    )
+    columns = ["base, training", "trained", "frozen", "samples", "RAM", "state"]
+    columns += ["GPUs", "GiB a GPU", "with FSDP", "hours", "cost"]
+    rows = []
     for plan in plans():
         kind = "" if plan.stage == "stage1" else ", LoRA 64" if plan.lora_rank else ", whole model"
         for gpus in (1, 8, 64):
@@ -286,10 +287,9 @@ def table() -> str:
                 f"{plan.hours(gpus):,.1f}",
                 f"${plan.dollars(gpus):,.0f}",
             ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+            rows.append(cells)
+    return {"note": note, "columns": columns, "rows": rows}
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
-    print(table())
+    print_or_write(__doc__, figures)

@@ -17,7 +17,8 @@ from tests.host.help_pictures import blemishes, prepare, show
 from tests.host.mini_graphs import node
 from tests.host.server import ComfyServer
 from tests.host.template_thumbnails import render_scene
-from tools import hosts, readme
+from tools import hosts
+from tools.documents.help_pages import ORDER
 
 NODE = "SpatialFusionInspectDepth"
 
@@ -88,7 +89,7 @@ def drawing_page(browser: Browser, start_server: Callable[[str], ComfyServer]) -
 
 
 def test_every_page_has_a_graph_of_its_node() -> None:
-    assert sorted(GRAPHS) == sorted(readme.ORDER)
+    assert sorted(GRAPHS) == sorted(ORDER)
     for node_id, graph in GRAPHS.items():
         assert node_id in {entry["class_type"] for entry in graph.values()}
 

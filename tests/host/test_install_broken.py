@@ -21,7 +21,7 @@ HOST_PARTS = (
     *("comfy_extras/nodes_load_3d.py", "comfy_extras/nodes_save_3d.py", "comfy_extras/nodes_gaussian_splat.py"),
     *("comfy_extras/nodes_stable3d.py", "comfy_extras/nodes_chroma_radiance.py", "comfy/ldm/moge"),
 )
-PACK_PARTS = ("locales", "workflows", "docs", "README.md", "sf_model/training", "sf_model/evaluation")
+PACK_PARTS = ("locales", "workflows", "docs", "README.md")
 WEIGHTS = ("mini_dit.safetensors", "mini_mllm.safetensors", "mini_spatialfusion.safetensors")
 
 

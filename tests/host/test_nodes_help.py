@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.host.server import ComfyServer
-from tools import readme
+from tools.documents.help_pages import ORDER
 from tools.host_process import DIRECT
 
 PACK = "ComfyUI-SpatialFusion"
@@ -61,7 +61,7 @@ def texts(translation: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...],
 
 def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(server: ComfyServer) -> None:
     nodes = our_nodes(server)
-    assert sorted(nodes) == sorted(readme.ORDER)
+    assert sorted(nodes) == sorted(ORDER)
     for node_id, info in nodes.items():
         page = get(server, f"/extensions/{PACK}/docs/{node_id}/en.md")
         assert page.startswith(f"# {info['display_name']}\n")

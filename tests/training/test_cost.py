@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen
 from tests.training import tiny_bases, tiny_data
 from tools.counting import spatial_flops
 from tools.preparation_cost import DEPTH_DOWNSCALE, counted_flops, depth_pro, preparations, stored_bytes
-from tools.preparation_cost import table as preparation_table
+from tools.preparation_cost import figures as preparation_figures
 from tools.training_cost import (
     ACTIVATION_WIDTHS,
     CAST_BYTES,
@@ -31,9 +32,9 @@ from tools.training_cost import (
     Plan,
     bases,
     counted_activations,
+    figures,
     plans,
     spatial_activations,
-    table,
 )
 
 # Words of a prompt, and patches of an image of 256 pixels' side.
@@ -176,8 +177,8 @@ def test_the_predictor_keeps_what_is_counted_without_memory() -> None:
     assert 0.7 * counted < sum(kept.values()) < counted
 
 
-def test_the_page_shows_what_the_program_prints(repository: Path) -> None:
-    assert table() in (repository / "docs/training.md").read_text(encoding="utf-8")
+def test_the_page_s_figures_are_what_the_program_computes(repository: Path) -> None:
+    assert figures() == json.loads((repository / "docs/figures/training_cost.json").read_text(encoding="utf-8"))
 
 
 def test_preparation_by_hand() -> None:
@@ -222,5 +223,6 @@ def test_a_prepared_sample_has_the_bytes_that_are_computed(tmp_path: Path) -> No
     assert sum(value.numel() * value.element_size() for value in sample.values()) == computed
 
 
-def test_the_page_shows_the_preparation_too(repository: Path) -> None:
-    assert preparation_table() in (repository / "docs/training.md").read_text(encoding="utf-8")
+def test_so_are_the_preparation_s(repository: Path) -> None:
+    written = (repository / "docs/figures/preparation_cost.json").read_text(encoding="utf-8")
+    assert preparation_figures() == json.loads(written)

@@ -49,10 +49,10 @@ def test_registry_settings(repository: Path) -> None:
 
 
 def test_guides_name_files_that_exist(repository: Path) -> None:
-    for name in ("CONTRIBUTING.md", "CHANGELOG.md"):
+    guides = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/training.md", "docs/adding_a_base.md")
+    for name in (*guides, "sf_model/mini/MODEL_CARD.md"):
         text = (repository / name).read_text(encoding="utf-8")
-        paths = re.findall(r"`((?:tests|nodes|sf_model|web|locales|tools|workflows)/[\w./-]*)`", text)
-        paths += re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+        paths = re.findall(r"`((?:tests|nodes|sf_model|web|locales|tools|workflows|docs|configs)/[\w./-]*)`", text)
         assert [path for path in paths if not (repository / path).exists()] == [], name
         modules = re.findall(r"python -m ((?:tests|tools|sf_model)[\w.]*)", text)
         files = [repository.joinpath(*module.split(".")) for module in modules]

@@ -1,0 +1,120 @@
+"""Nodes, templates and messages as README.md and docs/nodes.md show them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from .blocks import Page
+from .figures import markdown_table
+from .help_pages import GROUPS, ORDER, PREFIX, HelpPage, read_page
+
+NOTHING = "nothing more"
+
+
+@dataclass(frozen=True)
+class Template:
+    """A workflow of workflows/: its title, the model files that it names, and whether it needs a trained checkpoint."""
+
+    name: str
+    title: str
+    models: tuple[str, ...]
+    needs_checkpoint: bool
+
+    @property
+    def needs_nothing(self) -> bool:
+        return not self.models and not self.needs_checkpoint
+
+
+def first_sentence(text: str) -> str:
+    """What stands before the first full stop or colon, on one line."""
+    joined = " ".join(text.split())
+    ends = [place for end in (". ", ": ") if (place := (joined + " ").find(end)) >= 0]
+    return joined[: min(ends)] + "."
+
+
+def read_template(file: Path) -> Template:
+    """ValueError for a template without a note that begins with a heading."""
+    nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
+    notes = [node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote"]
+    if not notes or not notes[0].startswith("## "):
+        raise ValueError(f"{file} has no note that begins with a heading")
+    title = notes[0].removeprefix("## ").partition("\n")[0]
+    models = [model["name"] for node in nodes for model in node["properties"].get("models", ())]
+    checkpoints = [node["widgets_values"][0] for node in nodes if node["type"] == f"{PREFIX}Loader"]
+    return Template(file.stem, title, tuple(models), any(name.endswith(".safetensors") for name in checkpoints))
+
+
+def templates(root: Path) -> list[Template]:
+    """First those that need nothing more than the pack, then those from text to image, then by name."""
+    found = [read_template(file) for file in (root / "workflows").glob("*.json")]
+    return sorted(found, key=lambda one: (not one.needs_nothing, not one.name.startswith("text_to_image"), one.name))
+
+
+def _needs(page: Page, template: Template) -> list[str]:
+    checkpoint = [f"a checkpoint that you [train]({page.link('docs/training.md')})"] * template.needs_checkpoint
+    return [*(f"`{model}`" for model in template.models), *checkpoint] or [NOTHING]
+
+
+def template_list(page: Page) -> str:
+    """A line a template."""
+    lines = []
+    for template in templates(page.root):
+        checkpoint = [f"a checkpoint that you [train]({page.link('docs/training.md')})"] * template.needs_checkpoint
+        files = [f"{len(template.models)} model file{'s' * (len(template.models) > 1)}"] * bool(template.models)
+        lines.append((template.title, f"`{template.name}`", " and ".join([*files, *checkpoint]) or NOTHING))
+    return markdown_table(("template", "file", "needs"), lines)
+
+
+def template_table(page: Page) -> str:
+    """The templates with their pictures and the names of the files that they need."""
+    rows = []
+    for template in templates(page.root):
+        address = page.link(f"workflows/{template.name}.jpg")
+        picture = f'<img src="{address}" width="320" alt="{template.title}">'
+        rows.append((picture, f"**{template.title}**<br>`{template.name}`", "<br>".join(_needs(page, template))))
+    return markdown_table(("", "template", "needs"), rows)
+
+
+def _help_link(page: Page, help_page: HelpPage) -> str:
+    return f"[{help_page.title}]({page.link(f'web/docs/{help_page.node_id}/en.md')})"
+
+
+def _grouped(root: Path) -> dict[str, list[HelpPage]]:
+    return {group: [read_page(root, f"{PREFIX}{name}") for name in names] for group, names in GROUPS.items()}
+
+
+def node_list(page: Page) -> str:
+    """A row a group, with links to the nodes' pages."""
+    rows = [
+        (group, ", ".join(_help_link(page, help_page) for help_page in pages))
+        for group, pages in _grouped(page.root).items()
+    ]
+    return markdown_table(("what for", "nodes"), rows)
+
+
+def node_tables(page: Page) -> str:
+    """A table of nodes for each group, with pictures of their graphs."""
+    parts = []
+    for group, pages in _grouped(page.root).items():
+        rows = []
+        for help_page in pages:
+            address = page.link(f"web/docs/{help_page.node_id}/graph.png")
+            picture = f'<a href="{address}"><img src="{address}" width="320" alt="{help_page.title}"></a>'
+            gives = ", ".join(help_page.names("Outputs")) or "files"
+            what = f"**{_help_link(page, help_page)}**<br>{first_sentence(help_page.summary)}"
+            rows.append((picture, what, gives))
+        parts.append(f"### {group}\n\n{markdown_table(('', 'node', 'gives'), rows)}")
+    return "\n\n".join(parts)
+
+
+def message_table(page: Page) -> str:
+    """Every message of the help pages' troubleshooting. One that several nodes have alike stands once."""
+    nodes: dict[tuple[str, str], list[str]] = {}
+    for node_id in ORDER:
+        help_page = read_page(page.root, node_id)
+        for entry in help_page.messages():
+            nodes.setdefault(entry, []).append(_help_link(page, help_page))
+    rows = [(message, ", ".join(links), remedy) for (message, remedy), links in nodes.items()]
+    return markdown_table(("message", "of", "what to do"), sorted(rows, key=lambda row: row[0].strip("`").lower()))
