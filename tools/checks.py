@@ -17,16 +17,24 @@ from .host_process import OFFLINE
 MAX_WORKERS = 4
 
 
+# What `--fast` leaves out: servers, other implementations, whole trainings, and every test that takes seconds.
+FAST = ["tests/unit", "-m", "not slow"]
+
+
 def check(root: Path, pytest_arguments: list[str]) -> int:
     """Run every check, pytest last so that its summary ends the output. 0 only if all of them passed.
 
-    pytest runs in a process a core, each with servers of its own, unless the arguments say otherwise (`-n 0`). A file's
+    `--fast` runs ruff and the quick tests of tests/unit, and needs neither the oldest host nor a browser. pytest runs in a process a core, each with servers of its own, unless the arguments say otherwise (`-n 0`). A file's
     tests stay together, and the files go in their order: those with servers take longest and come first.
     Without a browser the tests that need one fail, each with what is missing, and the others still run.
     """
+    is_fast = "--fast" in pytest_arguments
+    if is_fast:
+        pytest_arguments = [*FAST, *(argument for argument in pytest_arguments if argument != "--fast")]
     environment = Environment(root)
-    hosts.prepare(environment, "test", [hosts.NEWEST, hosts.OLDEST])
-    hosts.ensure_clean_environment(root)
+    hosts.prepare(environment, "test", [hosts.NEWEST] if is_fast else [hosts.NEWEST, hosts.OLDEST])
+    if not is_fast:
+        hosts.ensure_clean_environment(root)
     python = str(environment.python)
     env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
     env.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as in host_process.py
@@ -36,11 +44,12 @@ def check(root: Path, pytest_arguments: list[str]) -> int:
         say(f"== {name}")
         if subprocess.run([python, "-m", "ruff", *arguments], cwd=root, env=env).returncode:
             failed.append(name)
-    try:
-        ensure_chromium(environment.python)
-    except DevError as error:
-        failed.append("finding a browser")
-        print(f"dev.py: {error}", file=sys.stderr, flush=True)
+    if not is_fast:
+        try:
+            ensure_chromium(environment.python)
+        except DevError as error:
+            failed.append("finding a browser")
+            print(f"dev.py: {error}", file=sys.stderr, flush=True)
     if failed:
         print(f"dev.py: {' and '.join(failed)} failed (see above), so this run will fail", file=sys.stderr, flush=True)
     say("== pytest")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def run(arguments: list[str]) -> int:
     """Run one command and return the exit status: 0 done, 1 failed, 2 wrong usage, 130 cancelled."""
     _stop_in_order_when_ended()
+    _keep_bytecode()
     options, rest = _parser().parse_known_args(arguments)
     try:
         if options.command == "test":
@@ -41,13 +43,24 @@ def run(arguments: list[str]) -> int:
     return 1
 
 
+def _keep_bytecode() -> None:
+    """Let all child processes share compiled modules: a server imports thousands of them. Nothing is written beside
+    the sources, which may be a ComfyUI of the user's."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".host" / "bytecode"))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py", description="Try and test SpatialFusion in a real ComfyUI.")
     commands = parser.add_subparsers(dest="command", required=True)
     demo_parser = commands.add_parser("demo", help="make an image and its metric depth from a prompt, into output/")
     demo_parser.add_argument("prompt", nargs="?", help="what to show; without one, the template's own prompt")
     demo_parser.add_argument("--port", type=int, help="the server's port (default: a free one)")
-    commands.add_parser("test", help="ruff and all tests, those against real servers included", add_help=False)
+    commands.add_parser(
+        "test",
+        help="ruff and all tests, those against real servers included; with --fast no servers, in under a minute",
+        add_help=False,
+    )
     add_bench_arguments(commands.add_parser("bench", help="time, memory and parameters beside OmniGen2 and Qwen-Image"))
     return parser
 
