@@ -9,14 +9,14 @@ import comfy.model_sampling
 import torch
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.backbones import Backbone, get_backbone
-from ...sf_model.config import SpatialFusionConfig
+from ...sf_model.backbones import BACKBONES, Backbone, backbone_of_transformer
 from ...sf_model.depth.fitting import check_mask
 from ..host.geometry import to_metric_depth
 from ..host.notices import warn
 from ..inputs import CATEGORY, GEOMETRY_LIMITS, SpatialFusion, geometry_input
 from ..runtime.base_revision import revision_warning
-from ..runtime.injection import DepthControl, inject, transformer_backbone
+from ..runtime.depth_control import DepthControl
+from ..runtime.injection import inject
 from ..runtime.loaded_checkpoint import SpatialFusionModel
 
 
@@ -82,13 +82,13 @@ class SpatialFusionApplyDepth(io.ComfyNode):
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
         depth = to_metric_depth(geometry)
-        backbone = _check_model(model, spatialfusion.config)
+        _check_model(model, spatialfusion)
         if strength == 0:
             return io.NodeOutput(model.clone())
         warning = revision_warning(
             "MODEL",
             model,
-            f"diffusion_model.{backbone.patch_embedder}.weight",
+            f"diffusion_model.{spatialfusion.backbone.patch_embedder}.weight",
             spatialfusion.base_revision,
             spatialfusion.base_fingerprint.get("transformer"),
         )
@@ -99,36 +99,45 @@ class SpatialFusionApplyDepth(io.ComfyNode):
             start_percent=start_percent,
             end_percent=end_percent,
         )
-        return io.NodeOutput(inject(model, spatialfusion.adapter, control), ui=warn(cls, warning))
+        return io.NodeOutput(
+            inject(model, spatialfusion.adapter, control, spatialfusion.backbone), ui=warn(cls, warning)
+        )
 
 
-def _check_model(model: comfy.model_patcher.ModelPatcher, config: SpatialFusionConfig) -> Backbone:
-    """The checkpoint's base. ValueError where the MODEL is of another, with both names and the remedy."""
-    expected = get_backbone(config.backbone)
-    sampling = model.get_model_object("model_sampling")
-    if not isinstance(sampling, comfy.model_sampling.CONST):
+def _check_model(model: comfy.model_patcher.ModelPatcher, spatialfusion: SpatialFusionModel) -> None:
+    """ValueError, with both names and the remedy, where the MODEL is not of the checkpoint's base."""
+    name, expected = spatialfusion.config.name, spatialfusion.backbone
+    kind = type(model.model).__name__
+    if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):
         raise ValueError(
-            f"Depth Adapter Apply needs a flow-matching MODEL (OmniGen2, Qwen-Image, Lumina 2, ...); this one "
-            f"({type(model.model).__name__}) is not. Load the diffusion model that checkpoint {config.name!r} was "
-            "trained with"
+            f"load the diffusion model that checkpoint {name!r} was trained with: Depth Adapter Apply needs a "
+            f"flow-matching MODEL (OmniGen2, Qwen-Image, Lumina 2, ...), and this one ({kind}) is not"
         )
     diffusion_model = model.get_model_object("diffusion_model")
-    found = transformer_backbone(diffusion_model, expected)
+    found = _base_of(diffusion_model, expected)
     if found is not expected:
         raise ValueError(
-            f"checkpoint {config.name!r} is for {expected.title}, but this MODEL ({type(model.model).__name__}) is "
-            f"{'of no base that this version knows' if found is None else found.title}; load {expected.title}'s "
-            "diffusion model, or a checkpoint for this one"
+            f"load {expected.title}'s diffusion model, or a checkpoint for this one: checkpoint {name!r} is for "
+            f"{expected.title}, but this MODEL ({kind}) is "
+            f"{'of no base that this version knows' if found is None else found.title}"
         )
-    adapter = config.depth_adapter
+    adapter = spatialfusion.config.depth_adapter
     if adapter.injection == "latent":
-        kind, channels = "latent channels", model.get_model_object("latent_format").latent_channels
+        what, channels = "latent channels", model.get_model_object("latent_format").latent_channels
     else:
-        kind, channels = "token channels", getattr(diffusion_model, expected.patch_embedder).out_features
+        what, channels = "token channels", getattr(diffusion_model, expected.patch_embedder).out_features
     if channels != adapter.out_channels:
         raise ValueError(
-            f"the adapter of checkpoint {config.name!r} adds {adapter.out_channels} {kind}, but this MODEL "
-            f"({type(model.model).__name__}) has {channels}; load the diffusion model that the checkpoint was trained "
-            "with, or a checkpoint for this one"
+            "load the diffusion model that the checkpoint was trained with, or a checkpoint for this one: the adapter "
+            f"of checkpoint {name!r} adds {adapter.out_channels} {what}, but this MODEL ({kind}) has {channels}"
         )
-    return expected
+
+
+def _base_of(diffusion_model: torch.nn.Module, expected: Backbone) -> Backbone | None:
+    """The base of a diffusion transformer, by its class; None for the transformer of no base.
+
+    Some bases share a transformer. `expected` is the answer where it is one of them.
+    """
+    # A compiled module holds the real one.
+    module = getattr(diffusion_model, "_orig_mod", diffusion_model)
+    return backbone_of_transformer([cls.__name__ for cls in type(module).__mro__], BACKBONES, expected)

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
 import comfy.model_management
 import comfy.sd
-import comfy.utils
 import torch
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.backbones import get_backbone
-from ...sf_model.config import SpatialFusionConfig
 from ...sf_model.depth.colours import depth_picture
-from ...sf_model.depth.metric_depth import MetricDepth
-from ...sf_model.models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS, DepthSampling, draw_noise
-from ...sf_model.models.depth_head import UPSCALE
+from ...sf_model.models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..host.geometry import to_geometry
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..inputs import CATEGORY, MoGeGeometry, SpatialFusion, seed_input
 from ..runtime.loaded_checkpoint import SpatialFusionModel
+from ..runtime.prediction import check_size, draw_sampling, predict_depth
 from ..runtime.prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
 from ..runtime.source_features import SourceFeatures, source_features
 
 MIN_SIZE_PX = 16
 MAX_SIZE_PX = 16384
-FLOAT_BYTES = 4
-# 1024x1024 pixels at the Mini's stride of 8, 4096x4096 at the large models' 32; the head then takes 9 GB at most (in
-# float32, guided). No model is trained on nearly as many, and a depth predicted at a smaller size serves a larger image
-# as well.
-MAX_QUERIES = 16384
 SAMPLED, MEAN = "sampled", "mean"
 
 
@@ -142,15 +130,8 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         steps: int = DEFAULT_STEPS,
         guidance: float = DEFAULT_GUIDANCE,
     ) -> io.NodeOutput:
-        _check_size(spatialfusion, width, height)
-        clip, decoder_path = spatialfusion.clip, spatialfusion.decoder_path
-        if source is None:
-            features = None
-            encoded = encode_prompt(clip, decoder_path, prompt)
-        else:
-            view = get_backbone(spatialfusion.config.backbone).source_view
-            features = source_features(spatialfusion, source, width, height, needed=view is None)
-            encoded = encode_prompt_with_source(clip, decoder_path, prompt, source, vae, view)
+        check_size(spatialfusion, width, height)
+        encoded, features = _read_inputs(spatialfusion, prompt, width, height, source, vae)
         sampling, notice = None, None
         if mode == SAMPLED and spatialfusion.config.depth_flow is None:
             notice = (
@@ -158,86 +139,24 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                 "mode to mean, or choose a checkpoint with one"
             )
         elif mode == SAMPLED:
-            shape = spatialfusion.predictor.model.noise_shape(1, height, width)
-            sampling = DepthSampling(draw_noise(shape, seed), steps, guidance)
-        depth = _predict(spatialfusion, encoded, width, height, features, sampling)
+            sampling = draw_sampling(spatialfusion, width, height, seed, steps, guidance)
+        depth = predict_depth(spatialfusion, encoded, width, height, features, sampling)
         preview = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
         shown = depth_preview_ui(depth, cls, preview) | (warn(cls, notice) or {})
         return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, ui=shown)
 
 
-def _check_size(model: SpatialFusionModel, width: int, height: int) -> None:
-    rows, columns = model.predictor.model.grid(height, width)
-    if rows * columns > MAX_QUERIES:
-        side = math.sqrt(MAX_QUERIES / (rows * columns))
-        raise ValueError(
-            f"{width}x{height} pixels are {rows * columns} queries of checkpoint {model.config.name!r}, which has one "
-            f"for every {model.config.spatial_transformer.stride} pixels; at most {MAX_QUERIES} fit. Set width and "
-            f"height to {math.floor(100 * side)}% of this or less, at the same aspect ratio: Depth Adapter Apply "
-            "resizes the depth to the latent"
-        )
-
-
-def _predict(
+def _read_inputs(
     model: SpatialFusionModel,
-    encoded: EncodedPrompt,
+    prompt: str,
     width: int,
     height: int,
-    features: SourceFeatures | None,
-    sampling: DepthSampling | None = None,
-) -> MetricDepth:
-    """Without `sampling` the mean."""
-    source_tokens = 0 if features is None else features.tokens.shape[1]
-    device = model.predictor.load_device
-    dtype = _computing_dtype(device)
-    guided = sampling is not None and sampling.guided_steps > 0
-    memory = (1 + guided) * _activation_bytes(model.config, width, height, source_tokens, dtype)
-    comfy.model_management.load_models_gpu([model.predictor], memory_required=memory)
-    steps = 1 if sampling is None else sampling.steps
-    progress = comfy.utils.ProgressBar(steps * model.config.spatial_transformer.num_layers)
-
-    def on_layer() -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        progress.update(1)
-
-    keys_values = [(keys.to(device), values.to(device)) for keys, values in encoded.keys_values]
-    options = {
-        "prompt_mask": None if encoded.mask is None else encoded.mask.to(device),
-        "source_features": None if features is None else features.tokens.to(device),
-        "source_grid": None if features is None else features.grid,
-        "dtype": dtype,
-        "out_dtype": torch.float32,
-        "on_layer": on_layer,
-    }
-    predictor = model.predictor.model
-    if sampling is None:
-        prediction = predictor(keys_values, height, width, **options)
-    else:
-        sampling = replace(sampling, noise=sampling.noise.to(device))
-        prediction = predictor.sample(keys_values, height, width, sampling, **options)
-    comfy.model_management.throw_exception_if_processing_interrupted()
-    return prediction.to_metric_depth()
-
-
-def _computing_dtype(device: torch.device) -> torch.dtype:
-    """Half precision where the host finds it faster on this device. With outputs in float32 it costs 0.1% of the mean's
-    depth and 0.2% of a sampled one's (the Mini's)."""
-    return torch.bfloat16 if comfy.model_management.should_use_bf16(device) else torch.float32
-
-
-def _activation_bytes(
-    config: SpatialFusionConfig, width: int, height: int, source_tokens: int, dtype: torch.dtype
-) -> int:
-    """An upper estimate: the states that are kept, one layer's work, the head's maps at 8x the grid, the outputs."""
-    sizes = config.spatial_transformer
-    queries = max(1, round(width / sizes.stride)) * max(1, round(height / sizes.stride))
-    tokens = queries + source_tokens + 1
-    per_token = sizes.hidden_size * (sizes.num_layers + 4) + 3 * sizes.intermediate_size
-    per_token += 4 * config.mllm.num_attention_heads * config.mllm.head_dim
-    map_values = queries * UPSCALE**2 * config.depth_head.fusion_channels
-    # The last convolutions' input and output are in float32, whatever the type of the others.
-    last_maps = 0 if dtype == torch.float32 else 1.5 * FLOAT_BYTES
-    if config.depth_flow is not None and config.depth_flow.detail_channels is not None:
-        map_values += queries * UPSCALE**2 * config.depth_flow.detail_channels
-    values = tokens * per_token + 4 * map_values
-    return int(dtype.itemsize * values + last_maps * map_values + FLOAT_BYTES * 16 * width * height)
+    source: torch.Tensor | None,
+    vae: comfy.sd.VAE | None,
+) -> tuple[EncodedPrompt, SourceFeatures | None]:
+    """The encoded prompt, and the features of the source image where there is one."""
+    if source is None:
+        return encode_prompt(model.clip, model.decoder_path, prompt), None
+    view = model.backbone.source_view
+    features = source_features(model, source, width, height, needed=view is None)
+    return encode_prompt_with_source(model.clip, model.decoder_path, prompt, source, vae, view), features

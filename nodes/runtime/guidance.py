@@ -8,7 +8,8 @@ import comfy.model_patcher
 import comfy.samplers
 import torch
 
-from .injection import INJECTIONS_KEY, WITHOUT_DEPTH_KEY
+from .injection import depth_in_use
+from .injection_run import WITHOUT_DEPTH_KEY
 
 NEGATIVE = 1
 NEGATIVE_WITHOUT_DEPTH = 2
@@ -30,9 +31,7 @@ class DepthGuider(comfy.samplers.CFGGuider):
     def predict_noise(
         self, x: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any], seed: int | None = None
     ) -> torch.Tensor:
-        injections = model_options["transformer_options"].get(INJECTIONS_KEY, ())
-        in_use = any(injection.active(float(timestep[0])) for injection in injections)
-        if self.depth_guidance == 1 or not in_use:
+        if self.depth_guidance == 1 or not depth_in_use(model_options, float(timestep[0])):
             return super().predict_noise(x, timestep, model_options, seed)
         if self.depth_guidance == self.cfg:
             # v(0, D) cancels out: guidance from the negative without depth.
