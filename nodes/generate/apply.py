@@ -1,4 +1,4 @@
-"""Depth Adapter Apply: a MODEL that draws the image whose depth is given."""
+"""Depth Adapter Apply: gives a MODEL that draws the image with this depth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...sf_model.backbones import BACKBONES, Backbone, backbone_of_transformer
 from ...sf_model.depth.fitting import check_mask
 from ..host.geometry import to_metric_depth
 from ..host.notices import warn
-from ..inputs import CATEGORY, GEOMETRY_LIMITS, SpatialFusion, geometry_input
+from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, share_input, spatialfusion_input
 from ..runtime.base_revision import revision_warning
 from ..runtime.depth_control import DepthControl
 from ..runtime.injection import inject
@@ -23,25 +23,24 @@ from ..runtime.loaded_checkpoint import SpatialFusionModel
 class SpatialFusionApplyDepth(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        percent = {"min": 0.0, "max": 1.0, "step": 0.01}
         return io.Schema(
             node_id="SpatialFusionApplyDepth",
             display_name="Depth Adapter Apply",
             category=CATEGORY,
             description=(
-                "Adds metric depth to the diffusion model: computed once a run, then used in every step. Works with "
-                "any sampler; several on one model add up."
+                "Adds metric depth to the diffusion model: computed once a run, then used in every step. It works "
+                "with any sampler. Several on one model add up."
             ),
-            search_aliases=["spatialfusion", "depth", "control", "controlnet", "geometry", "depth adapter"],
+            search_aliases=aliases("depth", "control", "controlnet", "geometry", "depth adapter"),
             inputs=[
                 io.Model.Input(
-                    "model", tooltip="The diffusion model that the checkpoint was trained with. Not changed."
+                    "model", tooltip="The diffusion model that the checkpoint was trained with. It is not changed."
                 ),
-                SpatialFusion.Input("spatialfusion", tooltip="From Load SpatialFusion MLLM+MoT."),
+                spatialfusion_input(),
                 geometry_input(
                     "geometry",
-                    "From Predict Metric Depth, or measured from a photo by MoGe 2 or Depth Anything 3 Metric. It has "
-                    f"the image's aspect ratio. {GEOMETRY_LIMITS}",
+                    "From Predict Metric Depth, or measured from a photo by MoGe 2 or Depth Anything 3 Metric. It must "
+                    f"have the image's aspect ratio. {GEOMETRY_LIMITS}",
                 ),
                 io.Float.Input(
                     "strength",
@@ -51,19 +50,13 @@ class SpatialFusionApplyDepth(io.ComfyNode):
                     step=0.05,
                     tooltip="How strongly the depth is added; 0 changes nothing, 1 is as trained.",
                 ),
-                io.Float.Input(
-                    "start_percent",
-                    default=0.0,
-                    **percent,
-                    tooltip="The part of sampling from which the depth is used.",
-                ),
-                io.Float.Input(
-                    "end_percent", default=1.0, **percent, tooltip="The part of sampling up to which the depth is used."
-                ),
+                share_input("start_percent", "The part of sampling from which the depth is used.", default=0.0),
+                share_input("end_percent", "The part of sampling up to which the depth is used.", default=1.0),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="Where the depth is used: white yes, black no. Resized to the image; same aspect ratio.",
+                    tooltip="White where the depth is used, black where it is not. It is resized to the image and must "
+                    "have its aspect ratio.",
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with the depth, for any sampler.")],

@@ -1,4 +1,4 @@
-"""Load SpatialFusion MLLM+MoT: a checkpoint beside the text encoder that it was trained with."""
+"""Load SpatialFusion MLLM+MoT: loads a checkpoint beside the text encoder that it was trained with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...sf_model.backbones.mini import MINI_DIR, SPATIALFUSION_FILE
 from ...sf_model.backbones.revision import MLLM_WEIGHT
 from ...sf_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from ..host.notices import warn
-from ..inputs import CATEGORY, SpatialFusion
+from ..inputs import CATEGORY, SpatialFusion, aliases
 from ..runtime.base_revision import revision_warning
 from ..runtime.loaded_checkpoint import SpatialFusionModel, load_beside
 
@@ -82,7 +82,7 @@ class SpatialFusionLoader(io.ComfyNode):
                 "Loads a SpatialFusion checkpoint (spatial transformer, depth head and depth adapter) beside the text "
                 "encoder that it was trained with. Checkpoints go to models/spatialfusion."
             ),
-            search_aliases=["spatialfusion", "spatial transformer", "mixture of transformers", "depth", "mllm"],
+            search_aliases=aliases("spatial transformer", "mixture of transformers", "depth", "mllm"),
             inputs=[
                 io.Clip.Input(
                     "clip",

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import comfy.model_management
 import comfy.sd
 import torch
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.depth.colours import depth_picture
 from ...sf_model.models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..host.geometry import to_geometry
+from ..host.images import depth_colours, to_host
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, MoGeGeometry, SpatialFusion, seed_input
+from ..inputs import CATEGORY, aliases, geometry_output, seed_input, size_inputs, spatialfusion_input
 from ..runtime.loaded_checkpoint import SpatialFusionModel
 from ..runtime.prediction import check_size, draw_sampling, predict_depth
 from ..runtime.prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
 from ..runtime.source_features import SourceFeatures, source_features
 
-MIN_SIZE_PX = 16
 MAX_SIZE_PX = 16384
 SAMPLED, MEAN = "sampled", "mean"
 
@@ -26,7 +24,6 @@ SAMPLED, MEAN = "sampled", "mean"
 class SpatialFusionPredictDepth(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        size = {"default": 128, "min": MIN_SIZE_PX, "max": MAX_SIZE_PX, "step": 8}
         return io.Schema(
             node_id="SpatialFusionPredictDepth",
             display_name="Predict Metric Depth",
@@ -35,9 +32,9 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                 "Reads the prompt once and predicts, in metres, the depth of the image that it describes. Connect the "
                 "geometry to Depth Adapter Apply and the conditioning to the sampler's positive input."
             ),
-            search_aliases=["spatialfusion", "depth", "geometry", "metric depth", "layout", "text to depth"],
+            search_aliases=aliases("depth", "geometry", "metric depth", "layout", "text to depth"),
             inputs=[
-                SpatialFusion.Input("spatialfusion", tooltip="From Load SpatialFusion MLLM+MoT."),
+                spatialfusion_input(),
                 io.String.Input(
                     "prompt",
                     multiline=True,
@@ -47,14 +44,18 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                         'as "turn the red car to face left". It replaces CLIP Text Encode\'s prompt.'
                     ),
                 ),
-                io.Int.Input("width", **size, tooltip="Width in pixels of the image to generate: the latent's."),
-                io.Int.Input("height", **size, tooltip="Height in pixels of the image to generate: the latent's."),
+                *size_inputs(
+                    128,
+                    MAX_SIZE_PX,
+                    "Width in pixels of the image to generate. It is the width of the latent.",
+                    "Height in pixels of the image to generate. It is the height of the latent.",
+                ),
                 io.Image.Input(
                     "source",
                     optional=True,
                     tooltip=(
-                        "The image to edit. Needs a checkpoint trained for editing; beside real models with its "
-                        "CLIP_VISION loaded (the Mini needs none)."
+                        "The image to edit. It needs a checkpoint that was trained for editing. Beside real models it "
+                        "needs a CLIP_VISION too; the Mini needs none."
                     ),
                 ),
                 io.Vae.Input(
@@ -71,8 +72,9 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     default=SAMPLED,
                     optional=True,
                     tooltip=(
-                        "sampled: one definite scene that fits the prompt, a new one with every seed. mean: the "
-                        "average of all such scenes, always the same, blurred where the prompt leaves something open."
+                        "sampled: one definite scene that fits the prompt, another one with every seed. mean: the "
+                        "average of all such scenes. It is always the same, and blurred where the prompt leaves "
+                        "something open."
                     ),
                 ),
                 seed_input("Which of the scenes that fit the prompt. Not used by mean.", optional=True),
@@ -83,8 +85,8 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     max=100,
                     optional=True,
                     tooltip=(
-                        "Steps from noise to a sampled scene; with guidance over 1 the spatial transformer runs twice "
-                        "in the first few of them, where the layout is decided. Not used by mean."
+                        "Steps from noise to a sampled scene. With guidance over 1 the spatial transformer runs twice "
+                        "in the first few steps, which decide the layout. Not used by mean."
                     ),
                 ),
                 io.Float.Input(
@@ -95,17 +97,14 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     step=0.1,
                     optional=True,
                     tooltip=(
-                        "How closely a sampled scene keeps to the prompt: higher is closer and less varied; 1 takes "
+                        "How closely a sampled scene keeps to the prompt. Higher is closer and less varied. 1 takes "
                         "about three quarters of the time. Not used by mean."
                     ),
                 ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
-                MoGeGeometry.Output(
-                    display_name="geometry",
-                    tooltip="Metric depth with its camera, as the host's geometry nodes use it.",
-                ),
+                geometry_output(),
                 io.Conditioning.Output(
                     display_name="conditioning",
                     tooltip="The encoded prompt, from the same pass: identical to CLIP Text Encode's.",
@@ -136,12 +135,12 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         if mode == SAMPLED and spatialfusion.config.depth_flow is None:
             notice = (
                 f"checkpoint {spatialfusion.config.name!r} was trained without a depth flow: this is the mean; set "
-                "mode to mean, or choose a checkpoint with one"
+                "mode to mean, or choose a checkpoint with a depth flow"
             )
         elif mode == SAMPLED:
             sampling = draw_sampling(spatialfusion, width, height, seed, steps, guidance)
         depth = predict_depth(spatialfusion, encoded, width, height, features, sampling)
-        preview = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
+        preview = to_host(depth_colours(depth))
         shown = depth_preview_ui(depth, cls, preview) | (warn(cls, notice) or {})
         return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, ui=shown)
 
