@@ -16,8 +16,8 @@ import torch
 
 from ...sf_model.backbones import Backbone
 
-# One call of the diffusion model, with everything but the latent given.
-Run = Callable[[torch.Tensor], torch.Tensor]
+# Calls the diffusion model on a latent. Everything else is given.
+CallModel = Callable[[torch.Tensor], torch.Tensor]
 
 
 class LatentPlace:
@@ -29,21 +29,21 @@ class LatentPlace:
 
     def add(
         self,
-        run: Run,
+        call_model: CallModel,
         diffusion_model: torch.nn.Module,
         x: torch.Tensor,
         features: torch.Tensor | None,
         references: int,
     ) -> torch.Tensor:
-        """`run(x)` with `features` added, if there are any. references: how many reference images go with x.
+        """`call_model(x)` with `features` added, if there are any. references: how many reference images go with x.
 
         The host computes denoised = x - sigma * velocity from the x that it is given. So F is subtracted again.
         """
         if features is None:
-            return run(x)
+            return call_model(x)
         if x.ndim == 5:  # an image as a video of one frame
             features = features.unsqueeze(2)
-        return run(x + features) - features
+        return call_model(x + features) - features
 
 
 class TokenPlace:
@@ -59,7 +59,7 @@ class TokenPlace:
 
     def add(
         self,
-        run: Run,
+        call_model: CallModel,
         diffusion_model: torch.nn.Module,
         x: torch.Tensor,
         features: torch.Tensor | None,
@@ -71,7 +71,7 @@ class TokenPlace:
         # A guider may run a second model with this one's options. It has no stand-in, and perhaps no such layer.
         module = getattr(diffusion_model, self._backbone.patch_embedder, None)
         with self._embedder.call(EmbedderCall(module, tokens, skipped)):
-            return run(x)
+            return call_model(x)
 
 
 @dataclass
