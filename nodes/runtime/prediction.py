@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import comfy.model_management
@@ -56,19 +57,13 @@ def predict_depth(
 
     features: of the source image of an edit. sampling: without it the result is the mean of all scenes that fit.
     """
-    source_tokens = 0 if features is None else features.tokens.shape[1]
     device = model.predictor.load_device
     dtype = computing_dtype(device)
-    guided = sampling is not None and sampling.guided_steps > 0
-    memory = (1 + guided) * activation_bytes(model.config, width, height, source_tokens, dtype)
-    comfy.model_management.load_models_gpu([model.predictor], memory_required=memory)
     steps = 1 if sampling is None else sampling.steps
-    progress = comfy.utils.ProgressBar(steps * model.config.spatial_transformer.num_layers)
-
-    def on_layer() -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        progress.update(1)
-
+    passes = 2 if sampling is not None and sampling.guided_steps > 0 else 1
+    source_tokens = 0 if features is None else features.tokens.shape[1]
+    memory = passes * activation_bytes(model.config, width, height, source_tokens, dtype)
+    comfy.model_management.load_models_gpu([model.predictor], memory_required=memory)
     keys_values = [(keys.to(device), values.to(device)) for keys, values in encoded.keys_values]
     options = {
         "prompt_mask": None if encoded.mask is None else encoded.mask.to(device),
@@ -76,7 +71,7 @@ def predict_depth(
         "source_grid": None if features is None else features.grid,
         "dtype": dtype,
         "out_dtype": torch.float32,
-        "on_layer": on_layer,
+        "on_layer": _progress(steps * model.config.spatial_transformer.num_layers),
     }
     predictor = model.predictor.model
     if sampling is None:
@@ -86,6 +81,17 @@ def predict_depth(
         prediction = predictor.sample(keys_values, height, width, sampling, **options)
     comfy.model_management.throw_exception_if_processing_interrupted()
     return prediction.to_metric_depth()
+
+
+def _progress(layers: int) -> Callable[[], None]:
+    """What to call after each of so many layers: it moves the node's progress bar, and stops where the user cancels."""
+    progress = comfy.utils.ProgressBar(layers)
+
+    def on_layer() -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        progress.update(1)
+
+    return on_layer
 
 
 def computing_dtype(device: torch.device) -> torch.dtype:

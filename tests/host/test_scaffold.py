@@ -278,7 +278,7 @@ BAD_INPUT: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "NaN": (lambda: probe_mesh("NaN"), "object", "NaN or infinite; export"),
     "out of range": (lambda: probe_mesh("out of range"), "object", "vertices 3 to 7.*only 5.*export"),
     "flat": (lambda: probe_mesh("flat", size_m=1.0), "object", "flat: its height is 0.*set size_of"),
-    "no batch": (lambda: probe_mesh("no batch"), "object", r"\(5, 3\).*check the node"),
+    "no batch": (lambda: probe_mesh("no batch"), "object", r"check the node.*\(5, 3\)"),
     "batch index": (
         lambda: probe_mesh("pyramid", batch_index=1),
         "object",

@@ -137,6 +137,13 @@ def test_nothing_of_a_run_is_left_behind(setting: Setting, monkeypatch: pytest.M
     assert setting.model.model_options["transformer_options"] == options
 
 
+def test_a_call_outside_of_a_run_is_refused(setting: Setting) -> None:
+    (wrapper,) = setting.model.get_wrappers(WrappersMP.APPLY_MODEL, setting.nodes.runtime.injection.KEY)
+    x = setting.noise(SMALL, 1)
+    with pytest.raises(ValueError, match="sample with KSampler.*without the options of a sampling run"):
+        wrapper(lambda *_: x, x, torch.ones(1), None, None, None, {"cond_or_uncond": [0]})
+
+
 def test_runs_in_two_threads_change_neither(setting: Setting) -> None:
     """They meet before every call of the transformer, when each has told the model which depth is its own."""
     noises = [setting.noise(SMALL, 1), setting.noise(LARGE, 2)]
