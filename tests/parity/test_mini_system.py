@@ -37,7 +37,7 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
     assert [token for token, _ in next(iter(clip.tokenize(PROMPT).values()))[0]] == ids[0].tolist()
     prompt, empty = system.encode(ids, mask), system.encode(*encode_prompts(tokenizer, [""]))
 
-    encoded = nodes.generate.predict.encode_prompt(clip, loaded.decoder_path, PROMPT)
+    encoded = nodes.runtime.prompt_capture.encode_prompt(clip, loaded.decoder_path, PROMPT)
     assert relative_error(encoded.conditioning[0][0], prompt.hidden) < 1e-5
     for (key, value), (expected_key, expected_value) in zip(encoded.keys_values, prompt.keys_values):
         assert relative_error(key, expected_key) < 1e-5
@@ -48,13 +48,15 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
         (None, system.predict_depth(prompt, 64, 64)),
         (sampling, system.sample_depth(prompt, 64, 64, sampling)),
     ):
-        depth = nodes.generate.predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=how)
+        depth = nodes.runtime.prediction.predict_depth(
+            loaded, encoded, width=64, height=64, features=None, sampling=how
+        )
         expected_depth = expected.to_metric_depth()
         assert torch.equal(depth.valid, expected_depth.valid)
         assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
 
-    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
-    patched = nodes.generate.apply.inject(model, loaded.adapter, control)
+    control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    patched = nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone)
     latent = torch.zeros(1, 3, 64, 64)
     noise = comfy.sample.prepare_noise(latent, 7)
     negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
@@ -87,25 +89,27 @@ def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: SpatialFusi
         for text in (pair.instruction, "")
     )
 
-    predict = nodes.generate.predict
-    features = predict.source_features(loaded, image, 64, 64, needed=True)
-    encoded = predict.encode_prompt_with_source(clip, loaded.decoder_path, pair.instruction, image, vae, None)
+    runtime = nodes.runtime
+    features = runtime.source_features.source_features(loaded, image, 64, 64, needed=True)
+    encoded = runtime.prompt_capture.encode_prompt_with_source(
+        clip, loaded.decoder_path, pair.instruction, image, vae, loaded.backbone.source_view
+    )
     sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
-    depth = predict._predict(loaded, encoded, width=64, height=64, features=features, sampling=sampling)
+    depth = runtime.prediction.predict_depth(loaded, encoded, 64, 64, features, sampling)
     expected_depth = system.sample_depth(prompt, 64, 64, sampling, source).to_metric_depth()
     assert torch.equal(depth.valid, expected_depth.valid)
     assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
     without = system.sample_depth(prompt, 64, 64, sampling).to_metric_depth()
     assert relative_error(without.log_depth(), expected_depth.log_depth()) > 0.01
 
-    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     negative = node_helpers.conditioning_set_values(
         clip.encode_from_tokens_scheduled(clip.tokenize("")), {"reference_latents": [vae.encode(image)]}, append=True
     )
     latent = torch.zeros(1, 3, 64, 64)
     noise = comfy.sample.prepare_noise(latent, 7)
     drawn = comfy.sample.sample_custom(
-        nodes.generate.apply.inject(model, loaded.adapter, control),
+        nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone),
         noise,
         3.0,
         comfy.samplers.sampler_object("euler"),
@@ -130,15 +134,15 @@ def test_half_precision_predicts_the_same_scene(
     precision."""
     _, clip, _ = nodes.SpatialFusionMiniLoader.execute().args
     loaded = nodes.SpatialFusionLoader.execute(clip, nodes.generate.load_checkpoint.BUILT_IN).args[0]
-    predict = nodes.generate.predict
-    encoded = predict.encode_prompt(clip, loaded.decoder_path, PROMPT)
+    prediction = nodes.runtime.prediction
+    encoded = nodes.runtime.prompt_capture.encode_prompt(clip, loaded.decoder_path, PROMPT)
     noise_shape = loaded.predictor.model.noise_shape(1, 64, 64)
     for seed in range(4 if sampled else 1):
-        sampling = predict.DepthSampling(draw_noise(noise_shape, seed)) if sampled else None
-        whole = predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
+        sampling = prediction.DepthSampling(draw_noise(noise_shape, seed)) if sampled else None
+        whole = prediction.predict_depth(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
         with monkeypatch.context() as patch:
-            patch.setattr(predict.comfy.model_management, "should_use_bf16", lambda device: True)
-            half = predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
+            patch.setattr(prediction.comfy.model_management, "should_use_bf16", lambda device: True)
+            half = prediction.predict_depth(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
         both = whole.valid & half.valid
         assert (whole.valid == half.valid).float().mean() > 0.995
         error = (whole.log_depth() - half.log_depth())[both].abs()

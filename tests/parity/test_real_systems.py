@@ -152,11 +152,8 @@ def test_prompt_depth_and_image_agree(
     contents = load_checkpoint(checkpoint)
     # The pack under its own name has its own classes.
     packed = nodes.runtime.loaded_checkpoint.load_checkpoint(checkpoint)
-    decoder_path = nodes.runtime.text_decoder.find_decoder(clip, packed.config, checkpoint.name)
-    patchers = nodes.runtime.loaded_checkpoint.build_patchers(checkpoint, packed)
-    loaded = nodes.runtime.loaded_checkpoint.SpatialFusionModel(
-        packed.config, clip, decoder_path, *patchers, vision, packed.base_revision, packed.base_fingerprint
-    )
+    loaded = nodes.runtime.loaded_checkpoint.load_beside(clip, packed, checkpoint, checkpoint.name, vision)
+    decoder_path = loaded.decoder_path
     if case.architecture == "qwen_image":
         host_vae = tiny_bases.load_vae(folder)
         base = sf_model_base(case, folder, folder / "vae.safetensors", with_vision)
@@ -172,15 +169,15 @@ def test_prompt_depth_and_image_agree(
         stored = stored.unsqueeze(2) if video else stored
         reference = latent_format.process_in(stored)
         reference = reference[:, :, 0] if video else reference
-        view = nodes.generate.predict.get_backbone(case.backbone).source_view
+        view = loaded.backbone.source_view
         if with_vision:
-            features = nodes.generate.predict.source_features(loaded, source, WIDTH, HEIGHT, needed=True)
+            features = nodes.runtime.source_features.source_features(loaded, source, WIDTH, HEIGHT, needed=True)
             expected_features, grid = base.source_features(source.movedim(-1, 1))
             assert features.grid == grid
             assert relative_error(features.tokens, expected_features) < 1e-3
         encoded = nodes.runtime.prompt_capture.encode_prompt_with_source(clip, decoder_path, PROMPT, source, None, view)
     else:
-        encoded = nodes.generate.predict.encode_prompt(clip, decoder_path, PROMPT)
+        encoded = nodes.runtime.prompt_capture.encode_prompt(clip, decoder_path, PROMPT)
 
     ids, mask = base.tokens.batch([PROMPT], case.is_edit)
     seen = source.movedim(-1, 1) if case.is_edit and video else None
@@ -202,20 +199,20 @@ def test_prompt_depth_and_image_agree(
         (sampling, predictor.sample(prompt.keys_values, HEIGHT, WIDTH, sampling, *seen_by_both)),
     ):
         depth, expected_depth = (
-            nodes.generate.predict._predict(loaded, encoded, WIDTH, HEIGHT, features, how),
+            nodes.runtime.prediction.predict_depth(loaded, encoded, WIDTH, HEIGHT, features, how),
             expected.to_metric_depth(),
         )
         assert torch.equal(depth.valid, expected_depth.valid)
         assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-3
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(comfy.model_management, "should_use_bf16", lambda *_, **__: True)
-            half = nodes.generate.predict._predict(loaded, encoded, WIDTH, HEIGHT, features, how)
+            half = nodes.runtime.prediction.predict_depth(loaded, encoded, WIDTH, HEIGHT, features, how)
         both = depth.valid & half.valid
         assert (depth.valid == half.valid).float().mean() > 0.99
         assert 0 < relative_error(half.log_depth()[both], depth.log_depth()[both]) < 2e-3
 
-    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
-    patched = nodes.generate.apply.inject(model, loaded.adapter, control)
+    control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    patched = nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone)
     latent = torch.zeros(1, 16, *((1,) if video else ()), HEIGHT // 8, WIDTH // 8)
     noise = comfy.sample.prepare_noise(latent, 7)
     positive = encoded.conditioning
