@@ -18,6 +18,7 @@ from .data.store import Store
 from .data.world import DocumentBatches, WorldBatches, WorldStream
 from .export import export_beside_base, export_mini
 from .loop import Trainer, build_accelerator
+from .process_state import process_state
 from .revision import current_commit
 from .run_record import RunError
 from .run_state import latest_state, load_average, saved_progress
@@ -28,9 +29,14 @@ from .system import System
 
 def make_tokenizer(settings: TrainingSettings) -> None:
     """Learn the vocabulary of a base that is trained from nothing, unless it is there."""
-    folder = tokenizer_folder(settings)
-    if settings.system is not None and not folder.is_dir():
-        train_tokenizer(folder, settings.system.decoder.vocab_size, settings.stage(settings.stages[0]).loop.seed)
+    folder, system = tokenizer_folder(settings), settings.system
+    if system is None or folder.is_dir():
+        return
+    # A kill on the way leaves no folder that looks complete.
+    partial = folder.with_name(f"{folder.name}.partial")
+    seed = settings.stage(settings.stages[0]).loop.seed
+    train_tokenizer(partial, system.decoder.vocab_size, seed, system.tokenizer_captions)
+    partial.rename(folder)
 
 
 def run_dir(settings: TrainingSettings, name: str) -> Path:
@@ -122,8 +128,7 @@ def train_stage(settings: TrainingSettings, name: str) -> None:
             start={earlier: str(run_dir(settings, earlier)) for earlier in earlier_stages(settings, name)},
         )
     accelerator.wait_for_everyone()
-    cached = settings.data.cache if settings.data is not None else "nothing"
-    stage.release_unused(has_latents=cached != "nothing", has_prompts=cached == "latents+prompts")
+    stage.release_unused(has_prompts=settings.data is not None and settings.data.cache == "latents+prompts")
     if loop.gradient_checkpointing and stage.system.base.transformer is not None:
         stage.system.base.transformer.enable_gradient_checkpointing()
     if loop.compile:
@@ -160,11 +165,13 @@ def export_run(settings: TrainingSettings, name: str, output: Path, file_name: s
 
 
 def train_all(settings: TrainingSettings, output: Path, file_name: str) -> list[Path]:
-    """Every stage of the config that is not finished, in order, and the export."""
+    """Every stage of the config that is not finished, in order, and the export, which one process writes."""
     for name in settings.stages:
         state = latest_state(run_dir(settings, name))
         if state is not None and saved_progress(state)["step"] >= settings.stage(name).loop.steps:
             continue
         if name not in settings.starts:
             train_stage(settings, name)
+    if not process_state().is_main_process:
+        return []
     return export_run(settings, settings.stages[-1], output, file_name)

@@ -76,6 +76,8 @@ class RunState:
         trained = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
         with self.average.applied(self._parameters()):
             average = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
+            # On the CPU these are the parameters themselves, which take their own values again.
+            average = {name: value.clone() for name, value in average.items()}
         state = get_optimizer_state_dict(self.module, self.optimiser, options=WHOLE)["state"]
         moments = {f"{name}|{slot}": value for name, slots in state.items() for slot, value in slots.items()}
         return {TRAINED: trained, AVERAGE: average, OPTIMISER: _contiguous(moments)}
