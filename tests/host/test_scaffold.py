@@ -274,10 +274,10 @@ def many_objects(count: int) -> Graph:
 
 
 BAD_INPUT: dict[str, tuple[Callable[[], Graph], str, str]] = {
-    "no faces": (lambda: probe_mesh("no faces"), "object", "5 vertices and 0 faces.*Check the node"),
-    "NaN": (lambda: probe_mesh("NaN"), "object", "NaN or infinite; export"),
-    "out of range": (lambda: probe_mesh("out of range"), "object", "vertices 3 to 7.*only 5.*export"),
-    "flat": (lambda: probe_mesh("flat", size_m=1.0), "object", "flat: its height is 0.*set size_of"),
+    "no faces": (lambda: probe_mesh("no faces"), "object", "check the node.*5 vertices and 0 faces"),
+    "NaN": (lambda: probe_mesh("NaN"), "object", "export the mesh again.*NaN or infinite"),
+    "out of range": (lambda: probe_mesh("out of range"), "object", "export.*vertices 3 to 7.*only 5"),
+    "flat": (lambda: probe_mesh("flat", size_m=1.0), "object", "set another size_of.*height is 0"),
     "no batch": (lambda: probe_mesh("no batch"), "object", r"\(5, 3\).*check the node"),
     "batch index": (lambda: probe_mesh("pyramid", batch_index=1), "object", "only 1 meshes; count from 0"),
     "no mesh": (lambda: mesh_graph(), "object", "no mesh: connect mesh"),
@@ -286,7 +286,7 @@ BAD_INPUT: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "camera in its target": (
         lambda: camera_graph(target=VIEWER_CAMERA["position"]),
         "compose",
-        "one point; move one of them",
+        "move the camera or its target.*one point",
     ),
     "camera field of view": (lambda: camera_graph(fov=200), "compose", "200.0 degrees.*set them again"),
     "NaN camera": (lambda: camera_graph(position={"x": math.nan, "y": 0, "z": 0}), "compose", "set the camera again"),
@@ -314,9 +314,9 @@ def test_a_mesh_and_a_file_at_once_are_refused(server: ComfyServer) -> None:
 @pytest.mark.parametrize(
     "content, name, message",
     [
-        (b"solid nothing", "mesh.stl", "mesh.stl: a stl file cannot be read as a mesh; export it as glb or obj"),
-        (b"glTF" + bytes(40), "broken.glb", "broken.glb: the GLB file has version 0"),
-        (b"v 1 2\n", "broken.obj", "broken.obj: line 1"),
+        (b"solid nothing", "mesh.stl", "mesh.stl: export it as glb or obj: a stl file cannot be read as a mesh"),
+        (b"glTF" + bytes(40), "broken.glb", "broken.glb: export the GLB file again.*version 0"),
+        (b"v 1 2\n", "broken.obj", "broken.obj: export it again: line 1"),
     ],
 )
 def test_files_that_are_no_meshes_are_refused(server: ComfyServer, content: bytes, name: str, message: str) -> None:
