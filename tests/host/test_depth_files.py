@@ -239,9 +239,9 @@ def test_bad_files_are_errors_on_the_node(server: ComfyServer, case: str) -> Non
 
 
 BAD_IMAGES: dict[str, tuple[Graph, str]] = {
-    "near beyond far": (bad_image(near_m=11.0), "must be above 0 and below far_m .10.; exchange"),
-    "coloured": (bad_image(color=0xFF8000), "coloured.*switch the colour map"),
-    "masks": (bad_image(mask=["mask", 0]), "batch of 2, but the image a batch of 3; give one mask, or one each"),
+    "near beyond far": (bad_image(near_m=11.0), "swap near_m and far_m.*must be above 0 and below far_m .10."),
+    "coloured": (bad_image(color=0xFF8000), "switch off the colour map.*coloured"),
+    "masks": (bad_image(mask=["mask", 0]), "give one mask, or one each.*batch of 2, but the image a batch of 3"),
 }
 
 

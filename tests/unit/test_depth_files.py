@@ -389,15 +389,17 @@ def test_masks_of_other_sizes_are_resized() -> None:
     for images in (1, 3):
         depth = depth_from_image(GREYS.expand(images, -1, -1, -1), 2.0, 10.0, 50.0, no_surface=mask)
         assert depth.valid.tolist() == [[[False, False, True, True]] * 2] * images
-    with pytest.raises(ValueError, match="mask has a batch of 2, but the image a batch of 3; give one"):
+    with pytest.raises(
+        ValueError, match="give one mask, or one each: the mask has a batch of 2, but the image a batch of 3"
+    ):
         depth_from_image(GREYS.expand(3, -1, -1, -1), 2.0, 10.0, 50.0, no_surface=mask.expand(2, -1, -1))
 
 
 def test_masks_of_another_shape_and_with_nan_are_refused() -> None:
     """As everywhere in the pack: stretched they would be in the wrong place."""
-    with pytest.raises(ValueError, match="the mask is 2x2 .*and the image 4x2 .*crop one"):
+    with pytest.raises(ValueError, match="crop one .*: the mask is 2x2 .*and the image 4x2"):
         depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.eye(2)[None])
-    with pytest.raises(ValueError, match="mask has NaN values; connect"):
+    with pytest.raises(ValueError, match="connect a mask .*: the mask has NaN values"):
         depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.tensor([[[1.0, math.nan]]]))
     assert depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.zeros(1, 64, 64)).valid.all()
 
@@ -410,13 +412,13 @@ def test_constant_and_one_channel_images() -> None:
 @pytest.mark.parametrize(
     "image, near_m, far_m, message",
     [
-        (GREYS, 10.0, 2.0, "near_m .10. must be above 0 and below far_m .2.; exchange"),
+        (GREYS, 10.0, 2.0, "swap near_m and far_m.*near_m .10. must be above 0 and below far_m .2."),
         (GREYS, 2.0, 2.0, "must be above 0 and below far_m"),
-        (GREYS * 20, 2.0, 10.0, "values from 0 to 20, but a depth picture has 0 to 1.*Load Metric Depth"),
+        (GREYS * 20, 2.0, 10.0, "Load Metric Depth.*values from 0 to 20, but a depth picture has 0 to 1"),
         (-GREYS, 2.0, 10.0, "values from -1 to"),
-        (GREYS * torch.nan, 2.0, 10.0, "NaN or infinite.*Load Metric Depth"),
+        (GREYS * torch.nan, 2.0, 10.0, "Load Metric Depth.*NaN or infinite"),
         (GREYS / 0, 2.0, 10.0, "NaN or infinite"),
-        (GREYS * torch.tensor([1.0, 0.5, 0.0]), 2.0, 10.0, "coloured.*switch the colour map"),
+        (GREYS * torch.tensor([1.0, 0.5, 0.0]), 2.0, 10.0, "switch off the colour map.*coloured"),
     ],
 )
 def test_bad_images_name_the_remedy(image: torch.Tensor, near_m: float, far_m: float, message: str) -> None:
