@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
     ),
     "truncated file": (checkpoint(mini_checkpoints.TRUNCATED), "loader", "truncated.*download or export it again"),
     "not safetensors": (checkpoint(mini_checkpoints.NOT_SAFETENSORS), "loader", "text.*download or export it again"),
-    "foreign safetensors": (checkpoint(mini_checkpoints.FOREIGN), "loader", "not a SpatialFusion checkpoint.*choose"),
+    "foreign safetensors": (checkpoint(mini_checkpoints.FOREIGN), "loader", "choose .*not a SpatialFusion checkpoint"),
     "latent channels": (
         checkpoint(mini_checkpoints.OTHER_CHANNELS),
         "apply",
