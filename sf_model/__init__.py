@@ -1,1 +1,1 @@
-"""SpatialFusion (arXiv 2604.26341): prompt -> metric depth -> image. Pure torch; never imports ComfyUI."""
+"""SpatialFusion (arXiv 2604.26341): prompt -> metric depth -> image. Pure torch, without ComfyUI."""

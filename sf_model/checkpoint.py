@@ -1,9 +1,8 @@
 """The checkpoint: one safetensors file with spatial transformer, depth head, adapter, source encoder and flow input.
 
-Metadata: `spatialfusion_format`, `config` (JSON of SpatialFusionConfig), `base_revision` (what it was trained on),
-`training` (JSON summary) and, optionally, `base_fingerprint` (JSON: "mllm" and "transformer", each a sample of that
-model's weights, see `backbones.revision`). Loaded strictly: a file that differs is refused with the first keys that
-differ.
+Metadata: `spatialfusion_format`, `config` (JSON of SpatialFusionConfig), `base_revision` (the base it was trained on),
+`training` (JSON summary) and optionally `base_fingerprint` (JSON: "mllm" and "transformer", of `backbones.revision`).
+Loading is strict: a file with other tensors is an error that names the first of them.
 """
 
 from __future__ import annotations
@@ -31,17 +30,21 @@ ADAPTER_PREFIX = "depth_adapter."
 
 
 class CheckpointError(ValueError):
-    """A file that is not a usable checkpoint; the message names the file, the reason and the remedy."""
+    """A file that is not a usable checkpoint. The message names the file, the remedy and the reason."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Contents of a checkpoint file; `state_dict` holds the tensors under their full names."""
+    """The contents of a checkpoint file."""
 
     config: SpatialFusionConfig
+    # The base that it was trained on.
     base_revision: str
+    # Summary of the training.
     training: dict[str, Any]
+    # All tensors, with their names in the file.
     state_dict: dict[str, torch.Tensor]
+    # "mllm" and "transformer", if known.
     base_fingerprint: dict[str, str] = field(default_factory=dict)
 
     def predictor_state(self) -> dict[str, torch.Tensor]:
@@ -58,7 +61,7 @@ class Checkpoint:
 
 
 def expected_shapes(config: SpatialFusionConfig) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of every tensor of a checkpoint with this configuration."""
+    """Names and shapes of all tensors of a checkpoint with this configuration."""
     predictor = DepthPredictor(config, device="meta").state_dict()
     adapter = DepthAdapter(config.depth_adapter, device="meta").state_dict()
     shapes = {name: tuple(value.shape) for name, value in predictor.items()}
@@ -75,9 +78,10 @@ def save_checkpoint(
     dtype: torch.dtype,
     base_fingerprint: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a checkpoint that `load_checkpoint` accepts; CheckpointError if the tensors are not the configuration's.
+    """Write a checkpoint. CheckpointError if the tensors do not fit the configuration.
 
-    Of absolute paths in `training` only the last name is kept: a file that is shared tells no one's folders.
+    dtype: of the stored tensors. Absolute paths in `training` are reduced to their last name, because a shared file
+    must not show anyone's folders.
     """
     tensors = {**predictor, **{ADAPTER_PREFIX + name: value for name, value in adapter.items()}}
     _check_shapes(path, {name: tuple(value.shape) for name, value in tensors.items()}, config)
@@ -105,7 +109,7 @@ def _without_folders(value: Any) -> Any:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint. CheckpointError for a missing, truncated, foreign or differing file."""
+    """Read and check a checkpoint. CheckpointError for a file that is missing, truncated or of another kind."""
     config, metadata, shapes = _read_metadata(path)
     _check_shapes(path, shapes, config)
     return Checkpoint(
@@ -119,23 +123,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def _read_metadata(path: Path) -> tuple[SpatialFusionConfig, dict[str, str], dict[str, tuple[int, ...]]]:
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file; put SpatialFusion checkpoints in models/spatialfusion")
+        raise CheckpointError(f"{path}: put SpatialFusion checkpoints in models/spatialfusion; there is no such file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: not a complete safetensors file ({error}); download or export it again"
+            f"{path}: download or export it again, because it is not a complete safetensors file ({error})"
         ) from error
     if FORMAT_KEY not in metadata:
         raise CheckpointError(
-            f"{path}: a safetensors file, but not a SpatialFusion checkpoint (no {FORMAT_KEY!r} in its metadata); "
-            "choose a file that `python -m sf_model.training export` wrote"
+            f"{path}: choose a file of `python -m sf_model.training export`, because this is not a SpatialFusion "
+            f"checkpoint (no {FORMAT_KEY!r} in its metadata)"
         )
     if metadata[FORMAT_KEY] != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: checkpoint format {metadata[FORMAT_KEY]}, this version reads {FORMAT_VERSION}; update the pack"
+            f"{path}: update the pack, because it has format {metadata[FORMAT_KEY]} and this version reads "
+            f"{FORMAT_VERSION}"
         )
     try:
         config = SpatialFusionConfig.from_dict(json.loads(metadata["config"]))
@@ -143,7 +148,7 @@ def _read_metadata(path: Path) -> tuple[SpatialFusionConfig, dict[str, str], dic
         metadata["base_revision"]
         check_fingerprints(json.loads(metadata.get(FINGERPRINT_KEY, "{}")))
     except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: its metadata cannot be read ({error}); export it again") from error
+        raise CheckpointError(f"{path}: export it again, because its metadata cannot be read ({error})") from error
     return config, metadata, shapes
 
 
@@ -156,6 +161,6 @@ def _check_shapes(path: Path, found: Mapping[str, tuple[int, ...]], config: Spat
             for name in differing[:3]
         )
         raise CheckpointError(
-            f"{path}: {len(differing)} tensors differ from configuration {config.name!r}: {details}; "
-            "export it again with the version of the pack that trained it"
+            f"{path}: export it again with the version of the pack that trained it, because {len(differing)} tensors "
+            f"differ from configuration {config.name!r}: {details}"
         )

@@ -1,7 +1,7 @@
-"""Configurations of every size of the method, as frozen dataclasses without hidden defaults.
+"""Configurations of all sizes of the method, as frozen dataclasses without defaults.
 
-The widths of the spatial transformer are free; its head count, key/value head count and head_dim must be those of
-the multimodal language model (MLLM) whose keys and values it reads.
+The widths of the spatial transformer are free. Its head count, key/value head count and head_dim are those of the
+multimodal language model (MLLM) whose keys and values it reads.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from typing import Any, Literal
 Injection = Literal["latent", "token"]
 
 
-# Of `SpatialFusionConfig.to_dict`; `migrated` says what each version added.
+# The version of `SpatialFusionConfig.to_dict`. `migrated` shows what each version added.
 CONFIG_VERSION = 2
 
 
 @dataclass(frozen=True)
 class MLLMConfig:
-    """What the spatial transformer must know of the MLLM that it runs beside."""
+    """Sizes of the MLLM, as far as the spatial transformer needs them."""
 
     num_layers: int
     num_attention_heads: int
     num_kv_heads: int
     head_dim: int
     rope_theta: float
-    # Whether queries and keys are normalised, as in the Qwen3 family.
+    # On: queries and keys are normalised, as in the Qwen3 family.
     qk_norm: bool
 
 
 @dataclass(frozen=True)
 class SpatialTransformerConfig:
-    """Sizes of the expert."""
+    """Sizes of the spatial transformer."""
 
     hidden_size: int
     intermediate_size: int
     num_layers: int
     rms_norm_eps: float
-    # Side of the learnable query grid.
+    # Side of the grid of learnable queries.
     query_grid: int
     # Image pixels along a query's side.
     stride: int
     # Channels of the source image's features (DINOv2's hidden size). None: no editing.
     source_feature_dim: int | None
-    # Whether every query also starts from what the source shows at its own place.
+    # On: every query also starts from the source's features at its position.
     source_at_queries: bool
 
 
@@ -54,11 +54,11 @@ class SpatialTransformerConfig:
 class DepthHeadConfig:
     """Sizes of the DPT head."""
 
-    # Of the four reassembled maps, finest first.
+    # Channels of the four reassembled maps, finest first.
     reassemble_channels: tuple[int, int, int, int]
-    # Of the fused map.
+    # Channels of the fused map.
     fusion_channels: int
-    # Whether every query's last state also gives the pixels of its own patch.
+    # On: the last state of every query also gives the pixels of its patch.
     patch_output: bool
 
 
@@ -67,11 +67,11 @@ class DepthAdapterConfig:
     """Sizes of the depth adapter."""
 
     injection: Injection
-    # Image pixels along the side of a cell of F.
+    # Image pixels along the side of a cell of the features.
     downscale: int
     hidden_channels: int
     num_blocks: int
-    # The latent's channels (injection "latent"), or the diffusion transformer's hidden size (injection "token").
+    # Injection "latent": the latent's channels. Injection "token": the diffusion transformer's hidden size.
     out_channels: int
 
 
@@ -79,18 +79,18 @@ class DepthAdapterConfig:
 class DepthFlowConfig:
     """Sizes of the noisy depth's input (`models.depth_flow`)."""
 
-    # Of the time's sinusoids.
+    # Channels of the time's sinusoids.
     time_channels: int
-    # Of the noisy depth's way past the queries (`models.depth_detail`). None: there is no such way.
+    # Channels of the noisy depth's path past the queries (`models.depth_detail`). None: no such path.
     detail_channels: int | None
 
 
 @dataclass(frozen=True)
 class SpatialFusionConfig:
-    """One complete system for one base model."""
+    """One complete system for one base model. Raises ValueError for sizes that do not fit together."""
 
     name: str
-    # Name of the base, a key of `backbones.BACKBONES`.
+    # A key of `backbones.BACKBONES`.
     backbone: str
     mllm: MLLMConfig
     spatial_transformer: SpatialTransformerConfig
@@ -101,27 +101,29 @@ class SpatialFusionConfig:
     def __post_init__(self) -> None:
         if self.spatial_transformer.num_layers > self.mllm.num_layers:
             raise ValueError(
-                f"the spatial transformer has {self.spatial_transformer.num_layers} layers, more than the "
+                f"lower spatial_transformer.num_layers: it is {self.spatial_transformer.num_layers}, more than the "
                 f"{self.mllm.num_layers} of the MLLM that it reads"
             )
         if self.spatial_transformer.source_at_queries and self.spatial_transformer.source_feature_dim is None:
-            raise ValueError("source_at_queries needs a source_feature_dim: there is no source to read")
+            raise ValueError("set source_feature_dim, or source_at_queries to false: there is no source to read")
         if self.mllm.num_attention_heads % self.mllm.num_kv_heads:
             raise ValueError("num_attention_heads must be a multiple of num_kv_heads")
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields and the version, as JSON can store them."""
         return {"version": CONFIG_VERSION, **dataclasses.asdict(self)}
 
     @staticmethod
     def from_dict(values: Any) -> SpatialFusionConfig:
         """The inverse of `to_dict`, also for older versions. ValueError, with the field's path, for anything else."""
-        return _from_dict(SpatialFusionConfig, migrated(values), "config")
+        return dataclass_from_dict(SpatialFusionConfig, migrated(values), "config")
 
 
 def migrated(values: Any) -> Any:
-    """The fields of a configuration of any version, as CONFIG_VERSION has them, without the version.
+    """The fields of a configuration of any version, in the form of CONFIG_VERSION and without the version.
 
-    Version 1 wrote no version and grew on the way: what a file lacks is off. ValueError for a version from the future.
+    Files of version 1 have no version, and the later ones more fields: a missing field is off. ValueError for a newer
+    version.
     """
     if not isinstance(values, dict):
         return values
@@ -129,7 +131,7 @@ def migrated(values: Any) -> Any:
     version = values.pop("version", 1)
     if not isinstance(version, int) or not 1 <= version <= CONFIG_VERSION:
         raise ValueError(
-            f"config.version is {version!r}, this version of the pack reads up to {CONFIG_VERSION}; update it"
+            f"update the pack: config.version is {version!r}, and this version reads up to {CONFIG_VERSION}"
         )
     if version == 1:
         values.setdefault("depth_flow", None)
@@ -145,11 +147,10 @@ def migrated(values: Any) -> Any:
 
 
 def dataclass_from_dict(cls: type, values: Any, path: str) -> Any:
-    """A (nested) dataclass from plain values, strict as `SpatialFusionConfig.from_dict`; `path` begins its errors."""
-    return _from_dict(cls, values, path)
+    """A (nested) dataclass from plain values. ValueError for missing, unknown and mistyped fields.
 
-
-def _from_dict(cls: type, values: Any, path: str) -> Any:
+    path: the name of `values` in errors.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{path} must be an object, got {type(values).__name__}")
     names = {field.name for field in dataclasses.fields(cls)}
@@ -162,7 +163,7 @@ def _from_dict(cls: type, values: Any, path: str) -> Any:
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
-        return _from_dict(typing.cast(type, hint), value, path)
+        return dataclass_from_dict(typing.cast(type, hint), value, path)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in arguments:
@@ -234,7 +235,7 @@ OMNIGEN2 = SpatialFusionConfig(
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )
 
-# The published width: the expert's layers have the MLLM's own sizes, so that they can be initialised from them.
+# The published width: layers have the sizes of the MLLM's, so that they can start from their weights.
 OMNIGEN2_FULL = dataclasses.replace(
     OMNIGEN2,
     name="omnigen2_full",
@@ -253,7 +254,7 @@ QWEN_IMAGE = SpatialFusionConfig(
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
 )
 
-# The first Qwen-Image-Edit shows its MLLM source images otherwise than the later ones: a base of its own.
+# A separate base, because the first Qwen-Image-Edit shows source images to its MLLM in another way than later ones.
 QWEN_IMAGE_EDIT = dataclasses.replace(QWEN_IMAGE, name="qwen_image_edit", backbone="qwen_image_edit")
 
 Z_IMAGE = SpatialFusionConfig(

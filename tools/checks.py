@@ -24,8 +24,9 @@ FAST = ["tests/unit", "-m", "not slow"]
 def check(root: Path, pytest_arguments: list[str]) -> int:
     """Run every check, pytest last so that its summary ends the output. 0 only if all of them passed.
 
-    `--fast` runs ruff and the quick tests of tests/unit, and needs neither the oldest host nor a browser. pytest runs in a process a core, each with servers of its own, unless the arguments say otherwise (`-n 0`). A file's
-    tests stay together, and the files go in their order: those with servers take longest and come first.
+    `--fast` runs ruff and the quick tests of tests/unit, and needs neither the oldest host nor a browser. pytest runs
+    in a process a core, each with servers of its own, unless the arguments say otherwise (`-n 0`). A file's tests stay
+    together, and the files go in their order: those with servers take longest and come first.
     Without a browser the tests that need one fail, each with what is missing, and the others still run.
     """
     is_fast = "--fast" in pytest_arguments

@@ -1,4 +1,4 @@
-"""What is particular to one base model, one file each; `BACKBONES` is the list that training and nodes look in."""
+"""The base models, one file each. Training and nodes look them up in `BACKBONES`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["BACKBONES", "Backbone", "SourceView", "backbone_of_transformer", "ge
 
 
 def get_backbone(name: str) -> Backbone:
-    """ValueError, with the names that are known, for another."""
+    """The base of this name. ValueError, with the known names, for any other."""
     if name not in BACKBONES:
         raise ValueError(
-            f"{name!r} is not a base that this version knows ({', '.join(BACKBONES)}); update the pack, or choose a "
-            "checkpoint for one of these"
+            f"update the pack, or choose a checkpoint for one of {', '.join(BACKBONES)}: this version does not know "
+            f"the base {name!r}"
         )
     return BACKBONES[name]

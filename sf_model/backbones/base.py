@@ -1,7 +1,7 @@
-"""What a base model (text encoder + diffusion transformer) must offer, so that a spatial transformer can run beside it.
+"""The description of a base model: text encoder and diffusion transformer.
 
-One `Backbone` a base, in a small file each; `docs/adding_a_base.md` walks through a new one. It is data only: what the
-method needs in training and what ComfyUI's nodes need to find their way in the host's models.
+Each base has one `Backbone`, in a small file. It is data only: what training needs, and what the nodes need to find the
+parts of ComfyUI's models. `docs/adding_a_base.md` explains how to add one.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ SourceNode = Literal["TextEncodeQwenImageEdit", "TextEncodeQwenImageEditPlus"]
 
 @dataclass(frozen=True)
 class SourceView:
-    """How the MLLM is shown a source image: as one of ComfyUI's text encode nodes does, which the nodes here run."""
+    """How the MLLM sees a source image: as one of ComfyUI's text encode nodes shows it. Our nodes run that node."""
 
-    # That node's id.
+    # The node's id.
     node: SourceNode
-    # The name of its input for the image.
+    # Its input for the image.
     image_input: str
-    # The image is resized to about this area, at the same aspect ratio, by area averaging.
+    # The image is resized to about this area, at its aspect ratio, by area averaging.
     mllm_area_px: int
-    # What the prompt is wrapped in.
+    # The text around the prompt, which is "{}".
     template: str
-    # What stands for the image before the prompt.
+    # The text that stands for the image, before the prompt.
     picture: str
 
 
@@ -35,45 +35,44 @@ class SourceView:
 class Backbone:
     """One base model."""
 
-    # What checkpoints store in their configuration.
+    # Its name in the configuration of checkpoints.
     name: str
     # Its name in messages.
     title: str
-    # Sizes of the language model, by which it is recognised in a CLIP. Its keys and values are read after RoPE and q/k
-    # norms, at every layer, in the pass that encodes the prompt.
+    # Sizes of the language model, by which the nodes recognise it in a CLIP. Its keys and values are read after RoPE
+    # and q/k norms, at every layer, in the pass that encodes the prompt.
     mllm: MLLMConfig
-    # How to get that CLIP in ComfyUI, for the remedies of errors.
+    # How to load that CLIP in ComfyUI, for error messages.
     text_encoder: str
-    # What the prompt, "{}", is wrapped in. A CLIP that wraps it otherwise was loaded for another base.
+    # The text around the prompt, which is "{}". A CLIP with another template was loaded for another base.
     prompt_template: str
     # Class name of the diffusion transformer in ComfyUI.
     transformer: str
-    # The transformer's attribute with the linear layer over patches, where injection "token" adds depth.
+    # The transformer's attribute with the linear layer over patches. Injection "token" adds depth there.
     patch_embedder: str
-    # True: reference images go through that layer one by one, before the noisy image. False: after it, or elsewhere.
+    # On: reference images go through that layer one by one, before the noisy image. Off: after it, or elsewhere.
     references_before: bool
     # Latent cells along a patch's side.
     patch_size: int
-    # Channels of the latent, to which injection "latent" adds depth.
+    # Channels of the latent. Injection "latent" adds depth there.
     latent_channels: int
-    # How the MLLM sees source images. None: it reads text only; edits know the source as reference latents and
+    # How the MLLM sees source images. None: it reads text only. Edits then read the source as reference latents and
     # features.
     source_view: SourceView | None
-    # How many pairs of a head's channels each axis (time, row, column) of the MLLM's RoPE turns, in this order. The
-    # queries do the same, since they read the keys of an image. None: the MLLM reads text alone, and the axes take
-    # turns.
+    # Pairs of a head's channels that the MLLM's RoPE rotates for each axis (time, row, column). The queries have the
+    # same, because they read the keys of an image. None: the MLLM reads text only, and the axes alternate.
     rope_sections: tuple[int, int, int] | None = None
-    # The spatial transformer can read the source's own pixels in patches of this side, without DINOv2. None: it cannot.
+    # Side of the patches in which the spatial transformer reads the source's pixels, without DINOv2. None: it cannot.
     source_patch_px: int | None = None
 
 
 def backbone_of_transformer(
     class_names: list[str], backbones: Mapping[str, Backbone], preferred: Backbone | None = None
 ) -> Backbone | None:
-    """The base whose diffusion transformer has the first of these class names that any base knows, or None.
+    """The base that has this diffusion transformer, or None.
 
-    class_names: the transformer's class and those that it inherits from, nearest first. Where several bases share a
-    transformer, `preferred` wins if it is among them.
+    class_names: the transformer's class and its base classes, nearest first; the first known one counts. preferred:
+    is chosen if several bases share the transformer and it is one of them.
     """
     for class_name in class_names:
         matching = [backbone for backbone in backbones.values() if backbone.transformer == class_name]

@@ -1,8 +1,8 @@
-"""SpatialFusion-Mini's base: files, prompt template and pixel range, shared by training and by the host's loader.
+"""SpatialFusion-Mini's base: its files and constants, shared by training and by the host's loader.
 
-The base is a Qwen2.5 decoder (`mini_mllm.safetensors`, transformers' names) and an OmniGen2 transformer in pixel space
-(`mini_dit.safetensors`, the official names), each with its sizes as JSON in the metadata; `tokenizer/` is a Qwen2
-tokenizer directory.
+The base is a Qwen2.5 decoder (`mini_mllm.safetensors`, with the names of transformers) and an OmniGen2 transformer in
+pixel space (`mini_dit.safetensors`, with the official names). Each file has its sizes as JSON in the metadata.
+`tokenizer/` is a Qwen2 tokenizer directory.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ TOKENIZER_DIR = "tokenizer"
 PROMPT_TEMPLATE = "<|im_start|>{}<|im_end|>"
 PAD_TOKEN, START_TOKEN, END_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 PAD_TOKEN_ID = 0
-# Pixels a side of the images that files from before this number draw.
+# Side of the images, for files that do not state it.
 IMAGE_SIZE_PX = 128
-# The noise schedule's shift at sampling: timesteps are spent as sigma' = shift * sigma / (1 + (shift - 1) * sigma).
+# Shift of the noise schedule at sampling: sigma' = shift * sigma / (1 + (shift - 1) * sigma).
 SAMPLING_SHIFT = 2.0
-# Below this noise level the velocity is computed as at it: the quotient would amplify the network's last errors.
+# Noise levels below this count as this level. Otherwise the quotient would amplify small errors of the network.
 MIN_NOISE_LEVEL = 0.05
 
 MINI = Backbone(
@@ -52,29 +52,29 @@ MINI = Backbone(
 
 @dataclass(frozen=True)
 class BaseWeights:
-    """One model of the base, as its file has it."""
+    """The contents of one of the base's files."""
 
     # Sizes.
     config: dict[str, Any]
-    # The run that made it.
+    # The training run.
     revision: str
     state_dict: dict[str, torch.Tensor]
-    # Pixels a side of the images that the base draws. None: the file does not say.
+    # Side of the images that the base draws, in pixels. None: the file does not state it.
     image_size: int | None = None
 
 
 def velocity_from_data(latent: torch.Tensor, data: torch.Tensor, noise_level: torch.Tensor) -> torch.Tensor:
-    """data - noise (B, C, H, W), from the noisy latent, the predicted data and the noise level sigma = 1 - t (B,).
+    """The velocity data - noise, (B, C, H, W). noise_level: (B,), sigma = 1 - t.
 
-    The Mini's transformer predicts the data: in pixel space a patch of noise has more dimensions than its hidden state
-    could carry beside the image (arXiv 2511.13720). Everything outside it sees velocities, as of any flow model.
+    Mini's transformer predicts the data. In pixel space a patch of noise has more dimensions than the hidden state can
+    carry beside the image (arXiv 2511.13720). All code outside it works with velocities, as for any flow model.
     """
     sigma = noise_level.clamp_min(MIN_NOISE_LEVEL).view(-1, 1, 1, 1)
     return (data - latent) / sigma
 
 
 def load_base_weights(path: Path) -> BaseWeights:
-    """Read one of the base's files. ValueError if it is not one, with the file's name and the remedy."""
+    """Read one of the base's files. ValueError if it is not one."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
@@ -84,4 +84,4 @@ def load_base_weights(path: Path) -> BaseWeights:
             json.loads(metadata["config"]), metadata["base_revision"], state_dict, None if size is None else int(size)
         )
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        raise ValueError(f"{path}: not a file of SpatialFusion-Mini ({error}); install the pack again") from error
+        raise ValueError(f"install the pack again: {path} is not a file of SpatialFusion-Mini ({error})") from error

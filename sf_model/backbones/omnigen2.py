@@ -1,4 +1,4 @@
-"""OmniGen2: Qwen2.5-VL-3B, which ComfyUI runs on text only, and a 4B transformer in the latents of FLUX.1's VAE."""
+"""OmniGen2: Qwen2.5-VL-3B, to which ComfyUI gives only text, and a 4B transformer in the latents of FLUX.1's VAE."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OMNIGEN2 = Backbone(
         "instructions.<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n"
     ),
     transformer="OmniGen2Transformer2DModel",
-    patch_embedder="x_embedder",  # references have a layer of their own
+    patch_embedder="x_embedder",  # references have another layer
     references_before=False,
     patch_size=2,
     latent_channels=16,

@@ -1,7 +1,7 @@
 """Qwen-Image and Qwen-Image-Edit: Qwen2.5-VL-7B, which sees source images, and a 20B transformer.
 
-All releases share sizes and prompt template. They differ in how a source image is shown: Edit-2509 and later as
-`qwen_image` says, the first Edit as `qwen_image_edit`; without a source image the two are the same.
+All releases share sizes and prompt template. They differ in how they show a source image to the MLLM. `qwen_image` is
+for Edit-2509 and later, `qwen_image_edit` for the first Edit. Without a source image the two are the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Z-Image: Qwen3-4B, text only and with q/k norms, and a 6B single-stream transformer of the Lumina 2 family."""
+"""Z-Image: Qwen3-4B (text only, with q/k norms) and a 6B single-stream transformer of the Lumina 2 family."""
 
 from __future__ import annotations
 

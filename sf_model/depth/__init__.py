@@ -1,1 +1,1 @@
-"""Metric depth, and what one does with it."""
+"""Metric depth: the value, its edits, its pictures and meshes, and its measures."""

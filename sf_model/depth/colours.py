@@ -6,8 +6,8 @@ import torch
 
 from .metric_depth import MetricDepth
 
-# Anchors of the ramp from far (dark blue) to near (yellow), linear between; lightness grows all the way, so that the
-# picture also reads in grey.
+# Anchors of the ramp from far (dark blue) to near (yellow), linear between. Lightness only grows, so the picture can be
+# read in grey too.
 RAMP = (
     (0.05, 0.03, 0.25),
     (0.25, 0.12, 0.55),
@@ -20,10 +20,9 @@ SKY = (0.55, 0.60, 0.66)
 NEAR_M, FAR_M = 0.5, 100.0
 
 
-def depth_picture(depth: MetricDepth, near_m: float = NEAR_M, far_m: float = FAR_M) -> torch.Tensor:
-    """(B, 3, H, W) float32 in [0, 1]; logarithmic between near_m and far_m, so that colours always mean the same
-    metres."""
-    log_near, log_far = torch.tensor(near_m).log().item(), torch.tensor(far_m).log().item()
+def depth_picture(depth: MetricDepth) -> torch.Tensor:
+    """(B, 3, H, W) float32 in [0, 1], logarithmic from NEAR_M to FAR_M: a colour always means the same metres."""
+    log_near, log_far = torch.tensor(NEAR_M).log().item(), torch.tensor(FAR_M).log().item()
     position = ((log_far - depth.log_depth()) / (log_far - log_near)).clamp(0, 1) * (len(RAMP) - 1)
     ramp = torch.tensor(RAMP, device=depth.depth.device)
     lower = position.floor().long().clamp(max=len(RAMP) - 2)

@@ -1,8 +1,8 @@
-"""Edits of a metric depth under masks: blend two, scale, shift, move to a distance, clamp, free the diffusion model.
+"""Edits of a metric depth under masks: blend two, scale, shift, move to a distance, clamp, lower the confidence.
 
-Soft masks act in log depth: half way between 1 m and 4 m is 2 m, so a feathered edge looks equally smooth near and far.
-Mask values of exactly 0 and 1 give the original and the edited depth bit for bit. Nothing turns a surface into sky or
-sky into a surface, but a blend, where the mask chooses between the two. Masks lie on the depth's device.
+Soft masks act in log depth: half way between 1 m and 4 m is 2 m, so a feathered edge is equally smooth near and far.
+Where the mask is exactly 0 or 1, the depth is exactly the original or the edited one. Only a blend can turn surface
+into sky or sky into surface. Masks are on the depth's device.
 """
 
 from __future__ import annotations
@@ -15,38 +15,41 @@ from .enlarging import enlarge
 from .fitting import check_aspect, fit_mask, resize, same_batch
 from .metric_depth import MetricDepth
 
-# One degree moves a point at the edge of a 50 degree image by 2% of its distance from the centre.
+# At the edge of a 50 degree image, one degree moves a point by 2% of its distance from the centre.
 FOV_TOLERANCE_DEG = 1.0
 
 
 @dataclass(frozen=True)
 class DepthAdjustment:
-    """What `adjust_depth` does, in this order: scale, shift_m, distance_m, min_m and max_m. 0 switches the last three
-    off. distance_moves_all: the region's distance scales the whole image instead of the region alone."""
+    """What `adjust_depth` does, in this order. Raises ValueError for values that are out of range or contradict."""
 
+    # Above 0.
     scale: float = 1.0
     shift_m: float = 0.0
+    # The region's median surface is moved to this distance. 0: off.
     distance_m: float = 0.0
+    # On: distance_m scales all of the image. Off: only the region.
     distance_moves_all: bool = False
+    # Depth is clamped to these. 0: no limit.
     min_m: float = 0.0
     max_m: float = 0.0
 
     def __post_init__(self) -> None:
         if self.scale <= 0:
-            raise ValueError(f"scale must be above 0, got {self.scale:g}")
+            raise ValueError(f"set scale above 0: it is {self.scale:g}")
         if min(self.distance_m, self.min_m, self.max_m) < 0:
-            raise ValueError("distance_m, min_m and max_m are metres in front of the camera; they cannot be negative")
+            raise ValueError("set distance_m, min_m and max_m to 0 or more: metres from the camera cannot be negative")
         if 0 < self.max_m < self.min_m:
             raise ValueError(
-                f"min_m {self.min_m:g} is above max_m {self.max_m:g}; swap them, or set one to 0: no limit"
+                f"swap min_m and max_m, or set one to 0 (no limit): min_m {self.min_m:g} is above max_m {self.max_m:g}"
             )
 
 
 def resize_depth(depth: MetricDepth, height: int, width: int) -> MetricDepth:
-    """The same view in other pixels. ValueError where the aspect ratio differs.
+    """The same view at another size. ValueError where the aspect ratio differs.
 
-    Shrunk, a pixel is the log-depth mean of the surfaces that it covers, and sky where it is mostly sky. Enlarged,
-    edges of objects stay edges.
+    A smaller size averages the log depth of the surfaces in a pixel; a pixel that is mostly sky becomes sky. A larger
+    size keeps the edges of objects sharp.
     """
     own_height, own_width = depth.depth.shape[-2:]
     if (own_height, own_width) == (height, width):
@@ -78,18 +81,18 @@ def _enlarged(depth: MetricDepth, height: int, width: int) -> MetricDepth:
 
 
 def repeat_depth(depth: MetricDepth, count: int) -> MetricDepth:
-    """One image's depth `count` times; a batch of `count` as it is."""
+    """The depth of one image, `count` times. A batch of `count` stays as it is."""
     return MetricDepth(
         depth.depth.expand(count, -1, -1), depth.confidence.expand(count, -1, -1), depth.fov_y_deg.expand(count)
     )
 
 
 def blend_depths(a: MetricDepth, b: MetricDepth, mask: torch.Tensor, ignore_camera: bool = False) -> MetricDepth:
-    """a where the mask is 0, b where it is 1, between them in log depth; a's size and camera.
+    """a where the mask is 0, b where it is 1, and a blend in log depth between. Size and camera are those of a.
 
-    Where only one of the two has a surface there is nothing to blend with: values below 0.5 take a, others b. The
-    confidence is blended linearly. b and the mask (..., h, w) are resized to a. ValueError where aspect ratios or
-    batches do not fit, or the fields of view differ by more than FOV_TOLERANCE_DEG and `ignore_camera` is not set.
+    Where only one of the two has a surface, mask values below 0.5 take a and others b. The confidence is blended
+    linearly. b and the mask (..., h, w) are resized to a. Raises ValueError where aspect ratios or batches do not fit,
+    or where fields of view differ by more than FOV_TOLERANCE_DEG without `ignore_camera`.
     """
     height, width = a.depth.shape[-2:]
     weight = fit_mask(mask, height, width)
@@ -100,9 +103,9 @@ def blend_depths(a: MetricDepth, b: MetricDepth, mask: torch.Tensor, ignore_came
     if not ignore_camera and (difference > FOV_TOLERANCE_DEG).any():
         worst = int(difference.argmax())
         raise ValueError(
-            f"the vertical fields of view differ: {a.fov_y_deg[worst]:.1f} and {b.fov_y_deg[worst]:.1f} degrees, more "
-            f"than {FOV_TOLERANCE_DEG:g} apart. Measure or make both with the same camera, or set ignore_camera to "
-            "take the first's for both"
+            "measure or make both with the same camera, or set ignore_camera to use the first's for both: the vertical "
+            f"fields of view differ by more than {FOV_TOLERANCE_DEG:g} degrees. They are {a.fov_y_deg[worst]:.1f} and "
+            f"{b.fov_y_deg[worst]:.1f} degrees"
         )
     chosen = torch.where(weight < 0.5, a.depth, b.depth)
     blended = torch.where(a.valid & b.valid, _log_blend(a.depth, b.depth, weight), chosen)
@@ -110,13 +113,13 @@ def blend_depths(a: MetricDepth, b: MetricDepth, mask: torch.Tensor, ignore_came
 
 
 def adjust_depth(depth: MetricDepth, adjustment: DepthAdjustment, region: torch.Tensor | None = None) -> MetricDepth:
-    """Scale, shift, move to a distance and clamp the surfaces under `region` (..., h, w), 1 = all of the change.
+    """Scale, shift, move to a distance and clamp the surfaces under a mask.
 
-    distance_m scales depth about the camera until the median over the region (mask at least 0.5) is at that distance
-    along the optical axis, image by image. That is the only change of distance which leaves every silhouette where it
-    is and every shape similar; the object's real size changes in proportion. shift_m adds metres along the optical
-    axis instead: thickness stays, width and height follow the distance.
-    ValueError where a shift ends behind the camera, or a distance is set for a region without a surface.
+    region: (..., h, w), where 1 is all of the change. None: all of the image.
+    distance_m scales the depth of each image until the median over the region (mask at least 0.5) is at that distance
+    along the optical axis. No other change of distance keeps every silhouette and shape; the object's real size changes
+    in proportion. shift_m adds metres along the optical axis: thickness stays, width and height follow the distance.
+    Raises ValueError where a shift ends behind the camera, or where distance_m is set and the region has no surface.
     """
     height, width = depth.depth.shape[-2:]
     weight = torch.ones_like(depth.depth[:1]) if region is None else fit_mask(region, height, width)
@@ -136,21 +139,20 @@ def adjust_depth(depth: MetricDepth, adjustment: DepthAdjustment, region: torch.
 
 
 def scale_confidence(depth: MetricDepth, mask: torch.Tensor) -> MetricDepth:
-    """The confidence times a mask (..., h, w): 1 keeps it, 0 leaves the diffusion model free there."""
+    """The confidence times a mask (..., h, w). 1 keeps it; 0 leaves the diffusion model free there."""
     weight = fit_mask(mask, *depth.depth.shape[-2:], name="confidence_mask")
     depth = repeat_depth(depth, same_batch({"geometry": depth.depth.shape[0], "confidence_mask": weight.shape[0]}))
     return replace(depth, confidence=depth.confidence * weight)
 
 
 def _scale_and_shift(metres: torch.Tensor, weight: torch.Tensor, adjustment: DepthAdjustment) -> torch.Tensor:
-    """The new metres of what the mask touches. ValueError where a surface of it would be behind the camera."""
+    """The new metres where the mask is above 0. ValueError where a surface would be behind the camera."""
     moved = torch.where(weight > 0, metres * adjustment.scale + adjustment.shift_m, metres)
     if (moved <= 0).any():
         nearest = (metres * adjustment.scale)[moved <= 0].min()
         raise ValueError(
-            f"shift_m {adjustment.shift_m:g} moves surfaces behind the camera: the nearest is {nearest:.3g} m away"
-            f"{' after scaling' if adjustment.scale != 1 else ''}; shift by less, or use scale or distance_m, which "
-            "cannot"
+            f"shift by less, or use scale or distance_m: shift_m {adjustment.shift_m:g} moves surfaces behind the "
+            f"camera. The nearest is {nearest:.3g} m away{' after scaling' if adjustment.scale != 1 else ''}"
         )
     return moved
 
@@ -162,15 +164,15 @@ def _medians(metres: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         surfaces = image[(mask >= 0.5) & torch.isfinite(image)]
         if surfaces.numel() == 0:
             raise ValueError(
-                f"distance_m needs a surface to measure, but the mask of image {index + 1} covers none: it is black, "
-                "or on the sky. Paint the mask over the object, or set distance_m to 0"
+                "paint the mask over the object, or set distance_m to 0: distance_m needs a surface to measure, but "
+                f"the mask of image {index + 1} covers none. It is black, or on the sky"
             )
         medians.append(surfaces.median())
     return torch.stack(medians)
 
 
 def _log_blend(a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """exp((1 - weight) log a + weight log b) for depths with the same sky; exact where the weight is 0 or 1."""
+    """exp((1 - weight) log a + weight log b), for depths with the same sky. Exact where the weight is 0 or 1."""
     between = torch.lerp(a.log(), b.log(), weight).exp()
     between = torch.where(weight == 0, a, torch.where(weight == 1, b, between))
     return torch.where(torch.isfinite(a), between, a)

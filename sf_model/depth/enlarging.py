@@ -1,25 +1,24 @@
-"""Maps of a depth at a larger size, without the flying pixels of plain interpolation.
+"""Enlarges depth maps without the flying pixels of plain interpolation.
 
-Bilinear interpolation across the edge of an object makes surfaces that hang between the object and what is behind it.
-Here a pixel mixes only the samples that belong to one surface with the nearest one; so slopes stay slopes and edges
-stay edges.
+Bilinear interpolation across the edge of an object makes false surfaces between the object and its background. Here a
+pixel mixes its nearest sample only with samples of the same surface. So slopes stay slopes and edges stay edges.
 """
 
 from __future__ import annotations
 
 import torch
 
-# Two neighbouring samples are one surface up to this difference in log depth (10% of the depth) ...
+# Two neighbouring samples are one surface up to this difference in log depth (10% of the depth), ...
 SAME_SURFACE = 0.1
-# ... or up to so many times the slope on both sides of them: a floor at a low angle.
+# ... or up to this many times the slope on both sides of them, as on a floor at a low angle.
 SLOPE_FACTOR = 3.0
 
 
 def enlarge(maps: torch.Tensor, log_depth: torch.Tensor, valid: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """(B, C, h, w) -> (B, C, height, width), pixel centres aligned as in `F.interpolate(align_corners=False)`.
 
-    log_depth: (B, h, w) natural logarithm of the metres. valid: (B, h, w) bool, where there is a surface: samples with
-    and without one are never mixed. Differentiable in `maps`.
+    log_depth: (B, h, w) natural logarithm of the metres. valid: (B, h, w) bool, where there is a surface. Samples with
+    and without a surface are never mixed. Differentiable in `maps`.
     """
     across, down = (_is_one_surface(log_depth.detach(), valid, axis) for axis in (2, 1))
     top, near_row, share_y = _samples(height, maps.shape[-2], maps.device)
@@ -34,7 +33,7 @@ def enlarge(maps: torch.Tensor, log_depth: torch.Tensor, valid: torch.Tensor, he
 
     near_across, far_across = at(across, near_row, left), at(across, far_row, left)
     near_down, far_down = at(down, top, near_column), at(down, top, far_column)
-    # The diagonal sample belongs to the nearest one's surface if a way around the corner does.
+    # The diagonal sample is of the nearest one's surface if one of the two paths to it stays on that surface.
     diagonal = (near_across & far_down) | (near_down & far_across)
     y, x = share_y[:, None], share_x[None, :]
     parts = (
@@ -53,7 +52,7 @@ def enlarge(maps: torch.Tensor, log_depth: torch.Tensor, valid: torch.Tensor, he
 
 
 def _samples(size: int, count: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Of `size` pixels over `count` samples: the sample before each, the nearest one, and the nearest one's share."""
+    """For each of `size` pixels over `count` samples: the sample before it, the nearest sample, and its weight."""
     place = ((torch.arange(size, device=device) + 0.5) * count / size - 0.5).clamp(0, count - 1)
     before = place.floor().long().clamp(max=max(0, count - 2))
     part = place - before
@@ -62,20 +61,20 @@ def _samples(size: int, count: int, device: torch.device) -> tuple[torch.Tensor,
 
 
 def _is_one_surface(log_depth: torch.Tensor, valid: torch.Tensor, axis: int) -> torch.Tensor:
-    """(B, h, w) bool: whether each sample and the next one along `axis` (1 down, 2 across) are of one surface.
+    """(B, h, w) bool: whether a sample and the next one along `axis` (1 down, 2 across) are of one surface.
 
-    The last of a row has no next one, and is never asked.
+    The last sample has no next one. Its value is never used.
     """
     count = log_depth.shape[axis]
     if count == 1:
         return torch.ones_like(valid)
-    # Without a surface the depth says nothing: such samples differ by their validity alone.
+    # The depth of a sample without a surface has no meaning.
     log_depth = torch.where(valid, log_depth, torch.zeros_like(log_depth))
     step = (log_depth.narrow(axis, 1, count - 1) - log_depth.narrow(axis, 0, count - 1)).abs()
     same_kind = valid.narrow(axis, 1, count - 1) == valid.narrow(axis, 0, count - 1)
     slope = torch.zeros_like(step)
     if count > 2:
-        # The steps before and after each one; at a border the only one there is.
+        # The steps before and after each step. At a border there is only one.
         first, last = step.narrow(axis, 1, 1), step.narrow(axis, count - 3, 1)
         before = torch.cat([first, step.narrow(axis, 0, count - 2)], dim=axis)
         after = torch.cat([step.narrow(axis, 1, count - 2), last], dim=axis)

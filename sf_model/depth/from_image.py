@@ -1,4 +1,4 @@
-"""A depth picture from a preprocessor, grey values in [0, 1], to metres between two given distances."""
+"""Turns the grey depth picture of a preprocessor into metres between two given distances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .fitting import fit_mask
 from .metric_depth import MetricDepth
 
 DISPARITY, DEPTH = "disparity", "depth"
-# Lossy files colour grey pictures a little, colour maps colour them a lot.
+# Lossy compression colours grey pictures a little. Colour maps colour them a lot.
 _COLOR_TOLERANCE = 0.15
 _RANGE_TOLERANCE = 1e-3
 
@@ -22,14 +22,16 @@ def depth_from_image(
     invert: bool = False,
     no_surface: torch.Tensor | None = None,
 ) -> MetricDepth:
-    """Metres of a grey picture: white is near_m and black far_m, the other way round if `invert`.
+    """The metres of a grey picture. White is near_m and black is far_m; `invert` swaps them.
 
-    image: (B, H, W, C) in [0, 1], C = 1, 3 or 4. encoding: what the grey values are linear in: "disparity" 1/z, as
-    depth estimators draw it, or "depth" z. no_surface: (1 or B, h, w), above 0.5 where there is none; resized to the
-    picture, whose aspect ratio it has. Raises ValueError, with the remedy.
+    image: (B, H, W, C) in [0, 1], C = 1, 3 or 4. encoding: what the grey values are linear in, "disparity" (1 / z, as
+    depth estimators draw it) or "depth" (z). no_surface: (1 or B, h, w), above 0.5 where there is no surface; resized
+    to the picture. Raises ValueError for values out of range, colours, and a mask that does not fit.
     """
     if not 0 < near_m < far_m:
-        raise ValueError(f"near_m ({near_m:g}) must be above 0 and below far_m ({far_m:g}); exchange or change them")
+        raise ValueError(
+            f"swap near_m and far_m, or change them: near_m ({near_m:g}) must be above 0 and below far_m ({far_m:g})"
+        )
     nearness = _grey(image)
     if invert:
         nearness = 1 - nearness
@@ -47,18 +49,18 @@ def _grey(image: torch.Tensor) -> torch.Tensor:
     """(B, H, W) in [0, 1]."""
     colors = image[..., :3].float()
     if not torch.isfinite(colors).all():
-        raise ValueError("the image has NaN or infinite values; if they are metres, use Load Metric Depth")
+        raise ValueError("use Load Metric Depth for metres: the image has NaN or infinite values")
     low, high = colors.min().item(), colors.max().item()
     if low < -_RANGE_TOLERANCE or high > 1 + _RANGE_TOLERANCE:
         raise ValueError(
-            f"the image has values from {low:g} to {high:g}, but a depth picture has 0 to 1; if they are metres, use "
-            "Load Metric Depth"
+            f"use Load Metric Depth for metres: the image has values from {low:g} to {high:g}, but a depth picture has "
+            "0 to 1"
         )
     spread = colors.amax(-1) - colors.amin(-1)
     if (spread > _COLOR_TOLERANCE).float().mean() > 0.01:
         raise ValueError(
-            "the image is coloured, so its greys have no order from near to far; switch the colour map of the "
-            "preprocessor off"
+            "switch off the colour map of the preprocessor: the image is coloured, so its values have no order from "
+            "near to far"
         )
     return colors.mean(-1).clamp(0, 1)
 
@@ -70,6 +72,6 @@ def _without_surface(mask: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
     mask = fit_mask(mask.cpu(), height, width, other_name="the image")
     if len(mask) not in (1, count):
         raise ValueError(
-            f"the mask has a batch of {len(mask)}, but the image a batch of {count}; give one mask, or one each"
+            f"give one mask, or one each: the mask has a batch of {len(mask)}, but the image a batch of {count}"
         )
     return (mask > 0.5).to(depth.device)

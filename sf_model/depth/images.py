@@ -1,7 +1,7 @@
-"""A metric depth as the pictures that other models read: disparity for depth ControlNets, normals, metric ranges.
+"""Pictures of a metric depth for other models: disparity for depth ControlNets, normals, and masks of a metric range.
 
-The conventions are ComfyUI's own (Render MoGe Geometry): near is white, what has no surface is black in a depth picture
-and middle grey in a normal map.
+The conventions are those of ComfyUI's Render MoGe Geometry: near is white. Without a surface, a depth picture is black
+and a normal map is middle grey.
 """
 
 from __future__ import annotations
@@ -12,28 +12,30 @@ import torch
 
 from .metric_depth import MetricDepth
 
-# Shares of the surfaces that are left out at either end, so that single pixels do not set the range.
+# The automatic range leaves out the ends, so that single pixels do not set it.
 LOW_QUANTILE, HIGH_QUANTILE = 0.001, 0.999
-# torch.quantile takes no more values than this.
+# The limit of torch.quantile.
 MAX_QUANTILE_VALUES = 2**24
 MIN_DISPARITY_RANGE = 1e-6
-# Normals in OpenCV axes (x right, y down, z forward, facing the camera) -> what red, green and blue stand for.
+# From normals in OpenCV axes (x right, y down, z forward) to the directions of red, green and blue.
 NORMAL_SIGNS: dict[str, tuple[float, float, float]] = {
     "opengl": (1.0, -1.0, -1.0),  # right, up, towards the camera
     "directx": (1.0, 1.0, -1.0),  # right, down, towards the camera
-    "controlnet": (-1.0, -1.0, -1.0),  # left, up, towards the camera: ScanNet's, which NormalBae learned
+    "controlnet": (-1.0, -1.0, -1.0),  # left, up, towards the camera: as in ScanNet and NormalBae
 }
 
 
 def disparity_picture(depth: MetricDepth, near_m: float = 0.0, far_m: float = 0.0) -> torch.Tensor:
-    """(B, H, W) float32 in [0, 1]: 1 / metres, white at near_m and black at far_m and where there is no surface.
+    """(B, H, W) float32 in [0, 1]: 1 / metres, white at near_m, black at far_m and where there is no surface.
 
-    A limit of 0 is chosen image by image, at the quantile of its surfaces. An image of constant depth, whose range is
-    empty, is black without limits. ValueError where near_m is not below far_m, and where the batch's surfaces are all
-    beyond one of the limits: the pictures would be all white or all black.
+    A limit of 0 is chosen for each image, at a quantile of its surfaces. Without limits, an image of constant depth is
+    black. Raises ValueError where near_m is not below far_m, and where all surfaces of the batch lie beyond one limit,
+    so that all pictures would be white or black.
     """
     if 0 < far_m <= near_m:
-        raise ValueError(f"near_m {near_m:g} must be below far_m {far_m:g}; swap them, or set one to 0 (automatic)")
+        raise ValueError(
+            f"swap near_m and far_m, or set one to 0 (automatic): near_m {near_m:g} must be below far_m {far_m:g}"
+        )
     _check_limits(depth, near_m, far_m)
     return torch.stack([_disparity(image, near_m, far_m) for image in depth.depth])
 
@@ -43,11 +45,11 @@ def _check_limits(depth: MetricDepth, near_m: float, far_m: float) -> None:
         return
     surfaces = depth.depth[depth.valid]
     nearest, farthest = surfaces.min().item(), surfaces.max().item()
-    reach = f"this depth reaches from {nearest:.4g} to {farthest:.4g} m; set them within that, or to 0 (automatic)"
+    remedy = f"set near_m and far_m within this depth, from {nearest:.4g} to {farthest:.4g} m, or to 0 (automatic)"
     if farthest < near_m:
-        raise ValueError(f"near_m {near_m:g} is beyond everything, so that all would be white: {reach}")
+        raise ValueError(f"{remedy}: near_m {near_m:g} is behind everything, so the picture would be white")
     if 0 < far_m < nearest:
-        raise ValueError(f"far_m {far_m:g} is in front of everything, so that all would be black: {reach}")
+        raise ValueError(f"{remedy}: far_m {far_m:g} is in front of everything, so the picture would be black")
 
 
 def _disparity(metres: torch.Tensor, near_m: float, far_m: float) -> torch.Tensor:
@@ -64,9 +66,12 @@ def _disparity(metres: torch.Tensor, near_m: float, far_m: float) -> torch.Tenso
 
 
 def range_mask(depth: MetricDepth, min_m: float = 0.0, max_m: float = 0.0) -> torch.Tensor:
-    """(B, H, W) float32: 1 for surfaces from min_m to max_m metres, 0 elsewhere and on the sky; max_m 0 is no limit."""
+    """(B, H, W) float32: 1 for surfaces from min_m to max_m metres, else 0. max_m 0: no limit."""
     if 0 < max_m < min_m:
-        raise ValueError(f"mask_min_m {min_m:g} is above mask_max_m {max_m:g}; swap them, or set one to 0 (no limit)")
+        raise ValueError(
+            f"swap mask_min_m and mask_max_m, or set one to 0 (no limit): mask_min_m {min_m:g} is above mask_max_m "
+            f"{max_m:g}"
+        )
     inside = depth.valid & (depth.depth >= min_m)
     if max_m > 0:
         inside &= depth.depth <= max_m
@@ -74,10 +79,10 @@ def range_mask(depth: MetricDepth, min_m: float = 0.0, max_m: float = 0.0) -> to
 
 
 def surface_normals(depth: MetricDepth) -> torch.Tensor:
-    """(B, H, W, 3) unit normals in OpenCV axes, facing the camera; 0 where there is no surface.
+    """(B, H, W, 3) unit normals in OpenCV axes, facing the camera. 0 where there is no surface.
 
-    From the points on both sides of a pixel; at the image's border and beside the sky from one side. A surface pixel
-    without such a neighbour faces the camera.
+    They come from the neighbours on both sides of a pixel; at the border and beside the sky, from one side. The normal
+    of a surface pixel without neighbours points to the camera.
     """
     surface = depth.valid.unsqueeze(-1)
     points = torch.where(surface, depth.points(), torch.zeros(()).to(depth.depth))
@@ -91,12 +96,12 @@ def surface_normals(depth: MetricDepth) -> torch.Tensor:
 
 
 def normal_picture(normals: torch.Tensor, convention: str) -> torch.Tensor:
-    """(B, H, W, 3) OpenCV normals -> colours in [0, 1] in a convention of NORMAL_SIGNS; zero normals are grey."""
+    """(B, H, W, 3) OpenCV normals -> colours in [0, 1]. convention: a key of NORMAL_SIGNS. Zero normals are grey."""
     return (normals * normals.new_tensor(NORMAL_SIGNS[convention]) * 0.5 + 0.5).clamp(0, 1)
 
 
 def _differences(points: torch.Tensor, valid: torch.Tensor, dim: int) -> torch.Tensor:
-    """The steps to the neighbours before and behind along `dim`, added up; those from or to no surface are 0."""
+    """The sum of the steps from and to the neighbours along `dim`. Steps beside a pixel without surface count 0."""
     size = points.shape[dim]
     both = valid.narrow(dim, 0, size - 1) & valid.narrow(dim, 1, size - 1)
     steps = (points.narrow(dim, 1, size - 1) - points.narrow(dim, 0, size - 1)) * both.unsqueeze(-1)

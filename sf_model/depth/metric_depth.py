@@ -1,4 +1,4 @@
-"""Metric depth of an image: the one value that travels between predictor, adapter, host geometry and the tests."""
+"""Metric depth of images: the value that predictor, adapter and nodes exchange."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .enlarging import enlarge
 
 MIN_DEPTH_M = 0.1
 MAX_DEPTH_M = 1000.0
-# Centre and spread of log metres over everyday scenes (geometric mean 5 m): network inputs are near unit scale.
+# Mean and spread of log metres over everyday scenes (geometric mean 5 m), to bring network inputs near unit scale.
 LOG_DEPTH_MEAN = 1.6
 LOG_DEPTH_STD = 1.2
 
@@ -20,8 +20,8 @@ LOG_DEPTH_STD = 1.2
 class MetricDepth:
     """Depth along the optical axis of a pinhole camera with square pixels and a centred principal point.
 
-    Raises ValueError for shapes that disagree. Values are checked by `checked`, where they come from outside: to look
-    at them here would make a GPU wait in every step of a training.
+    Raises ValueError for shapes that disagree. Only `checked` looks at the values: a check here would make the GPU wait
+    in every training step.
     """
 
     # (B, H, W) float32, metres > 0, inf where there is no surface (sky).
@@ -33,7 +33,7 @@ class MetricDepth:
 
     @staticmethod
     def checked(depth: torch.Tensor, confidence: torch.Tensor, fov_y_deg: torch.Tensor) -> MetricDepth:
-        """A depth from outside: ValueError for NaN, zero or negative depth, and for values out of their ranges."""
+        """A depth from outside the program. ValueError for NaN, zero or negative depth and for values out of range."""
         metric = MetricDepth(depth, confidence, fov_y_deg)
         problems = {
             "depth has NaN values; mark pixels without a surface as inf": torch.isnan(depth).any(),
@@ -41,7 +41,7 @@ class MetricDepth:
             "confidence must lie in [0, 1]": ~((confidence >= 0) & (confidence <= 1)).all(),
             "fov_y_deg must lie between 0 and 180 degrees": ~((fov_y_deg > 0) & (fov_y_deg < 180)).all(),
         }
-        # One transfer for all answers.
+        # One transfer from the device for all checks.
         found = torch.stack([value.to(depth.device) for value in problems.values()]).tolist()
         for message, is_wrong in zip(problems, found):
             if is_wrong:
@@ -59,7 +59,7 @@ class MetricDepth:
             raise ValueError(f"fov_y_deg must have one value an image, got {tuple(self.fov_y_deg.shape)}")
 
     def __getitem__(self, images: slice) -> MetricDepth:
-        """Some images of the batch, as `depth[2:3]` for the third alone."""
+        """Some images of the batch: `depth[2:3]` is the third one."""
         return MetricDepth(self.depth[images], self.confidence[images], self.fov_y_deg[images])
 
     def to(self, device: torch.device | str) -> MetricDepth:
@@ -72,11 +72,11 @@ class MetricDepth:
         return torch.isfinite(self.depth)
 
     def log_depth(self) -> torch.Tensor:
-        """(B, H, W) natural logarithm of the metres, bounded to [MIN_DEPTH_M, MAX_DEPTH_M]; sky is at the maximum."""
+        """(B, H, W) natural logarithm of the metres, clamped to [MIN_DEPTH_M, MAX_DEPTH_M]. Sky has the maximum."""
         return self.depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
 
     def intrinsics(self) -> torch.Tensor:
-        """(B, 3, 3) pinhole matrix normalised by width and height: fx / W, fy / H, principal point (0.5, 0.5)."""
+        """(B, 3, 3) camera matrix normalised by width and height: fx / W, fy / H, principal point (0.5, 0.5)."""
         _, height, width = self.depth.shape
         focal_y = 0.5 / torch.tan(torch.deg2rad(self.fov_y_deg) / 2)
         matrix = torch.zeros(self.depth.shape[0], 3, 3, dtype=self.fov_y_deg.dtype, device=self.fov_y_deg.device)
@@ -87,7 +87,7 @@ class MetricDepth:
         return matrix
 
     def points(self) -> torch.Tensor:
-        """(B, H, W, 3) metres in OpenCV camera axes (x right, y down, z forward); inf where there is no surface."""
+        """(B, H, W, 3) metres in OpenCV camera axes (x right, y down, z forward), inf where there is no surface."""
         _, height, width = self.depth.shape
         matrix = self.intrinsics()
         focal_x, focal_y = matrix[:, 0, 0].view(-1, 1, 1), matrix[:, 1, 1].view(-1, 1, 1)
@@ -99,9 +99,9 @@ class MetricDepth:
         return torch.where(self.valid.unsqueeze(-1), points, torch.full_like(points, torch.inf))
 
     def network_input(self, height: int, width: int) -> torch.Tensor:
-        """(B, 3, height, width): normalised log depth, validity in {0, 1} and confidence, as the adapter reads them.
+        """(B, 3, height, width): normalised log depth, validity and confidence, as the adapter reads them.
 
-        Shrunk in log depth by averaging, with the confidence as it is. Enlarged so that edges stay edges.
+        A smaller size averages the channels. A larger size keeps the edges of objects sharp.
         """
         channels = torch.stack(
             [(self.log_depth() - LOG_DEPTH_MEAN) / LOG_DEPTH_STD, self.valid.to(self.depth.dtype), self.confidence],

@@ -1,28 +1,30 @@
-"""AbsRel and delta1, the two usual measures of metric depth (Eigen et al. 2014), and the boundary F1 of its edges."""
+"""Measures of metric depth: AbsRel and delta1 (Eigen et al. 2014), and the boundary F1 of its edges."""
 
 from __future__ import annotations
 
 import torch
 
 DELTA1_RATIO = 1.25
-# Thresholds of an occluding contour: one side is farther by so much; each counts by its size (Depth Pro, section 4.2).
+# How much farther the other side of an edge is, as a share. Each threshold is its own weight (Depth Pro, section 4.2).
 BOUNDARY_THRESHOLDS = torch.linspace(0.05, 0.25, 10).tolist()
 
 
 def abs_rel(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
-    """(B,) mean of |depth - true| / true over the pixels with a true surface; true_m (B, H, W) is inf for sky."""
+    """(B,) mean of |depth - true| / true over pixels with a true surface. true_m (B, H, W) is inf for sky."""
     return _mean_over_surface((depth_m / _finite(true_m) - 1).abs(), true_m)
 
 
 def delta1(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
-    """(B,) share of the pixels with a true surface whose depth is within a factor of 1.25."""
+    """(B,) share of the pixels with a true surface whose depth is within a factor of DELTA1_RATIO."""
     ratio = depth_m / _finite(true_m)
     return _mean_over_surface((torch.maximum(ratio, 1 / ratio) < DELTA1_RATIO).float(), true_m)
 
 
 def boundaries(depth_m: torch.Tensor, threshold: float) -> torch.Tensor:
-    """(B, 4, H, W) bool: where the neighbour to the right, the left, below, above is farther by more than the
-    threshold's share. depth_m (B, H, W) in metres; sky is farther than every surface."""
+    """(B, 4, H, W) bool: whether the neighbour to the right, left, below or above is farther by more than a share.
+
+    depth_m: (B, H, W) metres, inf for sky. threshold: that share.
+    """
     found = torch.zeros(len(depth_m), 4, *depth_m.shape[1:], dtype=torch.bool, device=depth_m.device)
     ratio = 1 + threshold
     here, there = depth_m[:, :, :-1], depth_m[:, :, 1:]
@@ -33,8 +35,10 @@ def boundaries(depth_m: torch.Tensor, threshold: float) -> torch.Tensor:
 
 
 def boundary_f1(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
-    """(B,) scale-invariant boundary F1 (Depth Pro, arXiv 2410.02073, section 4.2), of maps (B, H, W) with inf for sky:
-    an edge counts where the other map has one at the same pixel, with the same side in front. 0 without any hit."""
+    """(B,) scale-invariant boundary F1 (Depth Pro, arXiv 2410.02073, section 4.2). Maps are (B, H, W), inf for sky.
+
+    An edge is a hit if the other map has an edge at the same pixel with the same side in front. 0 without any hit.
+    """
     total = torch.zeros(len(depth_m), device=depth_m.device)
     for threshold in BOUNDARY_THRESHOLDS:
         predicted, true = boundaries(depth_m, threshold), boundaries(true_m, threshold)

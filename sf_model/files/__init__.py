@@ -1,1 +1,1 @@
-"""Depth and point clouds as files."""
+"""Depth, point clouds and pictures as files."""

@@ -1,7 +1,7 @@
-"""NPY and NPZ files from unknown hands: never unpickled, and no array is made before the file is known to hold it.
+"""Reads NPY and NPZ files from untrusted sources. Nothing is unpickled, and no array is larger than the file allows.
 
-A compressed file's size says little of what is in it, so its arrays' headers are read first, and the arrays only after
-the caller has agreed to their shapes.
+A small compressed file can hold gigabytes. So the headers of the arrays are read first, and the arrays only after the
+caller has checked their shapes.
 """
 
 from __future__ import annotations
@@ -32,24 +32,25 @@ class _Header:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def array(self, data: bytes, offset: int = 0) -> np.ndarray:
-        """The array in the bytes from `offset` on. ValueError where these are too few."""
+        """The array in the bytes from `offset` on. ValueError if there are too few."""
         if offset + self.byte_count > len(data):
-            raise ValueError(f"the array of shape {self.shape} needs more bytes than the file has: it is truncated")
+            raise ValueError(f"save it again, because it is truncated: an array {self.shape} needs more bytes")
         values = np.frombuffer(data, self.dtype, math.prod(self.shape), offset)
         return values.reshape(self.shape, order="F" if self.fortran_order else "C")
 
 
 def read_npy(data: bytes) -> np.ndarray:
-    """The array of numbers in an NPY file. ValueError for anything else."""
+    """The array of an NPY file. ValueError for anything but real numbers."""
     stream = io.BytesIO(data)
     header = _read_header(stream)
     return header.array(data, stream.tell())
 
 
 def read_npz(data: bytes, names: tuple[str, ...], check: Callable[[Shapes], None]) -> dict[str, np.ndarray]:
-    """Those of the named arrays that an NPZ file has; where it has but one array, that one. ValueError.
+    """The arrays of an NPZ file that have one of these names, or its only array.
 
-    check: gets the shapes of these arrays before any of them is unpacked, and raises ValueError for what is too large.
+    check: gets the shapes of these arrays before any of them is unpacked. It raises ValueError for those too large.
+    Raises ValueError for a file that cannot be read.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -62,13 +63,13 @@ def read_npz(data: bytes, names: tuple[str, ...], check: Callable[[Shapes], None
             check({name: header.shape for name, header in headers.items()})
             return {name: _read_member(archive, members[name]) for name in wanted}
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
-        raise ValueError(f"it is not a whole NPZ file ({error})") from error
+        raise ValueError(f"save it again, because it is not a complete NPZ file ({error})") from error
 
 
 def _open(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        # The others are unpacked in pieces of any size, and NumPy does not write them.
-        raise ValueError("it is not compressed as NumPy does it; save it with numpy.savez or numpy.savez_compressed")
+        # Other methods unpack pieces of any size, and NumPy does not write them.
+        raise ValueError("save it with numpy.savez or numpy.savez_compressed, because its compression is not NumPy's")
     return archive.open(name)
 
 
@@ -79,20 +80,20 @@ def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
 
 
 def _read_header(stream: IO[bytes]) -> _Header:
-    """The header of an array of real numbers, of at most MAX_ELEMENTS; the stream then stands at its first number."""
+    """The header of an array of at most MAX_ELEMENTS real numbers. The stream is then at the first number."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         version = np.lib.format.read_magic(stream)
         if version not in readers:
             raise ValueError(f"NPY version {version} is not for plain numbers")
         header = _Header(*readers[version](stream))
-    # What numpy's parser of the header lets through, besides its own ValueError.
+    # What numpy's parser of the header can raise.
     except (ValueError, SyntaxError, TypeError, EOFError, RecursionError, tokenize.TokenError) as error:
-        raise ValueError(f"it is not a whole NPY file ({error})") from error
+        raise ValueError(f"save it again, because it is not a complete NPY file ({error})") from error
     if any(size < 0 for size in header.shape):
-        raise ValueError(f"it is not a whole NPY file (its shape is {header.shape})")
+        raise ValueError(f"save it again, because it is not a complete NPY file (its shape is {header.shape})")
     if header.dtype.kind not in "fiu":
-        raise ValueError(f"the array holds {header.dtype} values; real numbers are needed")
+        raise ValueError(f"save real numbers, because the array holds {header.dtype} values")
     if math.prod(header.shape) > MAX_ELEMENTS:
-        raise ValueError(f"the array has the shape {header.shape}, more than {MAX_ELEMENTS} values; save it smaller")
+        raise ValueError(f"save it smaller, because the shape {header.shape} has more than {MAX_ELEMENTS} values")
     return header

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, however the program that writes them ends."""
+"""Writes files completely or not at all, even if the program is killed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """`with written_whole(path) as partial:` gives where to write; only what is complete then stands at `path`.
+    """`with written_whole(path) as partial:` write to `partial`. It becomes `path` at the end, but not after an error.
 
-    The folder is made. The partial file has one name, so that what a killed program left of the same file is written
-    over, and no folder of a million files is searched for it; nothing is left after an error.
+    The folder is made. The partial file of a path always has the same name. So the next write replaces what a killed
+    program left, and no folder of a million files has to be searched for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.partial")

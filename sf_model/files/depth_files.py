@@ -1,11 +1,12 @@
-"""Metric depth as files, and files as metric depth: EXR, 16-bit PNG, NPY and NPZ.
+"""Writes and reads metric depth: EXR, 16-bit PNG, NPY and NPZ.
 
-`stored_depth.py` has the rules of what is read: units, cameras, what counts as no surface.
+`units.py` has the rules of reading: units, cameras, and what counts as no surface.
 
-Written files: NPZ has the float32 arrays depth_m (metres, inf where there is no surface), confidence and fov_y_deg.
-EXR has the same as the float32 channels Z and confidence, and the attributes depthUnit, fovYDeg and cameraIntrinsics.
-PNG has one grey channel of 16 bits, whole millimetres, 0 where there is no surface, and the same three facts as JSON in
-the text chunk "SpatialFusion"; it has no room for the confidence.
+Written files:
+NPZ has the float32 arrays depth_m (metres, inf where there is no surface), confidence and fov_y_deg.
+EXR has the float32 channels Z and confidence, and the attributes depthUnit, fovYDeg and cameraIntrinsics.
+PNG has one grey channel of 16 bits: whole millimetres, 0 where there is no surface. The text chunk "SpatialFusion" has
+unit and camera as JSON. There is no confidence.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _MAX_CAMERA_VALUES = 2**16
 
 
 class NanDepthError(ValueError):
-    """A file with NaN values, for readers that do not take them for "no surface"."""
+    """The file has NaN values, and the caller does not accept them as "no surface"."""
 
 
 def load_depth(
@@ -52,10 +53,11 @@ def load_depth(
 ) -> MetricDepth:
     """The depth in a file's bytes.
 
-    name: the file's name, which tells the format and is named in errors. unit: of a file that states none, "auto" or a
-    key of METRES_PER_UNIT. "auto" takes whole numbers as millimetres and others as metres, and refuses what looks
-    normalised (nothing beyond 1; whole numbers up to the top of their range). fov_y_deg: of a file that has no camera;
-    0 needs one. Raises ValueError, which names the file, the fault and the remedy; NanDepthError with `refuse_nan`.
+    name: the file's name. Its suffix gives the format. unit: of a file that states none, "auto" or a key of
+    METRES_PER_UNIT. "auto" takes integers as millimetres and other numbers as metres, and refuses what looks normalised
+    (nothing above 1, or integers up to the top of their range). fov_y_deg: of a file without a camera; 0: it must have
+    one. refuse_nan: NaN raises NanDepthError instead of being "no surface".
+    Raises ValueError, with the file's name, for a file that cannot be used.
     """
     try:
         stored = _read(data, PurePath(name).suffix.lower())
@@ -78,7 +80,7 @@ def load_depth(
 
 
 def npz_bytes(depth: MetricDepth, index: int) -> bytes:
-    """One image of a batch as an NPZ file: depth_m (H, W), confidence (H, W) and fov_y_deg (), all float32."""
+    """One image of a batch as an NPZ file: depth_m (H, W), confidence (H, W), fov_y_deg (), all float32."""
     stream = io.BytesIO()
     np.savez_compressed(
         stream,
@@ -90,7 +92,7 @@ def npz_bytes(depth: MetricDepth, index: int) -> bytes:
 
 
 def exr_bytes(depth: MetricDepth, index: int) -> bytes:
-    """One image of a batch as an EXR file; depth and confidence come back bit by bit."""
+    """One image of a batch as an EXR file. Depth and confidence are exact."""
     channels = {"Z": depth.depth[index], "confidence": depth.confidence[index]}
     return write_exr(
         {name: values.cpu().numpy() for name, values in channels.items()},
@@ -105,15 +107,16 @@ def exr_bytes(depth: MetricDepth, index: int) -> bytes:
 def png_bytes(depth: MetricDepth, index: int) -> bytes:
     """One image of a batch as a PNG in millimetres, rounded. ValueError where a surface is beyond LARGEST_PNG_M.
 
-    A surface nearer than a millimetre is stored as one, since 0 means none.
+    A surface nearer than 1 mm is stored as 1, because 0 means no surface.
     """
     metres = depth.depth[index].cpu().numpy().astype(np.float64)
     surface = np.isfinite(metres)
     millimetres = np.rint(np.where(surface, metres, 0.0) * 1000)
     if millimetres.max() > 65535:
         raise ValueError(
-            f"the depth reaches {millimetres.max() / 1000:.1f} m, but a 16-bit PNG in millimetres ends at "
-            f"{LARGEST_PNG_M} m and nothing was written; save it as EXR, or limit the depth with Adjust Metric Depth"
+            "save it as EXR, or limit the depth with Adjust Metric Depth: the depth reaches "
+            f"{millimetres.max() / 1000:.1f} m, but a 16-bit PNG in millimetres ends at {LARGEST_PNG_M} m. Nothing was "
+            "written"
         )
     millimetres = np.where(surface, np.maximum(millimetres, 1), 0).astype(np.uint16)
     facts = {
@@ -129,7 +132,7 @@ def png_bytes(depth: MetricDepth, index: int) -> bytes:
 
 
 def _intrinsics_px(depth: MetricDepth, index: int) -> list[list[float]]:
-    """The (3, 3) camera matrix in pixels, as OpenCV has it."""
+    """The (3, 3) camera matrix in pixels, as in OpenCV."""
     _, height, width = depth.depth.shape
     matrix = depth.intrinsics()[index].cpu().double() * torch.tensor([[width], [height], [1.0]], dtype=torch.float64)
     return matrix.tolist()
@@ -138,7 +141,7 @@ def _intrinsics_px(depth: MetricDepth, index: int) -> list[list[float]]:
 def _read(data: bytes, suffix: str) -> StoredDepth:
     readers = dict(zip(SUFFIXES, (_read_exr, _read_png, _read_npy, _read_npz)))
     if suffix not in readers:
-        raise ValueError(f"it is none of {', '.join(SUFFIXES)}; save the depth as one of these")
+        raise ValueError(f"save the depth as one of {', '.join(SUFFIXES)}")
     return readers[suffix](data)
 
 
@@ -146,7 +149,7 @@ def _read_exr(data: bytes) -> StoredDepth:
     header = read_header(data)
     aspect = header.number("pixelAspectRatio")
     if aspect is not None and not abs(aspect - 1) <= CAMERA_TOLERANCE:
-        raise ValueError(f"its pixels are not square (pixel aspect ratio {aspect:g}); render it with square pixels")
+        raise ValueError(f"render it with square pixels, because its pixel aspect ratio is {aspect:g}")
     name = _depth_channel(header)
     colors = [name[:-1] + color for color in "GB"] if name.endswith("R") else []
     colors = [color for color in colors if color in header.channels]
@@ -154,12 +157,12 @@ def _read_exr(data: bytes) -> StoredDepth:
     channels = read_channels(data, header, [name, *colors, *confidence])
     if any(not np.array_equal(channels[name], channels[color], equal_nan=True) for color in colors):
         raise ValueError(
-            "it is a colour picture, without a depth channel (Z); switch on the Z pass of the renderer (in Blender: "
-            "View Layer, Passes, Z) and save that"
+            "switch on the Z pass of the renderer (in Blender: View Layer, Passes, Z) and save that, because it is a "
+            "colour picture, without a depth channel (Z)"
         )
     unit = header.text("depthUnit")
     if unit is not None and unit not in METRES_PER_UNIT:
-        raise ValueError(f"its attribute depthUnit is {unit!r}, which is none of {', '.join(METRES_PER_UNIT)}")
+        raise ValueError(f"set its attribute depthUnit to one of {', '.join(METRES_PER_UNIT)}, because it is {unit!r}")
     fov = header.number("fovYDeg")
     return StoredDepth(
         values=_on_display(channels[name], header, np.inf),
@@ -171,7 +174,7 @@ def _read_exr(data: bytes) -> StoredDepth:
 
 
 def _depth_channel(header: ExrHeader) -> str:
-    """Z, else a layer's depth (ViewLayer.Depth.Z as Blender names it, Depth.V), else Y, else R."""
+    """Z, else a layer's depth (Blender's ViewLayer.Depth.Z, Depth.V), else Y, V or R. ValueError."""
 
     def rank(name: str) -> int | None:
         layer, _, channel = name.lower().rpartition(".")
@@ -186,11 +189,14 @@ def _depth_channel(header: ExrHeader) -> str:
         return best[0]
     count = "more than one" if best else "no"
     names = ", ".join(best or header.channels)
-    raise ValueError(f"it has {count} depth channel among {names}; save one depth pass alone, as channel Z")
+    raise ValueError(f"save one depth pass alone, as channel Z, because it has {count} depth channel among {names}")
 
 
 def _on_display(picture: np.ndarray, header: ExrHeader, outside: float) -> np.ndarray:
-    """(1, H, W): the data window's picture put where it lies in the display window, which is what the camera sees."""
+    """(1, H, W): the data window's picture at its place in the display window, which is what the camera sees.
+
+    outside: the value where the display window has no data.
+    """
     (x0, y0, x1, y1), (left, top, right, bottom) = header.data_window, header.display_window
     if header.data_window == header.display_window:
         return picture[None]
@@ -209,15 +215,15 @@ def _read_png(data: bytes) -> StoredDepth:
         with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
-                raise ValueError(f"it has {width}x{height} pixels, more than {MAX_PIXELS}; save it smaller")
+                raise ValueError(f"save it smaller, because {width}x{height} pixels are more than {MAX_PIXELS}")
             if picture.mode not in ("I;16", "I;16B", "I"):
                 raise ValueError(
-                    f"it is a picture ({picture.mode}), not a grey PNG of 16 bits, and has no metres; {OTHER_WAY}"
+                    f"{OTHER_WAY}, because it has no metres: a picture ({picture.mode}), not a grey PNG of 16 bits"
                 )
             values = np.asarray(picture).astype(np.uint16)
             text = picture.text.get(_PNG_CHUNK)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"it is not a whole PNG file ({error})") from error
+        raise ValueError(f"save it again, because it is not a complete PNG file ({error})") from error
     return StoredDepth(values=values[None], **({} if text is None else _png_facts(text)))
 
 
@@ -231,7 +237,7 @@ def _png_facts(text: str) -> dict[str, Any]:
             "intrinsics": np.array(facts["intrinsics_px"], dtype=np.float64),
         }
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ValueError(f"its text chunk {_PNG_CHUNK} is damaged; save it again, or remove the chunk") from error
+        raise ValueError(f"save it again, or remove its text chunk {_PNG_CHUNK}, which is damaged") from error
 
 
 def _read_npy(data: bytes) -> StoredDepth:
@@ -252,29 +258,31 @@ def _read_npz(data: bytes) -> StoredDepth:
 
 
 def _depth_name(arrays: Mapping[str, Any]) -> str:
-    """Which of an NPZ file's arrays is the depth: an array alone may have any name."""
+    """The name of the depth among an NPZ file's arrays. The only array may have any name. ValueError."""
     others = ("confidence", *_CAMERA_ARRAYS)
     name = next((name for name in ("depth_m", "depth", *arrays) if name in arrays and name not in others), None)
     if name is None:
-        raise ValueError("it has no array named depth_m or depth; save the depth under one of these names")
+        raise ValueError("save the depth as depth_m or depth, because it has no array of these names")
     return name
 
 
 def _check_shapes(shapes: Shapes) -> None:
-    """ValueError for arrays that are not worth unpacking: a few compressed bytes may stand for gigabytes."""
+    """ValueError for arrays that are too large to unpack: a few compressed bytes can hold gigabytes."""
     shape = shapes[_depth_name(shapes)]
     if math.prod(shape) > MAX_PIXELS:
-        raise ValueError(f"its depth has the shape {shape}, more than {MAX_PIXELS} pixels; save it smaller, or as EXR")
+        raise ValueError(f"save it smaller, because its depth {shape} has more than {MAX_PIXELS} pixels")
     confidence = shapes.get("confidence", shape)
     if math.prod(confidence) != math.prod(shape):
-        raise ValueError(f"confidence {confidence} and depth {shape} differ in shape; save one value a pixel, or none")
+        raise ValueError(
+            f"save one value a pixel, or none, because confidence {confidence} and depth {shape} differ in shape"
+        )
     for name in _CAMERA_ARRAYS:
         if math.prod(shapes.get(name, ())) > _MAX_CAMERA_VALUES:
-            raise ValueError(f"its {name} has the shape {shapes[name]}; save one camera, or one an image")
+            raise ValueError(f"save one camera, or one an image, because its {name} has the shape {shapes[name]}")
 
 
 def _batched(values: np.ndarray) -> np.ndarray:
-    """(H, W), and (H, W, 1) as some save it, become (1, H, W)."""
+    """(H, W) and (H, W, 1) become (1, H, W). Some programs save the latter."""
     if values.ndim == 3 and values.shape[0] != 1 and values.shape[-1] == 1:
         values = values[..., 0]
     return values[None] if values.ndim == 2 else values

@@ -1,12 +1,12 @@
-"""OpenEXR pictures with float channels: what depth needs of the format, in numpy and zlib.
+"""OpenEXR pictures with float channels: the part of the format that depth needs, in numpy and zlib.
 
-Reads single-part scanline files without compression or with RLE, ZIPS or ZIP, of half, float and uint channels with any
-names; writes float32 with ZIP. No host brings an EXR library. The PyAV that all of them bring (18.1, FFmpeg's decoder)
-refuses a file that has Z and no colours, sees no further channel of one that has, and neither reads nor writes a
-file's own attributes, so that the field of view would be lost. Checked in both directions against the reference
-library in tests/unit/test_exr.py. Layout: "OpenEXR File Layout" of the Academy Software Foundation.
+Reads single-part scanline files with half, float or uint channels, without compression or with RLE, ZIPS or ZIP. Writes
+float32 with ZIP. No ComfyUI has an EXR library. All have PyAV (18.1, FFmpeg's decoder), but it refuses a file with Z
+and no colours, reads no further channels of one with colours, and ignores attributes: the field of view would be lost.
+tests/unit/test_exr.py checks both directions against the reference library. Layout: "OpenEXR File Layout" of the
+Academy Software Foundation.
 
-Whatever is wrong with a file is a ValueError. Nothing is allocated that the file's own size does not justify.
+Every fault of a file is a ValueError. No allocation is larger than the file's size allows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PIXEL_TYPES = (np.dtype("<u4"), np.dtype("<f2"), np.dtype("<f4"))
 _COMPRESSIONS = ("NONE", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB")
 _ZIP = _COMPRESSIONS.index("ZIP")
 _LINES = {"NONE": 1, "RLE": 1, "ZIPS": 1, "ZIP": 16}
-# How many bytes one compressed byte can stand for at most: deflate's limit, and a run of 128 in two bytes.
+# The most bytes that one compressed byte can give: deflate's limit, and a run of 128 in two bytes.
 _MAX_RATIO = {"NONE": 1, "RLE": 64, "ZIPS": 1032, "ZIP": 1032}
 _SAVE_AGAIN = "save it as a single-part scanline file with ZIP compression (in Blender choose OpenEXR, codec ZIP)"
 
@@ -34,20 +34,21 @@ Box = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class ExrHeader:
-    """What a file declares. Windows are (x_min, y_min, x_max, y_max) in pixels, inclusive; channels are in file order.
+    """What a file declares. Windows are (x_min, y_min, x_max, y_max) in pixels, inclusive."""
 
-    attributes: every attribute's type and bytes by name. offset: where the table of block offsets begins.
-    """
-
+    # In file order.
     channels: dict[str, np.dtype]
+    # One of _COMPRESSIONS.
     compression: str
     data_window: Box
     display_window: Box
+    # Type and bytes of every attribute.
     attributes: dict[str, tuple[str, bytes]]
+    # Where the table of block offsets begins.
     offset: int
 
     def number(self, name: str) -> float | None:
-        """A float attribute, or None where there is none of this name and type."""
+        """A float attribute, or None."""
         kind, value = self.attributes.get(name, ("", b""))
         return struct.unpack("<f", value)[0] if kind == "float" and len(value) == 4 else None
 
@@ -63,19 +64,19 @@ class ExrHeader:
 
 
 def read_header(data: bytes) -> ExrHeader:
-    """The header of a whole file. ValueError, with the remedy, for what `read_channels` does not read."""
+    """The header of a file. ValueError for files that `read_channels` cannot read. data: all bytes of the file."""
     magic, version = _unpack("<II", data, 0)
     if magic != MAGIC:
-        raise ValueError("this is not an OpenEXR file")
+        raise ValueError("save it as EXR, because this is not an OpenEXR file")
     _check_version(version)
     attributes, offset = _read_attributes(data)
     missing = {"channels", "compression", "dataWindow", "displayWindow"} - attributes.keys()
     if missing:
-        raise ValueError(f"the EXR header has no {', '.join(sorted(missing))}; the file is damaged")
+        raise ValueError(f"save it again, because the EXR header has no {', '.join(sorted(missing))}")
     code = _unpack("<B", attributes["compression"][1], 0)[0]
     compression = _COMPRESSIONS[code] if code < len(_COMPRESSIONS) else f"number {code}"
     if compression not in _LINES:
-        raise ValueError(f"EXR compression {compression} is not read; {_SAVE_AGAIN}")
+        raise ValueError(f"{_SAVE_AGAIN}, because EXR compression {compression} is not read")
     return ExrHeader(
         channels=_read_channel_list(attributes["channels"][1]),
         compression=compression,
@@ -87,23 +88,25 @@ def read_header(data: bytes) -> ExrHeader:
 
 
 def read_channels(data: bytes, header: ExrHeader, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named channels of a file, each (H, W) in the type that the file holds, over the data window."""
+    """The named channels over the data window, each (H, W) in the file's type."""
     x_min, y_min, x_max, y_max = header.data_window
     width, height = x_max - x_min + 1, y_max - y_min + 1
     columns, line_bytes = _columns(header, width)
     lines = _LINES[header.compression]
     blocks = -(-height // lines)
     offsets = _unpack(f"<{blocks}Q", data, header.offset)
-    # Before the pictures are allocated: the file must be able to hold them.
+    # Checked before the pictures are allocated.
     if height * line_bytes > len(data) * _MAX_RATIO[header.compression]:
-        raise ValueError(f"the EXR declares {width}x{height} pixels but has {len(data)} bytes: it is truncated")
+        raise ValueError(
+            f"save it again, because it is truncated: it declares {width}x{height} pixels and has {len(data)} bytes"
+        )
     pictures = {name: np.zeros((height, width), header.channels[name]) for name in names}
     seen = np.zeros(blocks, dtype=bool)
     for offset in offsets:
         y, size = _unpack("<ii", data, offset)
         block, rest = divmod(y - y_min, lines)
         if rest or not 0 <= block < blocks or seen[block]:
-            raise ValueError(f"the EXR has a block for line {y}, which is no block's first or comes twice")
+            raise ValueError(f"save it again, because the EXR's block for line {y} is misplaced or there twice")
         seen[block] = True
         rows = min(lines, height - block * lines)
         packed = _take(data, offset + 8, size)
@@ -116,9 +119,10 @@ def read_channels(data: bytes, header: ExrHeader, names: Sequence[str]) -> dict[
 
 
 def write_exr(channels: Mapping[str, np.ndarray], attributes: Mapping[str, float | str | np.ndarray]) -> bytes:
-    """A scanline file with ZIP compression. channels: (H, W) float32 each, of one size; written bit by bit.
+    """A scanline file with ZIP compression.
 
-    attributes: further attributes of the header; a number becomes a float, an array (3, 3) an m33f.
+    channels: (H, W) float32 each, of one size; stored exactly. attributes: further attributes of the header. A number
+    becomes a float, an array (3, 3) an m33f.
     """
     names = sorted(channels, key=str.encode)
     height, width = channels[names[0]].shape
@@ -137,7 +141,7 @@ def write_exr(channels: Mapping[str, np.ndarray], attributes: Mapping[str, float
         *(_attribute(name, *_encoded(value)) for name, value in attributes.items()),
         b"\0",
     ]
-    # (H, channels, W): within a line one channel follows the other.
+    # (H, channels, W): a line has one channel after the other.
     picture = np.stack([channels[name] for name in names], axis=1).astype("<f4")
     blocks = []
     for y in range(0, height, _LINES["ZIP"]):
@@ -151,11 +155,11 @@ def write_exr(channels: Mapping[str, np.ndarray], attributes: Mapping[str, float
 
 def _check_version(version: int) -> None:
     if version & 0xFF != 2:
-        raise ValueError(f"EXR version {version & 0xFF} is not read, only 2; {_SAVE_AGAIN}")
+        raise ValueError(f"{_SAVE_AGAIN}, because EXR version {version & 0xFF} is not read")
     kinds = {_SINGLE_TILE: "tiled", _NOT_IMAGE: "deep", _MULTI_PART: "multi-part"}
     for flag, kind in kinds.items():
         if version & flag:
-            raise ValueError(f"{kind} EXR files are not read; {_SAVE_AGAIN}")
+            raise ValueError(f"{_SAVE_AGAIN}, because {kind} EXR files are not read")
 
 
 def _read_attributes(data: bytes) -> tuple[dict[str, tuple[str, bytes]], int]:
@@ -181,12 +185,12 @@ def _read_channel_list(value: bytes) -> dict[str, np.dtype]:
         pixel_type, _, x_sampling, y_sampling = _unpack("<4i", value, offset)
         offset += 16
         if not 0 <= pixel_type < len(_PIXEL_TYPES):
-            raise ValueError(f"EXR channel {name!r} has pixel type {pixel_type}, which does not exist")
+            raise ValueError(f"save it again, because EXR channel {name!r} has the unknown pixel type {pixel_type}")
         if (x_sampling, y_sampling) != (1, 1):
-            raise ValueError(f"EXR channel {name!r} is subsampled (a colour picture?); save the depth at full size")
+            raise ValueError(f"save the depth at full size, because EXR channel {name!r} is subsampled")
         channels[name] = _PIXEL_TYPES[pixel_type]
     if not channels:
-        raise ValueError("the EXR has no channels")
+        raise ValueError("save it again, because the EXR has no channels")
     return channels
 
 
@@ -194,14 +198,16 @@ def _read_window(name: str, attributes: Mapping[str, tuple[str, bytes]]) -> Box:
     x_min, y_min, x_max, y_max = _unpack("<4i", attributes[name][1], 0)
     width, height = x_max - x_min + 1, y_max - y_min + 1
     if width < 1 or height < 1:
-        raise ValueError(f"the EXR's {name} is empty ({width}x{height} pixels)")
+        raise ValueError(f"save it again, because the EXR's {name} is empty ({width}x{height} pixels)")
     if width * height > MAX_PIXELS:
-        raise ValueError(f"the EXR's {name} has {width}x{height} pixels, more than {MAX_PIXELS}; save it smaller")
+        raise ValueError(
+            f"save it smaller, because the EXR's {name} {width}x{height} has more than {MAX_PIXELS} pixels"
+        )
     return x_min, y_min, x_max, y_max
 
 
 def _columns(header: ExrHeader, width: int) -> tuple[dict[str, slice], int]:
-    """Where each channel's bytes lie in a line, and the line's length."""
+    """The bytes of each channel in a line, and the line's length."""
     columns: dict[str, slice] = {}
     start = 0
     for name, dtype in header.channels.items():
@@ -211,14 +217,14 @@ def _columns(header: ExrHeader, width: int) -> tuple[dict[str, slice], int]:
 
 
 def _unpacked(packed: bytes, size: int, compression: str) -> bytes:
-    """One block's `size` bytes, lines after each other."""
-    if len(packed) == size:  # also how compressed files hold what does not get smaller
+    """The `size` bytes of a block, line after line."""
+    if len(packed) == size:  # compressed files also store a block as it is if it does not get smaller
         return packed
     if compression == "NONE" or len(packed) > size or size > len(packed) * _MAX_RATIO[compression]:
-        raise ValueError(f"an EXR block of {size} bytes is stored in {len(packed)}; the file is damaged")
+        raise ValueError(f"save it again, because an EXR block of {size} bytes is stored in {len(packed)}")
     raw = _run_lengths(packed, size) if compression == "RLE" else _inflated(packed, size)
     if len(raw) != size:
-        raise ValueError(f"an EXR block has {len(raw)} bytes instead of {size}; the file is damaged")
+        raise ValueError(f"save it again, because an EXR block has {len(raw)} bytes instead of {size}")
     return _merged(raw)
 
 
@@ -226,11 +232,11 @@ def _inflated(packed: bytes, size: int) -> bytes:
     try:
         return zlib.decompressobj().decompress(packed, size + 1)
     except zlib.error as error:
-        raise ValueError(f"an EXR block cannot be unpacked ({error}); the file is damaged") from error
+        raise ValueError(f"save it again, because an EXR block cannot be unpacked ({error})") from error
 
 
 def _run_lengths(packed: bytes, size: int) -> bytes:
-    """-n bytes as they are, or one byte n + 1 times."""
+    """Undo RLE. A count of -n is followed by n bytes, a count of n by one byte that stands for n + 1."""
     raw = bytearray()
     position = 0
     while position < len(packed) and len(raw) <= size:
@@ -246,7 +252,7 @@ def _run_lengths(packed: bytes, size: int) -> bytes:
 
 
 def _merged(differences: bytes) -> bytes:
-    """Undo the predictor (each byte's difference to the last one, plus 128), then interleave the two halves."""
+    """Undo the predictor (a byte minus the one before, plus 128), then interleave the two halves."""
     steps = np.frombuffer(differences, np.uint8).copy()
     steps[1:] -= 128
     halves = np.cumsum(steps, dtype=np.uint8)
@@ -277,16 +283,18 @@ def _attribute(name: str, kind: str, value: bytes) -> bytes:
 
 
 def _string(data: bytes, offset: int) -> tuple[str, int]:
-    """A zero-terminated name of at most 255 bytes, and the offset behind it."""
+    """A zero-terminated name of at most 255 bytes, and the offset after it."""
     end = data.find(b"\0", offset, offset + 256)
     if end < 0:
-        raise ValueError("the EXR header is truncated or damaged")
+        raise ValueError("save it again, because the EXR header is truncated or damaged")
     return data[offset:end].decode("utf-8", "replace"), end + 1
 
 
 def _take(data: bytes, offset: int, size: int) -> bytes:
     if size < 0 or offset < 0 or offset + size > len(data):
-        raise ValueError(f"the EXR ends at byte {len(data)}, but {size} bytes at {offset} are needed; it is truncated")
+        raise ValueError(
+            f"save it again, because it is truncated: it has {len(data)} bytes and needs {size} at {offset}"
+        )
     return data[offset : offset + size]
 
 

@@ -12,7 +12,7 @@ GUTTER_PX = 2
 
 
 def write_png(columns: list[torch.Tensor], path: Path, scale: int = 1) -> None:
-    """Columns of pictures (B, 3, H, W) in [0, 1], of one size, side by side, each enlarged `scale` times."""
+    """Write columns of pictures, (B, 3, H, W) in [0, 1] and all of one size, enlarged `scale` times."""
     gutters = (GUTTER_PX,) * 4
     padded = [F.pad(column.float().cpu(), gutters, value=1.0) for column in columns]
     rows = [torch.cat([column[index] for column in padded], dim=2) for index in range(len(padded[0]))]

@@ -1,4 +1,4 @@
-"""Point clouds as .ply files, which the host's 3D viewers and savers read."""
+"""Point clouds as .ply files, which ComfyUI's 3D viewers and savers read."""
 
 from __future__ import annotations
 

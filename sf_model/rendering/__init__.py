@@ -1,1 +1,1 @@
-"""Geometry of rays and pixels that the scaffold and the synthetic world share."""
+"""What the scaffold and the synthetic world share: axes, ray intersections, light and the z-buffer."""

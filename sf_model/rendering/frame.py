@@ -1,8 +1,8 @@
 """The axes of a scene, and the pinhole camera's focal lengths.
 
-World frame: right-handed, x right, y down, z forward; the ground is the plane y = 0. Headings are seen from above: 0
-points towards the camera's side (-z), 90 to image right (+x), 180 away (+z), 270 to image left (-x). An object whose
-front points to image right shows its right side to the camera.
+World frame: right-handed, x right, y down, z forward. The ground is the plane y = 0. Headings are degrees, seen from
+above: 0 points to the camera's side (-z), 90 to image right (+x), 180 away (+z), 270 to image left (-x). An object
+whose front points to image right shows its right side to the camera.
 """
 
 import math
@@ -15,7 +15,7 @@ def heading_vector(heading_deg: float) -> tuple[float, float]:
 
 
 def right_vector(heading_deg: float) -> tuple[float, float]:
-    """Unit (x, z) vector that points to the right-hand side of something with this heading."""
+    """Unit (x, z) vector to the right-hand side of an object with this heading."""
     front_x, front_z = heading_vector(heading_deg)
     return front_z, -front_x
 

@@ -1,8 +1,8 @@
-"""Ray intersections with the five canonical solids, all convex, each inscribed in the cube [-0.5, 0.5]^3.
+"""Intersections of rays with five canonical solids. All are convex and inscribed in the cube [-0.5, 0.5]^3.
 
-A ray is o + t * d; o and d are triples of broadcastable tensors. Each solid is a function that returns (near, far):
-the ray is inside the solid for t in [near, far], and misses it where near > far. Cylinder and cone stand on the y
-axis (apex at +0.5); the prism is a gable whose ridge runs along x at y = +0.5.
+A ray is o + t * d, where o and d are triples of broadcastable tensors. An interval is (near, far): the ray is inside
+the solid for t in [near, far], and misses it where near > far. The axis of cylinder and cone is y, with the apex at
++0.5. The prism is a gable whose ridge runs along x at y = +0.5.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _TINY = 1e-12
 
 
 def _nonzero(x: Tensor) -> Tensor:
-    """x with magnitudes under 1e-12 replaced, so that a ray parallel to a plane divides to a huge, finite number."""
+    """x without magnitudes below 1e-12, so that the quotient of a ray parallel to a plane stays finite."""
     return torch.where(x.abs() < _TINY, _TINY, x)
 
 
@@ -29,8 +29,8 @@ def _slab(o: Tensor, d: Tensor) -> Interval:
 
 
 def _quadratic(a: Tensor, b: Tensor, c: Tensor) -> Interval:
-    """Interval where a t^2 + 2 b t + c <= 0 for a >= 0; near = inf where it is empty."""
-    a = a.clamp(min=_TINY)  # a ray along a cylinder's axis is then in it for a long, finite way
+    """Interval where a t^2 + 2 b t + c <= 0, for a >= 0. near is inf where it is empty."""
+    a = a.clamp(min=_TINY)  # keeps the interval of a ray along a cylinder's axis finite
     discriminant = b * b - a * c
     root = discriminant.clamp(min=0.0).sqrt()
     inverse = 1.0 / a
@@ -59,7 +59,7 @@ def cylinder_interval(o: Vec, d: Vec) -> Interval:
 
 
 def ellipsoid_interval(o: Vec, d: Vec) -> Interval:
-    # The closest approach is subtracted first: b^2 - a c alone loses digits when the camera is far from a small solid.
+    # Starts from the point nearest to the centre: b^2 - a c loses digits when the camera is far from a small solid.
     a = d[0] * d[0] + d[1] * d[1] + d[2] * d[2]
     closest = -(o[0] * d[0] + o[1] * d[1] + o[2] * d[2]) / a
     p = tuple(o[k] + closest * d[k] for k in range(3))
@@ -69,7 +69,7 @@ def ellipsoid_interval(o: Vec, d: Vec) -> Interval:
 
 
 def cone_interval(o: Vec, d: Vec) -> Interval:
-    # |xz|^2 <= (r(y))^2 with r = (0.5 - y) / 2 describes two nappes; the slab in y keeps the one below the apex.
+    # |xz|^2 <= (r(y))^2 with r = (0.5 - y) / 2 describes a double cone. The slab in y keeps the half below the apex.
     drop, fall = 0.5 * (0.5 - o[1]), -0.5 * d[1]
     a = d[0] * d[0] + d[2] * d[2] - fall * fall
     b = o[0] * d[0] + o[2] * d[2] - drop * fall
@@ -78,7 +78,7 @@ def cone_interval(o: Vec, d: Vec) -> Interval:
     a = _nonzero(a)
     first, second = (-b - root) / a, (root - b) / a
     low, high = torch.minimum(first, second), torch.maximum(first, second)
-    # A ray steeper than the cone's side enters the lower nappe once and stays in it.
+    # A ray steeper than the cone's side enters the lower half once and stays in it.
     steep_near = torch.where(d[1] < 0, high, -torch.inf)
     steep_far = torch.where(d[1] < 0, torch.inf, low)
     empty = (a > 0) & (b * b - a * c < 0)
@@ -103,13 +103,16 @@ INTERVALS: dict[str, Callable[[Vec, Vec], Interval]] = {
 
 
 def first_hit(near: Tensor, far: Tensor) -> Tensor:
-    """Smallest positive ray parameter on the surface, inf for a miss; from inside it is the far side."""
+    """Smallest positive ray parameter on the surface, inf for a miss. From inside it is that of the far side."""
     t = torch.where(near > 0, near, far)
     return torch.where((near <= far) & (t > 0), t, torch.inf)
 
 
 def _cap_or_slope(q: Tensor, slope: Tensor, slack: Tensor) -> Tensor:
-    """Normal of a solid of revolution: the flat cap where the surface is nearer to it than to the curved side."""
+    """Normal of a solid of revolution: that of the flat cap where the point is nearer to the cap than to the side.
+
+    slope: normal of the curved side. slack: distance to that side.
+    """
     cap = torch.zeros_like(q)
     cap[:, 1] = q[:, 1].sign()
     return torch.where(((0.5 - q[:, 1].abs()) < slack)[:, None], cap, slope)
@@ -156,4 +159,4 @@ NORMALS: dict[str, Callable[[Tensor], Tensor]] = {
     "cone": _cone_normal,
     "prism": _prism_normal,
 }
-"""Outward normals (N, 3), not normalised, of points q (N, 3) on the surface of the canonical solids."""
+"""Outward normals (N, 3), of any length, at points q (N, 3) on the surface of the canonical solids."""

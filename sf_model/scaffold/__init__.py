@@ -1,4 +1,4 @@
-"""Scenes that a person composes: solids and meshes at metric positions under a camera, and their exact depth."""
+"""Scenes that a user composes: solids and meshes at metric positions, a camera, and their exact depth."""
 
 from .camera import ScaffoldCamera
 from .compose import GROUND_INDEX, SKY_INDEX, Composition, compose

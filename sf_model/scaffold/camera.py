@@ -1,4 +1,4 @@
-"""Pinhole cameras of composed scenes, level on their own or as a y-up 3D viewer describes them."""
+"""Pinhole cameras of composed scenes: from height and pitch, or from a y-up 3D viewer."""
 
 from __future__ import annotations
 
@@ -16,37 +16,42 @@ _FROM_Y_UP = np.diag([1.0, -1.0, -1.0])
 
 @dataclass(frozen=True, eq=False)
 class ScaffoldCamera:
-    """position_m (3,) and rotation (3, 3), whose columns are the camera's right, down and forward axes, in the world
-    frame of `world.scene`; fov_y_deg in (0, 180). Square pixels, centred principal point."""
+    """A camera in the world frame of `rendering.frame`, with square pixels and a centred principal point.
 
+    Raises ValueError for values that are not finite and for a field of view out of range.
+    """
+
+    # (3,).
     position_m: Array
+    # (3, 3): the columns are the camera's right, down and forward axes.
     rotation: Array
+    # In (0, 180).
     fov_y_deg: float
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.position_m).all() and np.isfinite(self.rotation).all()):
-            raise ValueError("the camera's position or direction is not finite; set the camera again")
+            raise ValueError("set the camera again: its position or direction is not finite")
         if not 0 < self.fov_y_deg < 180:
-            raise ValueError(f"the camera's field of view is {self.fov_y_deg} degrees; it must lie between 0 and 180")
+            raise ValueError(f"set the camera's field of view between 0 and 180 degrees: it is {self.fov_y_deg}")
 
     @classmethod
     def level(cls, height_m: float, pitch_deg: float, fov_y_deg: float) -> ScaffoldCamera:
-        """Above the origin, looking along z, pitched down by pitch_deg: the camera of `world.scene`."""
+        """A camera above the origin that looks along z and is pitched down by pitch_deg, as in `world.scene`."""
         p = math.radians(pitch_deg)
         rotation = np.array([[1, 0, 0], [0, math.cos(p), math.sin(p)], [0, -math.sin(p), math.cos(p)]])
         return cls(np.array([0.0, -height_m, 0.0]), rotation, fov_y_deg)
 
     @classmethod
     def look_at(cls, position: Sequence[float], target: Sequence[float], fov_y_deg: float) -> ScaffoldCamera:
-        """From `position` towards `target`, both in a viewer's y-up world, without roll.
+        """A camera at `position` that looks at `target`, without roll. Both are in a viewer's y-up world.
 
-        Straight up or down, image right is the viewer's +x, as three.js has it. Raises ValueError where the two are
-        one point.
+        For a view straight up or down, image right is the viewer's +x, as in three.js. Raises ValueError if the two
+        are one point.
         """
         eye, goal = np.array(position, dtype=np.float64), np.array(target, dtype=np.float64)
         distance = np.linalg.norm(goal - eye)
         if distance == 0:
-            raise ValueError("the camera's position and target are one point; move one of them")
+            raise ValueError("move the camera or its target: the camera's position and target are one point")
         forward = (goal - eye) / distance
         right = np.cross(forward, [0.0, 1.0, 0.0])
         length = np.linalg.norm(right)
@@ -57,11 +62,11 @@ class ScaffoldCamera:
     def from_quaternion(
         cls, position: Sequence[float], quaternion_xyzw: Sequence[float], fov_y_deg: float
     ) -> ScaffoldCamera:
-        """A viewer's camera by its world rotation: without rotation it looks along -z with +y up."""
+        """A viewer's camera by its rotation. Without rotation it looks along -z, with +y up. Raises ValueError."""
         x, y, z, w = np.array(quaternion_xyzw, dtype=np.float64)
         norm = math.sqrt(x * x + y * y + z * z + w * w)
         if not (math.isfinite(norm) and norm > 0):
-            raise ValueError("the camera's quaternion is zero or not finite; set the camera again")
+            raise ValueError("set the camera again: its quaternion is zero or not finite")
         x, y, z, w = x / norm, y / norm, z / norm, w / norm
         right = np.array([1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)])
         up = np.array([2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)])
@@ -78,7 +83,7 @@ class ScaffoldCamera:
 
 @dataclass(frozen=True)
 class View:
-    """The pixel grid of a camera: width and height in pixels, focal length in pixels."""
+    """The pixel grid of a camera. All sizes are in pixels."""
 
     width: int
     height: int

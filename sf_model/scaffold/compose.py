@@ -1,4 +1,4 @@
-"""Objects, ground and camera -> exact metric depth, which object each pixel shows, and a shaded picture."""
+"""Renders objects, ground and camera: exact metric depth, the object at each pixel, and a shaded picture."""
 
 from __future__ import annotations
 
@@ -19,24 +19,28 @@ from .raycast import blocks, cast_ground, cast_solid, pixel_slopes, solid_normal
 
 @dataclass(frozen=True)
 class Composition:
-    """depth: a batch of one. object_index (H, W) int64: the object of each pixel, -1 ground, -2 nothing.
-    picture (H, W, 3) float32 in [0, 1]."""
+    """A rendered scene."""
 
+    # A batch of one.
     depth: MetricDepth
+    # (H, W) int64: the object of each pixel, GROUND_INDEX or SKY_INDEX.
     object_index: Tensor
+    # (H, W, 3) float32 in [0, 1].
     picture: Tensor
 
     def masks(self, count: int) -> Tensor:
-        """(count, H, W) float32: 1 where object k is seen; one empty mask if count is 0."""
+        """(count, H, W) float32: 1 where object k is visible. One empty mask if count is 0."""
         return torch.stack([(self.object_index == k).float() for k in range(max(1, count))])
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """Objects with their primitive ids: object k has ids from first[k] to first[k + 1] - 1; the ground has the last."""
+    """Objects with their primitive ids."""
 
     objects: Sequence[ScaffoldObject]
+    # Vertices of the meshes in the world, by object.
     world: dict[int, Tensor]
+    # Object k has the ids from first[k] to first[k + 1] - 1. The ground has the last one.
     first: Tensor
     camera: ScaffoldCamera
     view: View
@@ -47,7 +51,7 @@ class _Scene:
 
     @property
     def total(self) -> int:
-        """How many primitives there are, the ground included."""
+        """The number of primitives, with the ground."""
         return self.ground + 1
 
 
@@ -64,9 +68,9 @@ def compose(
 ) -> Composition:
     """Render what the camera sees at width x height pixels, each pixel by the ray through its centre.
 
-    ground_extent_m: the depth at which the ground ends; None for no ground. Confidence is 1 on objects.
-    on_progress(primitives done, all of them) is called often and may raise to cancel. Raises ValueError for sizes that
-    are not positive and for more faces than ids.
+    ground_extent_m: the depth at which the ground ends. None: no ground. Confidence is 1 on objects.
+    on_progress(done, total), in primitives, is called often. It may raise to cancel.
+    Raises ValueError for sizes below 1 and for too many faces.
     """
     if min(width, height) < 1:
         raise ValueError(f"width and height must be positive, got {width}x{height}")
@@ -95,7 +99,7 @@ def compose(
 def _scene(objects: Sequence[ScaffoldObject], camera: ScaffoldCamera, view: View) -> _Scene:
     counts = [len(thing.faces) if isinstance(thing, ScaffoldMesh) else 1 for thing in objects]
     if sum(counts) >= NO_PRIMITIVE:
-        raise ValueError(f"{sum(counts)} faces are too many for one scene; decimate the meshes")
+        raise ValueError(f"decimate the meshes: {sum(counts)} faces are too many for one scene")
     first = torch.tensor([0, *counts]).cumsum(dim=0)
     world = {k: thing.world_vertices() for k, thing in enumerate(objects) if isinstance(thing, ScaffoldMesh)}
     return _Scene(objects, world, first, camera, view)

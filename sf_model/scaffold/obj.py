@@ -1,7 +1,7 @@
-"""The triangles of a Wavefront OBJ file: `v` and `f` lines. Polygons become fans; everything else is passed over.
+"""The triangles of a Wavefront OBJ file: `v` and `f` lines. Polygons become fans. All other lines are ignored.
 
-The file is gone through line by line and its numbers are kept as numbers, so that memory stays near the mesh's own, and
-work that takes minutes can be cancelled.
+The file is read line by line into arrays of numbers. So memory stays near the mesh's size, and a long reading can be
+cancelled.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _CONTINUATION = re.compile(rb"\\\r?\n")
 
 
 def read_obj(data: bytes, check_cancel: Callable[[], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """vertices (N, 3) float32, faces (M, 3) int64. `check_cancel` is called now and then and may raise.
+    """Vertices (N, 3) float32 and faces (M, 3) int64. check_cancel: is called from time to time, and may raise.
 
-    Raises ValueError, with the remedy, for lines that are not understood and for more than MAX_FACES or MAX_VERTICES.
+    Raises ValueError for lines that are not understood and for more than MAX_FACES or MAX_VERTICES.
     """
     vertices, faces = array("f"), array("q")
     for count, match in enumerate(_LINE.finditer(data)):
@@ -36,16 +36,16 @@ def read_obj(data: bytes, check_cancel: Callable[[], None] | None = None) -> tup
         except (ValueError, OverflowError) as error:
             number = data.count(b"\n", 0, match.start()) + 1
             text = match.group()[:60].decode("ascii", "replace")
-            raise ValueError(f"line {number} of the OBJ file, {text!r}: {error}; export it again") from error
+            raise ValueError(f"export it again: line {number} of the OBJ file, {text!r}: {error}") from error
         if len(faces) > 3 * MAX_FACES or len(vertices) > 3 * MAX_VERTICES:
             raise ValueError(
-                f"the OBJ file has more than {MAX_FACES} triangles or {MAX_VERTICES} vertices; decimate the mesh"
+                f"decimate the mesh: the OBJ file has more than {MAX_FACES} triangles or {MAX_VERTICES} vertices"
             )
     return np.asarray(vertices, np.float32).reshape(-1, 3), np.asarray(faces, np.int64).reshape(-1, 3)
 
 
 def _read_line(line: bytes, vertices: array[float], faces: array[int]) -> None:
-    """Add what the line holds to the coordinates and to the triangles' corners."""
+    """Append the line's vertex to the coordinates, or its triangles to the corners."""
     if b"\\" in line:
         line = _CONTINUATION.sub(b"", line)
     kind, _, rest = line.strip().partition(b" ")
@@ -65,7 +65,7 @@ def _read_line(line: bytes, vertices: array[float], faces: array[int]) -> None:
 
 
 def _corner(text: bytes, vertices: int) -> int:
-    """Zero-based vertex of `7`, `7/1/3` or `-1`, which is the latest."""
+    """The zero-based vertex of `7`, `7/1/3` or `-1` (the latest one)."""
     index = int(text.partition(b"/")[0])
     if index == 0:
         raise ValueError("vertices count from 1")

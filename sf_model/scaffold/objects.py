@@ -1,7 +1,7 @@
-"""What stands in a composed scene: immutable values that nodes pass on in tuples.
+"""The objects of a composed scene: immutable values that nodes pass on in tuples.
 
-World frame and headings are those of `rendering.frame`. An object's own axes are (right, up, front), its size is
-(width, height, length) along them.
+World frame and headings are those of `rendering.frame`. An object's own axes are (right, up, front). Its size along
+them is (width, height, length).
 """
 
 from __future__ import annotations
@@ -19,35 +19,38 @@ from ..rendering.intersect import INTERVALS
 
 Array = NDArray[np.float64]
 SHAPES: dict[str, str] = {"box": "box", "sphere": "ellipsoid", "cylinder": "cylinder"}
-"""Shapes by the name that users see, and the canonical solid of `rendering.intersect` that each is."""
+"""The canonical solid of `rendering.intersect` for each shape, by the name that users see."""
 SIZE_AXES = ("height", "width", "length", "longest side")
 MAX_FACES = 50_000_000
-# From (right, up, front) to a file's or the host's mesh axes: y up, front +z (glTF), so its x points to its left.
+# From (right, up, front) to glTF's mesh axes: y up, front +z, so x points to the object's left.
 _MESH_AXES = np.diag([-1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
 class Pose:
-    """Where an object stands: centre of its footprint (x_m, z_m), elevation y_m of its lowest point, attitude.
+    """Position and attitude of an object. The attitude is heading, then pitch, then roll, about the object's centre.
 
-    The attitude is applied as heading, then pitch (positive tips the front down), then roll (positive leans to the
-    object's own right), about the object's centre; whatever the attitude, the lowest point is y_m above the ground.
+    Raises ValueError for values that are not finite.
     """
 
+    # (x_m, z_m) is the object's centre, seen from above.
     x_m: float = 0.0
+    # Height of the lowest point above the ground, at every attitude.
     y_m: float = 0.0
     z_m: float = 3.0
     heading_deg: float = 0.0
+    # Positive tips the front down.
     pitch_deg: float = 0.0
+    # Positive leans to the object's own right.
     roll_deg: float = 0.0
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not math.isfinite(value):
-                raise ValueError(f"{name} is {value}; give a finite number")
+                raise ValueError(f"give a finite number for {name}: it is {value}")
 
     def rotation(self) -> Array:
-        """(3, 3): columns are the object's right, up and front axes in world coordinates."""
+        """(3, 3): the columns are the object's right, up and front axes in the world."""
         front, right = heading_vector(self.heading_deg), right_vector(self.heading_deg)
         yaw = np.array([[right[0], 0.0, front[0]], [0.0, -1.0, 0.0], [right[1], 0.0, front[1]]])
         p, r = math.radians(self.pitch_deg), math.radians(self.roll_deg)
@@ -58,18 +61,20 @@ class Pose:
 
 @dataclass(frozen=True)
 class ScaffoldSolid:
-    """A box, an upright elliptic cylinder or an ellipsoid; `size_m` is (width, height, length).
+    """A box, an upright elliptic cylinder or an ellipsoid.
 
     Raises ValueError for an unknown shape and for sizes that are not positive and finite.
     """
 
+    # A key of SHAPES.
     shape: str
+    # (width, height, length).
     size_m: tuple[float, float, float]
     pose: Pose
 
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
-            raise ValueError(f"unknown shape {self.shape!r}; choose one of {', '.join(SHAPES)}")
+            raise ValueError(f"choose one of {', '.join(SHAPES)}: there is no shape {self.shape!r}")
         if not all(math.isfinite(size) and size > 0 for size in self.size_m):
             raise ValueError(f"width, height and length must be positive metres, got {self.size_m}")
 
@@ -90,13 +95,14 @@ class ScaffoldSolid:
 
 @dataclass(frozen=True, eq=False)
 class ScaffoldMesh:
-    """A triangle mesh in metres: vertices (N, 3) float32, y up, front +z as in glTF; faces (M, 3) int64.
+    """A triangle mesh. Make it with `prepare_mesh`, which checks the arrays.
 
-    Make it with `prepare_mesh`, which checks the arrays. At heading 0 it stands as a 3D viewer shows it. Faces are
-    seen from both sides; holes are seen through.
+    At heading 0 it stands as a 3D viewer shows it. Both sides of a face are visible; holes stay open.
     """
 
+    # (N, 3) float32 metres in glTF axes: y up, front +z.
     vertices: Tensor
+    # (M, 3) int64.
     faces: Tensor
     pose: Pose
 
@@ -114,49 +120,51 @@ ScaffoldObject = ScaffoldSolid | ScaffoldMesh
 
 
 def prepare_mesh(vertices: Tensor, faces: Tensor, size_m: float, size_of: str, pose: Pose) -> ScaffoldMesh:
-    """A mesh scaled, in proportion, so that its `size_of` is `size_m`; 0 leaves it as it is, in metres.
+    """A mesh in the given pose.
 
-    vertices (N, 3), faces (M, 3) of any number type. Vertices of no face are ignored, faces without area show nothing.
-    Raises ValueError, with the remedy, for arrays that are no mesh and for a size that cannot be scaled.
+    vertices (N, 3), faces (M, 3): of any number type. Vertices of no face are ignored, faces without area invisible.
+    size_of: one of SIZE_AXES. size_m: the mesh is scaled in proportion until its `size_of` is this. 0: it is not
+    scaled, and its vertices are metres.
+    Raises ValueError for arrays that are not a mesh and for a size that cannot be scaled.
     """
     vertices, faces = vertices.detach().cpu().float(), faces.detach().cpu().long()
     _check_mesh(vertices, faces)
     used = vertices[_used(vertices, faces)]
     if not torch.isfinite(used).all():
         raise ValueError(
-            f"{int((~torch.isfinite(used)).any(dim=1).sum())} of the mesh's {len(used)} vertices are NaN or infinite; "
-            "export the mesh again, or remove them in a 3D program"
+            "export the mesh again, or repair it in a 3D program: "
+            f"{int((~torch.isfinite(used)).any(dim=1).sum())} of its {len(used)} vertices are NaN or infinite"
         )
     width, height, length = (used.amax(dim=0) - used.amin(dim=0)).tolist()
     if max(width, height, length) == 0:
-        raise ValueError("all vertices of the mesh are one point; load another mesh")
+        raise ValueError("load another mesh: all vertices of this one are one point")
     if size_m:
         extent = {"width": width, "height": height, "length": length, "longest side": max(width, height, length)}
         if extent[size_of] == 0:
-            raise ValueError(f"the mesh is flat: its {size_of} is 0 and cannot be scaled to {size_m} m; set size_of")
+            raise ValueError(f"set another size_of: the mesh's {size_of} is 0 and cannot be scaled to {size_m} m")
         vertices = vertices * (size_m / extent[size_of])
     return ScaffoldMesh(vertices, faces, pose)
 
 
 def _used(vertices: Tensor, faces: Tensor) -> Tensor:
-    """(N,) bool: the vertices that belong to a face."""
+    """(N,) bool: whether a vertex belongs to a face."""
     return torch.zeros(len(vertices), dtype=torch.bool).index_fill_(0, faces.flatten(), True)
 
 
 def _check_mesh(vertices: Tensor, faces: Tensor) -> None:
     for name, array in (("vertices", vertices), ("faces", faces)):
         if array.ndim != 2 or array.shape[1] != 3:
-            raise ValueError(f"a mesh's {name} are (count, 3), got {tuple(array.shape)}; use a mesh of triangles")
+            raise ValueError(f"use a mesh of triangles: its {name} must be (count, 3), got {tuple(array.shape)}")
     if not len(vertices) or not len(faces):
         raise ValueError(
-            f"the mesh has {len(vertices)} vertices and {len(faces)} faces: nothing to see. Check the node that made "
-            "it; a point cloud has to be made into a mesh first"
+            "check the node that made the mesh, or make the point cloud into a mesh: it has "
+            f"{len(vertices)} vertices and {len(faces)} faces"
         )
     if len(faces) > MAX_FACES:
-        raise ValueError(f"the mesh has {len(faces)} faces, at most {MAX_FACES} are possible; decimate it")
+        raise ValueError(f"decimate the mesh: it has {len(faces)} faces, at most {MAX_FACES} are possible")
     low, high = int(faces.min()), int(faces.max())
     if low < 0 or high >= len(vertices):
         raise ValueError(
-            f"the mesh's faces name vertices {low} to {high}, but there are only {len(vertices)}, from 0; export the "
-            "mesh again"
+            f"export the mesh again: the mesh's faces name vertices {low} to {high}, but it has only {len(vertices)}, "
+            "counted from 0"
         )

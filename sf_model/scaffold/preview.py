@@ -1,4 +1,4 @@
-"""A shaded picture of a composed scene: one colour an object, a ground with squares of one metre, a sky."""
+"""The shaded picture of a composed scene: one colour for each object, a ground with squares of one metre, a sky."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ OBJECT_COLORS = (
 GROUND_COLORS = ((0.50, 0.50, 0.48), (0.60, 0.60, 0.58))
 HORIZON_COLOR, ZENITH_COLOR = (0.86, 0.90, 0.94), (0.55, 0.70, 0.88)
 AMBIENT, SUN = (0.62, 0.63, 0.67), (0.50, 0.48, 0.44)
-# From the left and behind the camera, high up.
+# The sun is high, to the left and behind the camera.
 TO_SUN = (-0.40, -0.72, -0.57)
 
 
 def sky(camera: ScaffoldCamera, u: Tensor, v: Tensor) -> Tensor:
-    """(K, 3) colours of rays that meet nothing."""
+    """(K, 3) colours of rays that hit nothing, by their slopes (K,)."""
     x, y, z = combine(camera.rotation, u, v)
     height = (-y / (x * x + y * y + z * z).sqrt()).clamp(0, 1).sqrt().unsqueeze(1)
     low, high = torch.tensor([HORIZON_COLOR, ZENITH_COLOR], dtype=torch.float64)
@@ -36,7 +36,7 @@ def sky(camera: ScaffoldCamera, u: Tensor, v: Tensor) -> Tensor:
 
 
 def ground_albedo(camera: ScaffoldCamera, view: View, u: Tensor, v: Tensor, depth: Tensor) -> Tensor:
-    """(K, 3): squares of 1 m, which fade where a pixel is as large as a square."""
+    """(K, 3) colours of the ground: squares of 1 m, which fade where a pixel is nearly as large."""
     x, y, z = (depth * part for part in combine(camera.rotation, u, v))
     square = ((x + camera.position_m[0]).floor() + (z + camera.position_m[2]).floor()) % 2
     reach = (x * x + y * y + z * z).sqrt()
@@ -47,12 +47,12 @@ def ground_albedo(camera: ScaffoldCamera, view: View, u: Tensor, v: Tensor, dept
 
 
 def object_albedo(index: Tensor) -> Tensor:
-    """(K, 3) colours of object indices; they repeat."""
+    """(K, 3) colours of object indices. They repeat after OBJECT_COLORS."""
     return torch.tensor(OBJECT_COLORS, dtype=torch.float64)[index % len(OBJECT_COLORS)]
 
 
 def shade(albedo: Tensor, normal: Tensor, camera: ScaffoldCamera, u: Tensor, v: Tensor) -> Tensor:
-    """(K, 3) lit colours; world normals (K, 3) of any length, turned to face the camera."""
+    """(K, 3) lit colours. normal: (K, 3) in the world, of any length, towards or away from the camera."""
     ray = torch.stack(combine(camera.rotation, u, v), dim=1)
     normal = normalize(normal, dim=1)
     normal = torch.where((normal * ray).sum(dim=1, keepdim=True) > 0, -normal, normal)

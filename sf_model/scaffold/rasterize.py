@@ -1,14 +1,14 @@
-"""Triangles into a z-buffer: exact depth at pixel centres, on any number of triangles, in bounded memory.
+"""Draws triangles into a z-buffer: exact depth at pixel centres, for any number of triangles, in bounded memory.
 
-Rasterisation in homogeneous coordinates: the ray d = (u, v, 1) of a pixel hits the triangle (a, b, c), in camera axes,
-where d . (b x c), d . (c x a) and d . (a x b) do not differ in sign, at depth a . (b x c) / their sum. That is the
-intersection with the triangle's plane, so depth is perspective-correct; the near plane is a comparison and needs no
-clipping; both faces are seen; and an edge that two triangles share has the same numbers, up to sign, in both, so that
-no pixel falls between them.
+Rasterisation in homogeneous coordinates. The ray d = (u, v, 1) of a pixel hits the triangle (a, b, c), in camera axes,
+if d . (b x c), d . (c x a) and d . (a x b) do not differ in sign. The depth is a . (b x c) / their sum. That is the
+intersection with the triangle's plane, so depth is perspective-correct. The near plane is a comparison and needs no
+clipping. Both sides of a face are visible. Two triangles have the same numbers, up to sign, at a shared edge, so no
+pixel falls between them.
 
-Only the pixel centres in a triangle's bounding rectangle are tried. Triangles of more than `LARGE` of them are drawn
-one by one; the (triangle, pixel) pairs of the others form one long list. Both are worked off in pieces of `PAIRS` pairs
-at most, so that beside the vertices, the faces and the z-buffer this takes under 300 MB.
+Only the pixel centres in a triangle's bounding rectangle are tested. Triangles with more than `LARGE` of them are drawn
+one by one. The (triangle, pixel) pairs of the others form one long list. Both are processed in pieces of at most
+`PAIRS` pairs. So this takes less than 300 MB beside the vertices, the faces and the z-buffer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .raycast import NEAR_M, blocks, slopes
 FACES = 2**17
 PAIRS = 2**18
 LARGE = 2**12
-# A rectangle is widened by this part of a pixel, so that rounding loses no pixel centre on its border.
+# Rectangles are larger by this part of a pixel, so that rounding loses no pixel centre on their border.
 _MARGIN_PX = 1e-6
 
 OnProgress = Callable[[int, int], None]
@@ -35,11 +35,14 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class _Pieces:
-    """Triangles that may cover pixels: their tables (F, 12), rectangles' corners and sizes (F, 2), and ids (F,)."""
+    """F triangles that may cover pixels."""
 
+    # (F, 12), of `_table`.
     table: Tensor
+    # (F, 2): the lower corner (x, y) of the bounding rectangle, and its size, in pixels.
     rectangle: Tensor
     size: Tensor
+    # (F,).
     ids: Tensor
 
     def only(self, chosen: Tensor) -> _Pieces:
@@ -49,10 +52,11 @@ class _Pieces:
 def rasterize(
     keys: Tensor, view: View, vertices: Tensor, faces: Tensor, first_id: int, on_progress: OnProgress | None = None
 ) -> None:
-    """Put triangles into the z-buffer `keys` (H * W,), in place; triangle k has the id first_id + k.
+    """Draw triangles into the z-buffer `keys` (H * W,), in place. Triangle k has the id first_id + k.
 
-    vertices: (N, 3) float64 in camera axes, finite. faces: (M, 3) int64, within range. Faces without area, seen edge
-    on, or nearer than NEAR_M show nothing. `on_progress(faces done, faces)` is called often and may raise to cancel.
+    vertices: (N, 3) float64 in camera axes, finite. faces: (M, 3) int64, within range. Faces without area, faces seen
+    edge-on and parts nearer than NEAR_M are invisible. on_progress(done, total), in faces, is called often and may
+    raise to cancel.
     """
     for first, last in blocks(len(faces), FACES):
         corners = vertices[faces[first:last]]
@@ -70,7 +74,7 @@ def rasterize(
 
 
 def _rectangles(corners: Tensor, view: View) -> tuple[Tensor, Tensor]:
-    """Lower corner (F, 2) and size (F, 2), int64 pixels (x, y), of the rectangles around triangles (F, 3, 3)."""
+    """Lower corner and size, both (F, 2) int64 pixels (x, y), of the rectangles around triangles (F, 3, 3)."""
     z = corners[..., 2]
     in_front = z >= NEAR_M
     pixel = corners[..., :2] / z.unsqueeze(-1).clamp(min=NEAR_M) * view.focal_px
@@ -86,7 +90,7 @@ def _rectangles(corners: Tensor, view: View) -> tuple[Tensor, Tensor]:
 
 
 def _cut_bounds(corners: Tensor, pixel: Tensor, in_front: Tensor, view: View) -> tuple[Tensor, Tensor]:
-    """Bounds (F, 2) of the part in front of the near plane: of its corners, and of where edges meet the plane."""
+    """Bounds (F, 2) of the part in front of the near plane: by its corners and the points where edges cross it."""
     following = corners.roll(-1, dims=1)
     step = following[..., 2] - corners[..., 2]
     share = (NEAR_M - corners[..., 2]) / torch.where(step == 0, 1.0, step)
@@ -98,7 +102,7 @@ def _cut_bounds(corners: Tensor, pixel: Tensor, in_front: Tensor, view: View) ->
 
 
 def _table(corners: Tensor) -> Tensor:
-    """(F, 12): three edge functions' coefficients, the determinant, the nearest and the farthest depth."""
+    """(F, 12): 3 coefficients of 3 edge functions, the determinant, the smallest and the largest depth."""
     a, b, c = corners.unbind(dim=1)
     edges = [torch.linalg.cross(b, c), torch.linalg.cross(c, a), torch.linalg.cross(a, b)]
     determinant = (a * edges[0]).sum(dim=1, keepdim=True)
@@ -107,7 +111,7 @@ def _table(corners: Tensor) -> Tensor:
 
 
 def _draw_small(keys: Tensor, view: View, pieces: _Pieces) -> Iterator[None]:
-    """All pairs of these triangles as one list; yields after every piece of it."""
+    """Draw all pairs of these triangles as one list. Yields after every piece."""
     counts = pieces.size.prod(dim=1)
     ends = counts.cumsum(dim=0)
     starts = ends - counts
@@ -127,7 +131,7 @@ def _draw_small(keys: Tensor, view: View, pieces: _Pieces) -> Iterator[None]:
 
 
 def _draw_large(keys: Tensor, view: View, pieces: _Pieces) -> Iterator[None]:
-    """One triangle after the other, some rows at a time."""
+    """Draw one triangle after the other, some rows at a time. Yields after every piece."""
     for k, (x0, y0) in enumerate(pieces.rectangle.tolist()):
         columns, rows = pieces.size[k].tolist()
         for first, last in blocks(rows, max(1, PAIRS // columns)):
@@ -141,7 +145,7 @@ def _draw_large(keys: Tensor, view: View, pieces: _Pieces) -> Iterator[None]:
 
 
 def _hits(table: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Which of the pairs (P,) hit, and the depths of those that do. table: (P, 12), or (1, 12) of one triangle."""
+    """Indices of the pairs (P,) that hit, and their depths. table: (P, 12), or (1, 12) of one triangle."""
     edge = [u * table[:, k] + v * table[:, k + 1] + table[:, k + 2] for k in (0, 3, 6)]
     lowest = torch.minimum(torch.minimum(edge[0], edge[1]), edge[2])
     highest = torch.maximum(torch.maximum(edge[0], edge[1]), edge[2])
@@ -149,7 +153,7 @@ def _hits(table: Tensor, u: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     hit = inside.nonzero().squeeze(1)
     determinant, nearest, farthest = (column.expand(len(u))[hit] for column in table[:, 9:].unbind(dim=1))
     depth = determinant / (edge[0][hit] + edge[1][hit] + edge[2][hit])
-    # No point of a triangle is outside its own range of depths: for slivers, rounding would give some.
+    # Rounding can put points of very thin triangles outside the triangle's own range of depth.
     depth = torch.minimum(torch.maximum(depth, nearest), farthest)
     seen = (depth >= NEAR_M).nonzero().squeeze(1)
     return hit[seen], depth[seen]

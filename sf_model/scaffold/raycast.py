@@ -1,7 +1,7 @@
-"""Exact depth of the ground plane and of solids, by the intersections of `rendering.intersect`, into a z-buffer.
+"""Draws the ground plane and solids into a z-buffer, with exact depth by `rendering.intersect`.
 
-Rays have unit camera z, so the ray parameter is the depth. Everything is computed in float64 and in blocks of at most
-`BLOCK_PIXELS` pixels, whatever the image.
+Rays have unit camera z, so the ray parameter is the depth. All is computed in float64, in blocks of at most
+`BLOCK_PIXELS` pixels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .camera import ScaffoldCamera, View
 from .objects import ScaffoldSolid
 
 NEAR_M = 0.01
-"""Surfaces nearer than this, along the optical axis, are cut away."""
+"""Surfaces nearer than this along the optical axis are cut off."""
 BLOCK_PIXELS = 2**18
 _CORNERS = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
 
@@ -30,7 +30,7 @@ def blocks(total: int, size: int = BLOCK_PIXELS) -> Iterator[tuple[int, int]]:
 
 
 def slopes(column: Tensor, row: Tensor, view: View) -> tuple[Tensor, Tensor]:
-    """Camera coordinates u and v, at unit depth, of the centres of these columns and rows."""
+    """Camera coordinates u and v, at depth 1, of the centres of these columns and rows."""
     u = (column.double() + (0.5 - 0.5 * view.width)) / view.focal_px
     v = (row.double() + (0.5 - 0.5 * view.height)) / view.focal_px
     return u, v
@@ -47,9 +47,9 @@ def combine(matrix: np.ndarray, u: Tensor, v: Tensor) -> Vec:
 
 
 def cast_ground(keys: Tensor, view: View, camera: ScaffoldCamera, extent_m: float, primitive: int) -> None:
-    """Put the plane y = 0, up to depth extent_m, into the z-buffer `keys` (H * W,), in place.
+    """Draw the plane y = 0, up to depth extent_m, into the z-buffer `keys` (H * W,), in place.
 
-    A camera in the plane does not see it; one below sees it from below.
+    A camera in the plane does not see it. A camera below it sees it from below.
     """
     for first, last in blocks(len(keys)):
         u, v = pixel_slopes(torch.arange(first, last), view)
@@ -60,7 +60,7 @@ def cast_ground(keys: Tensor, view: View, camera: ScaffoldCamera, extent_m: floa
 
 
 def cast_solid(keys: Tensor, view: View, camera: ScaffoldCamera, solid: ScaffoldSolid, primitive: int) -> None:
-    """Put a solid into the z-buffer, in place; from inside, its far side is seen."""
+    """Draw a solid into the z-buffer `keys` (H * W,), in place. From inside, its far side is visible."""
     to_canonical, origin = canonical_frame(camera, solid)
     x0, y0, x1, y1 = _rectangle(camera, solid, view)
     columns = x1 - x0
@@ -68,14 +68,14 @@ def cast_solid(keys: Tensor, view: View, camera: ScaffoldCamera, solid: Scaffold
         local = torch.arange(first, last)
         pixel = (local // columns + y0) * view.width + local % columns + x0
         near, far = INTERVALS[solid.canonical](origin, combine(to_canonical, *pixel_slopes(pixel, view)))
-        # Seen from the near plane on, a solid that the plane cuts shows its inside.
+        # The ray starts at the near plane. So a solid that this plane cuts shows its inside.
         t = first_hit(near - NEAR_M, far - NEAR_M) + NEAR_M
         hit = torch.isfinite(t)
         _merge(keys, pixel[hit], t[hit], primitive)
 
 
 def canonical_frame(camera: ScaffoldCamera, solid: ScaffoldSolid) -> tuple[np.ndarray, Vec]:
-    """(3, 3) from camera axes to the solid's canonical ones, and the camera's place there."""
+    """(3, 3) from camera axes to the solid's canonical axes, and the camera's position in these."""
     matrix, centre = solid.placement()
     inverse = np.linalg.inv(matrix)
     origin = inverse @ (camera.position_m - centre)
@@ -83,7 +83,7 @@ def canonical_frame(camera: ScaffoldCamera, solid: ScaffoldSolid) -> tuple[np.nd
 
 
 def solid_normals(solid: ScaffoldSolid, camera: ScaffoldCamera, u: Tensor, v: Tensor, depth: Tensor) -> Tensor:
-    """(K, 3) world normals, not normalised, of the solid's surface at K pixels of these slopes and depths."""
+    """(K, 3) world normals of the solid, of any length, at pixels with these slopes and depths (K,)."""
     to_canonical, origin = canonical_frame(camera, solid)
     point = torch.stack([o + depth * d for o, d in zip(origin, combine(to_canonical, u, v))], dim=1)
     matrix, _ = solid.placement()
@@ -91,12 +91,12 @@ def solid_normals(solid: ScaffoldSolid, camera: ScaffoldCamera, u: Tensor, v: Te
 
 
 def _merge(keys: Tensor, pixel: Tensor, depth: Tensor, primitive: int) -> None:
-    """Each pixel at most once."""
+    """Keep the nearer surface. pixel: each at most once."""
     keys[pixel] = torch.minimum(keys[pixel], pack(depth.float(), primitive))
 
 
 def _rectangle(camera: ScaffoldCamera, solid: ScaffoldSolid, view: View) -> tuple[int, int, int, int]:
-    """Half-open pixel rectangle around the solid's bounding box; all of the image where the near plane cuts it."""
+    """Half-open pixel rectangle (x0, y0, x1, y1) around the solid's box. All of the image if the near plane cuts it."""
     matrix, centre = solid.placement()
     corners = camera.to_camera(_CORNERS @ matrix.T + centre)
     if (corners[:, 2] < NEAR_M).all():

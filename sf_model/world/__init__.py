@@ -6,22 +6,19 @@ from .captions import KINDS, SPATIAL_KINDS, describe_again, sample
 from .categories import CATEGORY_NAMES, HELD_OUT
 from .edits import EDIT_KINDS, EditPair, sample_edit
 from .grounding import ground
-from .palette import COLORS, GROUND_NAMES, SKY_NAMES
+from .palette import COLORS
 from .render import Rendering, render
 from .sampling import SPLITS, sample_scene
-from .scene import GROUND_EXTENT_M, Camera, Scene, SceneObject
+from .scene import Camera, Scene, SceneObject
 
 __all__ = [
     "CATEGORY_NAMES",
     "COLORS",
     "EDIT_KINDS",
-    "GROUND_EXTENT_M",
     "GROUND_INDEX",
-    "GROUND_NAMES",
     "HELD_OUT",
     "KINDS",
     "SKY_INDEX",
-    "SKY_NAMES",
     "SPATIAL_KINDS",
     "SPLITS",
     "Camera",

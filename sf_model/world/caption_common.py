@@ -1,4 +1,4 @@
-"""What captions are made of: facts, phrases for objects, grounds and skies. The vocabulary is small on purpose."""
+"""The parts of captions: facts, and phrases for objects, grounds and skies. The vocabulary is small on purpose."""
 
 import random
 from collections.abc import Sequence
@@ -9,26 +9,26 @@ from .scene import Scene, SceneObject
 
 @dataclass(frozen=True)
 class Fact:
-    """One claim of a caption or an edit, for a scorer to check.
+    """One claim of a caption or an edit, for a scorer to check."""
 
-    `name` says what is claimed. `subject` and `reference` are indices into `Scene.objects`, None where the claim is
-    about the whole scene. `value` is a word or a number in the unit that the name carries.
-    """
-
+    # What is claimed. The name of a number ends in its unit.
     name: str
+    # Index into `Scene.objects`. None: the claim is about the scene.
     subject: int | None = None
+    # Index of the object that the subject is compared with.
     reference: int | None = None
     value: str | float | None = None
 
 
 @dataclass(frozen=True)
 class CaptionedScene:
-    """A scene and a caption that is true of it; `template` indexes the claims of a kind (0 to 3 for spatial kinds)."""
+    """A scene and a caption that is true of it."""
 
     scene: Scene
     caption: str
+    # One of `captions.KINDS`.
     kind: str
-    template: int
+    # All that the caption claims.
     facts: tuple[Fact, ...]
 
 
@@ -53,7 +53,7 @@ def with_article(words: str) -> str:
 
 
 def name_of(obj: SceneObject) -> str:
-    """Colour and category, e.g. "red car"; a person's colour is that of the clothes: "person in red"."""
+    """Colour and category: "red car". A person's colour is that of the clothes: "person in red"."""
     if obj.category == "person":
         return f"person in {obj.color}"
     return f"{obj.color} {obj.category}"
@@ -74,7 +74,7 @@ def identity_facts(objects: Sequence[SceneObject]) -> tuple[Fact, ...]:
 
 
 def look_phrases(rng: random.Random, scene: Scene, p_ground: float, p_sky: float) -> tuple[str, str, tuple[Fact, ...]]:
-    """Ground phrase, sky phrase (each empty if left out) and the facts that they state."""
+    """Ground phrase, sky phrase and their facts. p_ground, p_sky: probability of each phrase, else it is empty."""
     ground = sky = ""
     facts: tuple[Fact, ...] = ()
     if rng.random() < p_ground:

@@ -1,6 +1,6 @@
-"""Free captions: every object's distance, lateral offset and heading, and the camera, so that they fix the scene.
+"""Free captions: they determine the scene, by every object's distance, lateral offset and heading, and the camera.
 
-They leave open only what rounding leaves open, sizes within a category's range, and the sun's direction.
+Only rounding, sizes within a category's range and the sun's direction stay open.
 """
 
 import random
@@ -25,19 +25,19 @@ OCTANTS: tuple[str, ...] = (
 
 
 def octant(obj: SceneObject) -> str:
-    """The nearest of `OCTANTS` (within 22.5 degrees)."""
+    """The object's heading as one of `OCTANTS`, the nearest one."""
     return OCTANTS[round(view_heading_deg(obj) / 45.0) % 8]
 
 
 def lateral_words(x_m: float) -> str:
-    """Signed lateral offset, rounded to 0.1 m, in words."""
+    """An offset in metres, positive to the right, as words with one decimal."""
     if x_m == 0.0:
         return "straight ahead"
     return f"{abs(x_m):.1f} m to the {'right' if x_m > 0 else 'left'}"
 
 
 def tilt_words(pitch_deg: float) -> str:
-    """Camera pitch in whole degrees in words."""
+    """Camera pitch, positive downwards, as words in whole degrees."""
     if round(pitch_deg) == 0:
         return "level"
     return f"tilted {abs(round(pitch_deg))} degrees {'down' if pitch_deg > 0 else 'up'}"
@@ -77,16 +77,18 @@ def _assemble(rng: random.Random, phrases: list[str], look: str, camera: str) ->
 
 
 def sample_free(rng: random.Random, split: str) -> CaptionedScene:
-    """A random scene of 1 to 3 objects and a caption that fixes it."""
+    """A random scene of 1 to 3 objects and a caption that determines it."""
     scene: Scene = sample_scene(rng, split, count=rng.choices((1, 2, 3), weights=(40, 50, 10))[0])
     facts = identity_facts(scene.objects)
     caption, claims = describe_freely(rng, scene)
-    return CaptionedScene(scene, caption, "free", 0, (*facts, *claims))
+    return CaptionedScene(scene, caption, "free", (*facts, *claims))
 
 
 def describe_freely(rng: random.Random, scene: Scene, order: Sequence[int] | None = None) -> tuple[str, list[Fact]]:
-    """A caption that fixes any scene, its objects in `order` (their own if None), and what it claims beside their
-    identities."""
+    """A caption that determines the scene, and its facts without the objects' identities.
+
+    order: of the objects. None: the scene's.
+    """
     phrases: list[str] = []
     facts: list[Fact] = []
     for index in range(len(scene.objects)) if order is None else order:

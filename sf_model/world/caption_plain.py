@@ -1,4 +1,4 @@
-"""Plain captions: objects, colours, ground and time of day in the manner of web captions, hardly ever positions."""
+"""Plain captions in the style of web captions: objects, colours, ground and sky, and only rarely positions."""
 
 import random
 
@@ -53,4 +53,4 @@ def sample_plain(rng: random.Random, split: str) -> CaptionedScene:
         caption = f"{words(objects, ground)}, {sky}"
     else:
         caption = words(objects, ground, sky)
-    return CaptionedScene(scene, caption, "plain", 0, (*facts, *look_facts))
+    return CaptionedScene(scene, caption, "plain", (*facts, *look_facts))

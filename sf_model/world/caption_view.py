@@ -1,7 +1,6 @@
-"""View captions: where each object stands in the picture, in the coarse words that people use first.
+"""View captions: where each object stands in the picture, in coarse words (left, middle, far away).
 
-They are the easy end of a coarse-to-fine curriculum: one word decides left from right, where a free caption hides it
-among numbers.
+They are easier to learn than free captions: one word tells left from right, instead of one number among many.
 """
 
 import random
@@ -12,7 +11,7 @@ from .sampling import projected_box, sample_scene
 from .scene import Camera, SceneObject
 
 MIDDLE = (0.42, 0.58)
-"""Share of the picture's width between which a centre is in the middle."""
+"""An object is in the middle if its centre lies between these shares of the picture's width."""
 CLOSE_M, FAR_M = 2.5, 12.0
 
 _SIDE_PHRASES = {
@@ -24,9 +23,9 @@ _DISTANCE_WORDS = {"close": "close to the camera", "far": "far away", "": ""}
 
 
 def side_of(obj: SceneObject, camera: Camera) -> str:
-    """The third of the picture, roughly, in which the object's projection has its centre."""
+    """Where the centre of the object's projection lies: "left", "middle" or "right"."""
     box = projected_box(obj, camera)
-    assert box is not None  # framed scenes lie before the camera
+    assert box is not None  # sampled objects are in front of the camera
     column = (box.left + box.right) / 2
     return "left" if column < MIDDLE[0] else "right" if column > MIDDLE[1] else "middle"
 
@@ -59,4 +58,4 @@ def sample_view(rng: random.Random, split: str) -> CaptionedScene:
         caption = f"{joined(phrases)}, {words(ground, sky)}"
     else:
         caption = words(joined(phrases), ground, sky)
-    return CaptionedScene(scene, caption, "view", 0, (*facts, *look_facts))
+    return CaptionedScene(scene, caption, "view", (*facts, *look_facts))

@@ -16,7 +16,7 @@ TEMPLATES_PER_SPATIAL_KIND = 4
 _ATTEMPTS = 100
 
 
-def _caption(rng: random.Random, scene: Scene, draft: Draft, kind: str, template: int) -> CaptionedScene:
+def _caption(rng: random.Random, scene: Scene, draft: Draft, kind: str) -> CaptionedScene:
     names = [name_of(obj) for obj in scene.objects] * 2
     claim = rng.choice(draft.phrasings).format(
         A=with_article(names[0]), B=with_article(names[1]), a=names[0], b=names[1]
@@ -30,15 +30,15 @@ def _caption(rng: random.Random, scene: Scene, draft: Draft, kind: str, template
     else:
         text = words(claim, ground, sky)
     facts = (*draft.facts, *identity_facts(scene.objects), *look_facts)
-    return CaptionedScene(scene, text, kind, template, facts)
+    return CaptionedScene(scene, text, kind, facts)
 
 
 def sample(rng: random.Random, kind: str, split: str = "train", template: int | None = None) -> CaptionedScene:
     """A random scene and a caption of this kind that is true of it.
 
-    `template` (0 to 3) picks one claim of a spatial kind, at random if None; the other kinds have only template 0.
-    In split "train" no object is a held-out (category, colour) pair; in "held_out" at least one is. Raises ValueError
-    for an unknown kind, split or template.
+    template: which claim of a spatial kind, 0 to 3. None: a random one. The other kinds have only template 0.
+    split: in "train" no object is a held-out (category, colour) pair, in "held_out" at least one is.
+    Raises ValueError for an unknown kind, split or template.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}, not {kind!r}")
@@ -57,18 +57,18 @@ def sample(rng: random.Random, kind: str, split: str = "train", template: int | 
         template = rng.randrange(templates)
     builder = BUILDERS[kind]
     while True:
-        # The same objects are tried for a while: else the categories that are easy to frame would dominate.
+        # Try the same objects many times. Otherwise categories that are easy to frame would dominate.
         identities = builder.choose(rng, template, split)
         for _ in range(_ATTEMPTS):
             camera = sample_camera(rng)
             draft = builder.place(rng, camera, template, identities)
             if draft is not None and is_good_picture(camera, draft.objects):
                 scene = Scene(camera, draft.objects, *sample_look(rng))
-                return _caption(rng, scene, draft, kind, template)
+                return _caption(rng, scene, draft, kind)
 
 
 def describe_again(rng: random.Random, captioned: CaptionedScene) -> str:
-    """Another caption of the same scene, which fixes it, its objects in any order."""
+    """A free caption of the same scene, with its objects in random order."""
     order = list(range(len(captioned.scene.objects)))
     rng.shuffle(order)
     return describe_freely(rng, captioned.scene, order)[0]

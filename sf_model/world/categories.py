@@ -1,8 +1,8 @@
-"""The object categories: real metric size ranges and the parts that each is built from.
+"""The object categories: realistic sizes in metres, and the parts of each.
 
-Parts are axis-aligned in the object's own frame, given by their extents in units of the object's size: `a` runs
-along the front axis in [-0.5, 0.5] (front positive), `b` up in [0, 1], `c` to the object's right in [-0.5, 0.5].
-The parts of a category together fill exactly that box, so an object's `size_m` is its true bounding box.
+Parts are axis-aligned in the object's own frame. Their extents are in units of the object's size: `a` along the front
+axis in [-0.5, 0.5] (front positive), `b` up in [0, 1], `c` to the object's right in [-0.5, 0.5]. The parts of a
+category reach all sides of this box, so an object's `size_m` is its exact bounding box.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ Extent = tuple[float, float]
 
 @dataclass(frozen=True)
 class Part:
-    """One primitive inscribed in the box given by three extents.
+    """One primitive inscribed in the box of three extents."""
 
-    `axis` is the axis of a cylinder or cone (apex towards its positive end): "a", "b" or "c". A prism is a gable: its
-    ridge runs along `a` or `c` at the top of the box. Parts too small to matter cast no shadow.
-    """
-
+    # One of SHAPES.
     shape: str
+    # "body", "trim" or a key of `palette.ROLE_COLORS`.
     role: str
     a: Extent
     b: Extent
     c: Extent
+    # "a", "b" or "c": the axis of a cylinder, of a cone (apex at the positive end), or of a prism's ridge at the top.
     axis: str = "b"
+    # Off for parts whose shadow does not matter.
     casts_shadow: bool = True
 
 
 @dataclass(frozen=True)
 class Category:
-    """Ranges of (length, width, height) in metres, and parts."""
+    """One kind of object. Sizes are ranges."""
 
     name: str
     length_m: Extent
@@ -209,4 +209,4 @@ CATEGORY_NAMES: tuple[str, ...] = tuple(CATEGORIES)
 HELD_OUT: frozenset[tuple[str, str]] = frozenset(
     (name, COLORS[(3 * index + 1) % len(COLORS)]) for index, name in enumerate(CATEGORY_NAMES)
 )
-"""(category, colour) pairs, one a category, that never occur in the "train" split."""
+"""One (category, colour) pair of each category. The "train" split has none of them."""

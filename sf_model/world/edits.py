@@ -1,4 +1,4 @@
-"""Editing pairs: two scenes that differ in exactly one thing, and the instruction that leads from one to the other."""
+"""Editing pairs: two scenes that differ in exactly one thing, and the instruction that changes one into the other."""
 
 import math
 import random
@@ -22,12 +22,14 @@ _MIN_SIDE_SLOPE = 0.1
 
 @dataclass(frozen=True)
 class EditPair:
-    """`facts` name the change; object indices count in `target` for "add" and in `source` otherwise."""
+    """Two scenes and the instruction that changes `source` into `target`."""
 
     source: Scene
     target: Scene
     instruction: str
+    # One of `EDIT_KINDS`.
     kind: str
+    # The change. Object indices are those of `target` for "add", and of `source` otherwise.
     facts: tuple[Fact, ...]
 
 
@@ -65,7 +67,7 @@ def _move(rng: random.Random, scene: Scene, split: str) -> EditPair:
     index = rng.randrange(len(scene.objects))
     obj = scene.objects[index]
     way = rng.choice(MOVES)
-    # Closer and farther run along the viewing ray, so that the distance changes by exactly the stated length.
+    # Closer and farther move along the viewing ray, so the distance changes by exactly the stated length.
     angle = math.radians(bearing_deg(obj))
     ray = (math.sin(angle), math.cos(angle))
     dx, dz = {"left": (-1, 0), "right": (1, 0), "closer": (-ray[0], -ray[1]), "farther": ray}[way]
@@ -153,10 +155,10 @@ EDIT_KINDS: tuple[str, ...] = tuple(_EDITORS)
 
 
 def sample_edit(rng: random.Random, kind: str, split: str = "train") -> EditPair:
-    """A random pair of scenes that differ in one thing, with the instruction.
+    """A random pair of scenes that differ in one thing, with the instruction. Both pass `is_good_picture`.
 
-    Both scenes are good pictures. In split "train" neither has a held-out (category, colour) pair; in "held_out" at
-    least one of the two has. Raises ValueError for an unknown kind or split.
+    split: in "train" neither scene has a held-out (category, colour) pair, in "held_out" at least one has.
+    Raises ValueError for an unknown kind or split.
     """
     if kind not in _EDITORS:
         raise ValueError(f"kind must be one of {EDIT_KINDS}, not {kind!r}")

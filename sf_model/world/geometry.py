@@ -1,7 +1,6 @@
 """Spatial relations of scenes in metres and degrees: the exact meaning of every word that a caption uses.
 
-Angles are in degrees and compared with `angle_between_deg`. "Distance" is always horizontal and runs to the nearest
-point of a footprint.
+Compare angles with `angle_between_deg`. Distances are horizontal, to the nearest point of a footprint.
 """
 
 import math
@@ -10,11 +9,11 @@ from ..rendering.frame import heading_vector, right_vector
 from .scene import SceneObject, footprint_corners
 
 ALLOCENTRIC_TURN_DEG: dict[str, float] = {"front": 0.0, "left": 90.0, "back": 180.0, "right": 270.0}
-"""Heading of something that lies on this side of an object, relative to the object's own heading."""
+"""Direction to something on this side of an object, relative to the object's heading."""
 
 VIEW_HEADING_DEG: dict[str, float] = {"front": 0.0, "right": 90.0, "back": 180.0, "left": 270.0}
-"""Relative heading (`view_heading_deg`) of an object that shows this side to the camera; also of one that points to
-the camera (front), to image right, away, and to image left."""
+"""`view_heading_deg` of an object that shows this side to the camera. Its front then points to the camera ("front"), to
+image right ("right"), away or to image left."""
 
 
 def angle_between_deg(first: float, second: float) -> float:
@@ -23,12 +22,12 @@ def angle_between_deg(first: float, second: float) -> float:
 
 
 def bearing_deg(obj: SceneObject) -> float:
-    """Angle of the viewing ray to the footprint's centre: 0 straight ahead, positive to the right."""
+    """Angle from the camera to the footprint's centre: 0 straight ahead, positive to the right."""
     return math.degrees(math.atan2(obj.position_m[0], obj.position_m[1]))
 
 
 def view_heading_deg(obj: SceneObject) -> float:
-    """Heading relative to the viewing ray, in [0, 360): 0 faces the camera, 90 points right, 180 away, 270 left."""
+    """Heading relative to the viewing ray, in [0, 360): 0 to the camera, 90 right, 180 away, 270 left."""
     return (obj.heading_deg + bearing_deg(obj)) % 360.0
 
 
@@ -39,7 +38,7 @@ def direction_deg(start: SceneObject, end: SceneObject) -> float:
 
 
 def allocentric_deg(reference: SceneObject, other: SceneObject) -> float:
-    """Direction to `other` in the own view of `reference`: 0 ahead, 90 to its left, 180 behind, 270 to its right."""
+    """Direction to `other` as `reference` sees it: 0 ahead, 90 to its left, 180 behind, 270 to its right."""
     return (direction_deg(reference, other) - reference.heading_deg) % 360.0
 
 
@@ -58,14 +57,15 @@ def camera_distance_m(obj: SceneObject) -> float:
 
 
 def gap_m(first: SceneObject, second: SceneObject) -> float:
-    """Distance between the nearest points of two disjoint footprints; one of the two is a corner."""
+    """Smallest distance between two disjoint footprints."""
+    # One of the two nearest points is always a corner.
     ours = (point_distance_m(second, *corner) for corner in footprint_corners(first))
     theirs = (point_distance_m(first, *corner) for corner in footprint_corners(second))
     return min(*ours, *theirs)
 
 
 def image_slope(obj: SceneObject) -> float:
-    """x / z of the footprint's centre: it orders objects from image left to image right."""
+    """x / z of the footprint's centre. It grows from image left to image right."""
     return obj.position_m[0] / obj.position_m[1]
 
 

@@ -1,7 +1,6 @@
 """Turn a batch of scenes into flat arrays of primitives: transforms, colours, bounding rectangles.
 
-Everything is vectorised over the primitives of the whole batch in float64 numpy; only scalars of scenes and objects
-are gathered in Python.
+Everything is vectorised in float64 numpy over all primitives of the batch. Python only loops over scenes and objects.
 """
 
 import math
@@ -25,13 +24,18 @@ _RIDGE_ORDER = {"a": (0, 1, 2), "c": (2, 1, 0)}
 
 @dataclass(frozen=True)
 class CategoryTable:
-    """Parts of one category as arrays: centres and extents (P, 3) in (a, b, c), axis order (P, 3), colours by name."""
+    """The P parts of one category as arrays."""
 
+    # (P, 3): centre and size along (a, b, c), in units of the object's size.
     middle: Array
     extent: Array
+    # (P, 3): the object's axis for each axis of the canonical solid.
     order: NDArray[np.int64]
+    # (P,): index into SHAPES.
     shape: NDArray[np.int64]
+    # (P,): whether the part casts a shadow.
     shadow: NDArray[np.bool_]
+    # (len(COLORS), P, 3): the part's colour for every body colour.
     rgb: Array
 
 
@@ -56,29 +60,40 @@ _COLOR_INDEX = {name: index for index, name in enumerate(COLORS)}
 
 @dataclass(frozen=True)
 class Cameras:
-    """Per scene: position (B, 3), camera-to-world rotation (B, 3, 3), normalised focal lengths (B, 2)."""
+    """Cameras and suns of B scenes."""
 
+    # (B, 3) in the world.
     position: Array
+    # (B, 3, 3), camera to world.
     rotation: Array
+    # (B, 2): fx / W, fy / H.
     focal: Array
+    # (B, 3), unit length.
     to_sun: Array
 
 
 @dataclass(frozen=True)
 class Primitives:
-    """P primitives, sorted by shape: world_to_canonical (P, 3, 3) about centre (P, 3), and ids (P,).
+    """P primitives, sorted by shape.
 
-    rect and shadow_rect (P, 4) are half-open pixel rectangles (x0, y0, x1, y1) that contain the primitive's image and
-    the image of its shadow on the ground; empty ones have x0 >= x1 or y0 >= y1.
+    Rectangles are half-open, in pixels: (x0, y0, x1, y1). An empty one has x0 >= x1 or y0 >= y1.
     """
 
+    # (P, 3, 3), about `centre`.
     world_to_canonical: Array
+    # (P, 3) in the world.
     centre: Array
+    # (P,): index of the scene in the batch.
     scene: NDArray[np.int64]
+    # (P,): index of the object in its scene.
     object: NDArray[np.int64]
+    # (P,): index into SHAPES.
     shape: NDArray[np.int64]
+    # (P, 3).
     rgb: Array
+    # (P, 4): contains the image of the primitive.
     rect: NDArray[np.int64]
+    # (P, 4): contains the image of its shadow on the ground.
     shadow_rect: NDArray[np.int64]
 
 
@@ -103,7 +118,10 @@ def pack_cameras(scenes: Sequence[Scene], aspect: float) -> Cameras:
 def _rectangles(
     points: Array, cameras: Cameras, scene: NDArray[np.int64], width: int, height: int
 ) -> NDArray[np.int64]:
-    """Pixel rectangles (P, 4) around the projections of (P, 8, 3) world points; the whole image if one is too near."""
+    """Pixel rectangles (P, 4) around the projections of world points (P, 8, 3).
+
+    Where some points are nearer than _NEAR_M it is all of the image, where all are it is empty.
+    """
     in_camera = np.einsum("pki,pij->pkj", points - cameras.position[scene][:, None], cameras.rotation[scene])
     z = in_camera[..., 2]
     near = z < _NEAR_M
@@ -121,7 +139,7 @@ def _rectangles(
 
 
 def _shadow_points(corners: Array, to_sun: Array) -> Array:
-    """Where rays from the sun through the corners (P, 8, 3) meet the ground."""
+    """Shadows of the corners (P, 8, 3) on the ground."""
     reach = corners[..., 1] / to_sun[:, None, 1]
     return corners - to_sun[:, None] * reach[..., None]
 

@@ -32,7 +32,7 @@ ROLE_COLORS: dict[str, Rgb] = {
 
 
 def trim_color(body: Rgb) -> Rgb:
-    """A paler tint of a body colour (a greyer one for near-white bodies), for marks that must stand out on it."""
+    """The colour of marks on a body: a paler tint of its colour, or grey on a near-white body."""
     if min(body) > 0.8:
         return tuple(0.62 * channel for channel in body)
     return tuple(0.45 * channel + 0.55 * 0.95 for channel in body)
@@ -50,12 +50,14 @@ def role_color(role: str, body_color: str) -> Rgb:
 
 @dataclass(frozen=True)
 class Ground:
-    """Ground material: base and second colour, pattern name, period in metres and contrast of the pattern in [0, 1]."""
+    """A ground material: a pattern of two colours."""
 
     base: Rgb
     second: Rgb
+    # A pattern of `shading`.
     pattern: str
     period_m: float
+    # Of the pattern, in [0, 1].
     contrast: float
 
 
@@ -72,13 +74,17 @@ GROUND_NAMES: tuple[str, ...] = tuple(GROUNDS)
 
 @dataclass(frozen=True)
 class Sky:
-    """Sky and light: gradient colours, sun and ambient colours (linear factors), and ranges for the sun's elevation."""
+    """A sky and its light."""
 
+    # The colours between which the sky changes.
     horizon: Rgb
     zenith: Rgb
+    # The light's factors.
     sun: Rgb
     ambient: Rgb
+    # In [0, 1]; 0: no clouds.
     cloud_contrast: float
+    # Lowest and highest.
     sun_elevation_deg: tuple[float, float]
 
 

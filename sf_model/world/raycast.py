@@ -1,8 +1,8 @@
-"""Ray casting by ragged (primitive, pixel) pairs.
+"""Ray casting over flat arrays of (primitive, pixel) pairs.
 
-Every primitive is intersected only with the pixels of its own bounding rectangle: the pairs of one shape are built as
-flat arrays, intersected at once in the primitive's canonical frame, and resolved by a scatter minimum. Rays have unit
-camera z, so the ray parameter is the z-depth.
+A primitive is paired only with the pixels of its bounding rectangle. All pairs of one shape are intersected at once, in
+the primitive's canonical frame. A scatter minimum then keeps the nearest hit of every pixel. Rays have unit camera z,
+so the ray parameter is the z-depth.
 """
 
 from dataclasses import dataclass
@@ -20,38 +20,49 @@ from .scene import GROUND_EXTENT_M
 
 @dataclass(frozen=True)
 class Rays:
-    """World directions (B, N) of the N = H * W pixel-centre rays, camera heights (B, 1), and the width of a pixel at
-    unit depth (B, 1)."""
+    """The rays through the N = H * W pixel centres of B scenes."""
 
+    # (B, N): world direction, with camera z 1.
     x: Tensor
     y: Tensor
     z: Tensor
+    # (B, 1).
     camera_height_m: Tensor
+    # (B, 1): width of a pixel at unit depth.
     pixel_slope: Tensor
 
 
 @dataclass(frozen=True)
 class DevicePrimitives:
-    """`Primitives` on the device. ray (9, P): the canonical direction is ray[0:3] * u + ray[3:6] * v + ray[6:9] for
-    normalised camera coordinates (u, v) of a pixel centre; origin and sun (3, P) are canonical too."""
+    """`Primitives` on the device, in float32, with the cameras in their canonical frames."""
 
+    # (9, P): the canonical direction of a pixel is ray[0:3] * u + ray[3:6] * v + ray[6:9], with (u, v) at unit depth.
     ray: Tensor
+    # (3, P): the camera's position, canonical.
     origin: Tensor
+    # (3, P): the direction to the sun, canonical.
     sun: Tensor
+    # (P, 3, 3), from the world.
     to_canonical: Tensor
+    # (2, P): fx / W, fy / H.
     focal: Tensor
+    # (P,) each.
     scene: Tensor
     object: Tensor
+    # (P, 3).
     rgb: Tensor
+    # Primitives of shape k are those from bounds[k] to bounds[k + 1] - 1.
     bounds: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """M (primitive, pixel) pairs: primitive id, flat pixel id over the batch, canonical direction and origin."""
+    """M (primitive, pixel) pairs; all tensors are (M,)."""
 
     primitive: Tensor
+    # Flat index over the pixels of the batch.
     pixel: Tensor
+    # Of the ray, canonical.
     direction: Vec
     origin: Vec
 
@@ -76,12 +87,12 @@ def to_device(prims: Primitives, cameras: Cameras, device: torch.device) -> Devi
 
 
 def _pairs(prims: DevicePrimitives, rect: np.ndarray, first: int, last: int, width: int, height: int) -> _Pairs | None:
-    """Pairs of the primitives first..last with the pixels of their rectangles; None if there are none."""
+    """Pairs of the primitives first to last - 1 with the pixels of their rectangles. None if there are none."""
     x0, y0, x1, y1 = rect[first:last].T
     rows = np.where(x1 > x0, np.maximum(y1 - y0, 0), 0)
     if not rows.any():
         return None
-    # One entry a rectangle row: its primitive, its image row, and where its pixels start in the flat pair array.
+    # Per row of a rectangle: its primitive, its image row, its pixel count, and column minus index in the pair array.
     local = np.repeat(np.arange(last - first), rows)
     y = np.arange(len(local)) - np.repeat(np.cumsum(rows) - rows, rows) + y0[local]
     counts = (x1 - x0)[local]
@@ -105,6 +116,7 @@ def _pairs(prims: DevicePrimitives, rect: np.ndarray, first: int, last: int, wid
 
 
 def camera_rays(cameras: Cameras, width: int, height: int, device: torch.device) -> Rays:
+    """The rays of all pixel centres."""
     u = (np.arange(width) + 0.5) / width - 0.5
     v = (np.arange(height) + 0.5) / height - 0.5
     x = u[None] / cameras.focal[:, :1]
@@ -123,6 +135,7 @@ def camera_rays(cameras: Cameras, width: int, height: int, device: torch.device)
 
 
 def ground_depth(rays: Rays) -> Tensor:
+    """(B, N) metres, inf where the ray does not meet the ground."""
     depth = torch.where(rays.y > 0, rays.camera_height_m / rays.y.clamp(min=1e-9), torch.inf)
     return torch.where(depth <= GROUND_EXTENT_M, depth, torch.inf)
 
@@ -130,7 +143,7 @@ def ground_depth(rays: Rays) -> Tensor:
 def nearest(
     prims: DevicePrimitives, rect: np.ndarray, ground: Tensor, width: int, height: int
 ) -> tuple[Tensor, Tensor]:
-    """Depth and primitive id (B * N,) of what each pixel sees; ids of ground and sky are NO_PRIMITIVE."""
+    """Depth and primitive id (B * N,) of the nearest surface. The id is NO_PRIMITIVE for ground and sky."""
     keys = pack(ground.flatten(), NO_PRIMITIVE)
     for name, first, last in zip(SHAPES, prims.bounds[:-1], prims.bounds[1:]):
         pairs = _pairs(prims, rect, first, last, width, height)
@@ -145,7 +158,7 @@ def nearest(
 def shadowed(
     prims: DevicePrimitives, rect: np.ndarray, depth: Tensor, on_ground: Tensor, width: int, height: int
 ) -> Tensor:
-    """1 where the sun is hidden from a ground pixel by an object, else 0; (B * N,) float32."""
+    """(B * N,) float32: 1 where an object hides the sun from a ground pixel, else 0."""
     shadow = torch.zeros_like(depth)
     for name, first, last in zip(SHAPES, prims.bounds[:-1], prims.bounds[1:]):
         pairs = _pairs(prims, rect, first, last, width, height)

@@ -1,8 +1,8 @@
 """Builders of the nine spatial sub-domains of GenSpace (arXiv 2505.24870): place objects so that a claim is true.
 
-Each placer makes one random attempt: objects in front of a given camera, the facts that hold for them, and phrasings
-of the claim. `captions.sample` repeats attempts until the picture is good. Placed angles and lengths stay well inside
-the full-score tolerances of the benchmark (15 degrees front and back, 30 degrees left and right, 1/3 of a length).
+A placer makes one random attempt. It returns objects in front of a camera, the facts about them, and phrasings of the
+claim. `captions.sample` repeats this until the picture is good. Angles and lengths stay well inside the benchmark's
+tolerances for the full score (15 degrees front and back, 30 degrees left and right, 1/3 of a length).
 """
 
 import math
@@ -47,16 +47,18 @@ _MAX_HEIGHT_RATIO = 4.0
 _MIN_DEPTH_MARGIN = 1.15
 _MIN_SLOPE_MARGIN = 0.12
 _SIZE_AXIS = {"longer_cm": 0, "wider_cm": 1, "taller_cm": 2}
-# A gap of half a metre between houses or buses spans no pixel at Mini's resolution.
+# At Mini's resolution a gap of half a metre between houses or buses is smaller than a pixel.
 _SMALL_CATEGORIES = tuple(name for name in CATEGORY_NAMES if CATEGORIES[name].length_m[1] < 6.0)
 
 
 @dataclass(frozen=True)
 class Draft:
-    """Objects that satisfy `facts`; `phrasings` use {A}, {B} (with article) and {a}, {b} for objects 0 and 1."""
+    """One attempt of a placer."""
 
     objects: tuple[SceneObject, ...]
+    # True of the objects.
     facts: tuple[Fact, ...]
+    # The claim, with {A}, {B} (with article) and {a}, {b} for the objects 0 and 1.
     phrasings: tuple[str, ...]
 
 
@@ -67,9 +69,11 @@ Placer = Callable[[random.Random, Camera, int, Identities], "Draft | None"]
 
 @dataclass(frozen=True)
 class Builder:
-    """`choose(rng, template, split)` picks (category, colour) pairs, `place` makes one attempt to arrange them."""
+    """How one sub-domain makes its scenes."""
 
+    # (rng, template, split) -> (category, colour) pairs.
     choose: Chooser
+    # (rng, camera, template, pairs) -> the arranged objects. None: the attempt failed.
     place: Placer
 
 
@@ -80,7 +84,7 @@ def _jitter_deg(rng: random.Random, side: str) -> float:
 def _placed(
     rng: random.Random, camera: Camera, identity: tuple[str, str], view_heading: float | None = None
 ) -> SceneObject:
-    """An object somewhere in view, at a heading relative to the viewing ray (random if None)."""
+    """An object somewhere in view. view_heading: relative to the viewing ray, in degrees. None: random."""
     size = sample_size(rng, identity[0])
     position = place_in_view(rng, camera, size)
     obj = SceneObject(*identity, position, 0.0, size)
@@ -95,7 +99,7 @@ def _moved(obj: SceneObject, position_m: tuple[float, float]) -> SceneObject:
 def _offset(
     rng: random.Random, start: SceneObject, heading_deg: float, identity: tuple[str, str], facing_deg: float
 ) -> SceneObject:
-    """An object in direction `heading_deg` of `start` with clear ground between the two, facing `facing_deg`."""
+    """An object in direction `heading_deg` of `start`, with free ground between the two, facing `facing_deg`."""
     size = sample_size(rng, identity[0])
     reach = (math.hypot(*start.size_m[:2]) + math.hypot(*size[:2])) / 2
     reach = reach * rng.uniform(0.8, 1.2) + rng.uniform(0.2, 0.8)
@@ -128,7 +132,7 @@ def _choose_small_pair(rng: random.Random, template: int, split: str) -> Identit
 
 
 def _choose_same_category(rng: random.Random, template: int, split: str) -> Identities:
-    """Two colours of one category whose size range along the claimed axis holds the claimed growth."""
+    """Two colours of a category whose size range is wide enough for the claimed difference."""
     claim, amount = SIZE_CLAIMS[template]
     axis = _SIZE_AXIS.get(claim)
     ranges = {n: (k.length_m, k.width_m, k.height_m) for n, k in CATEGORIES.items()}
@@ -175,7 +179,7 @@ def object_pose(rng: random.Random, camera: Camera, template: int, identities: I
 def complex_pose(rng: random.Random, camera: Camera, template: int, identities: Identities) -> Draft | None:
     side = SIDES[template]
     first, second = (_placed(rng, camera, identity) for identity in identities)
-    # One heading for both: each then differs from the wanted side by half the angle between the two viewing rays.
+    # Both get one heading. So each misses the wanted side by half the angle between the two viewing rays.
     if angle_between_deg(bearing_deg(first), bearing_deg(second)) > 36.0:
         return None
     heading = VIEW_HEADING_DEG[side] - (bearing_deg(first) + bearing_deg(second)) / 2
@@ -280,7 +284,7 @@ def object_size(rng: random.Random, camera: Camera, template: int, identities: I
 
 
 def _solve_distance(measure: Callable[[float], float], wanted: float, high: float) -> float:
-    """Bisection for measure(r) = wanted on [0, high]; measure grows with r."""
+    """r in [0, high] with measure(r) = wanted, by bisection. measure must grow with r."""
     low = 0.0
     for _ in range(20):
         middle = (low + high) / 2
@@ -291,7 +295,7 @@ def _solve_distance(measure: Callable[[float], float], wanted: float, high: floa
 def object_distance(rng: random.Random, camera: Camera, template: int, identities: Identities) -> Draft | None:
     wanted_m = OBJECT_GAPS_M[template]
     first, second = (_placed(rng, camera, identity) for identity in identities)
-    # Solving for the gap is the costly step.
+    # Checked before the costly step, which is solving for the gap.
     if not is_good_picture(camera, (first,)):
         return None
     step = heading_vector(rng.uniform(0, 360))

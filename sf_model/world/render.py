@@ -1,4 +1,4 @@
-"""Batched rendering of scenes: RGB, exact metric z-depth, object masks and intrinsics, on any torch device.
+"""Batched rendering of scenes: RGB, exact metric z-depth and object indices, on any torch device.
 
 Lambert shading with an ambient term; objects cast shadows on the ground only.
 """
@@ -33,32 +33,26 @@ _CHUNK_PIXELS = {"cpu": 2**16, "cuda": 2**23}
 
 @dataclass(frozen=True)
 class Rendering:
-    """rgb (B, 3, H, W) float32 in [0, 1]; depth_m (B, H, W) float32, z-depth in metres, inf for sky;
-    object_index (B, H, W) int64, an index into `Scene.objects`, -1 ground, -2 sky; intrinsics (B, 3, 3) float32,
-    normalised (fx / W, fy / H, 0.5, 0.5)."""
+    """The images of B scenes."""
 
+    # (B, 3, H, W) float32 in [0, 1].
     rgb: Tensor
+    # (B, H, W) float32, z-depth in metres, inf for sky.
     depth_m: Tensor
+    # (B, H, W) int64: index into `Scene.objects`, GROUND_INDEX or SKY_INDEX.
     object_index: Tensor
-    intrinsics: Tensor
 
 
 @dataclass(frozen=True)
 class _Hits:
-    """What each of the B * N pixels sees: depth, primitive id, and the pixels (K,) that show an object."""
+    """The nearest surface of every pixel."""
 
+    # (B * N,) metres.
     depth: Tensor
+    # (B * N,) ids.
     primitive: Tensor
+    # (K,): the pixels that show an object.
     object_pixels: Tensor
-
-
-def _intrinsics(cameras: Cameras, device: torch.device) -> Tensor:
-    focal = torch.from_numpy(cameras.focal)
-    matrix = torch.zeros(len(focal), 3, 3)
-    matrix[:, 0, 0], matrix[:, 1, 1] = focal[:, 0], focal[:, 1]
-    matrix[:, :2, 2] = 0.5
-    matrix[:, 2, 2] = 1.0
-    return matrix.to(device)
 
 
 def _shade(
@@ -94,7 +88,7 @@ def _shade(
 def _render_once(
     scenes: Sequence[Scene], width: int, height: int, device: torch.device, with_rgb: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """RGB (B, 3, H, W) or None, depth (B, H, W), object index (B, H, W) of the pixel-centre rays."""
+    """RGB (B, 3, H, W) or None, depth (B, H, W) and object index (B, H, W), by one ray a pixel."""
     cameras = pack_cameras(scenes, width / height)
     packed = pack(scenes, cameras, width, height)
     prims = to_device(packed, cameras, device)
@@ -117,13 +111,11 @@ def _render_once(
 def _render_chunk(
     scenes: Sequence[Scene], width: int, height: int, device: torch.device, supersample: int
 ) -> Rendering:
-    intrinsics = _intrinsics(pack_cameras(scenes, width / height), device)
     if supersample == 1:
-        rgb, depth, index = _render_once(scenes, width, height, device, with_rgb=True)
-        return Rendering(rgb, depth, index, intrinsics)
+        return Rendering(*_render_once(scenes, width, height, device, with_rgb=True))
     fine, _, _ = _render_once(scenes, width * supersample, height * supersample, device, with_rgb=True)
     _, depth, index = _render_once(scenes, width, height, device, with_rgb=False)
-    return Rendering(avg_pool2d(fine, supersample), depth, index, intrinsics)
+    return Rendering(avg_pool2d(fine, supersample), depth, index)
 
 
 @torch.no_grad()
@@ -132,10 +124,10 @@ def render(
 ) -> Rendering:
     """Render a batch of scenes at width x height pixels.
 
-    Depth and masks are those of the rays through the pixel centres; with supersample = s only the colours are the mean
-    of s x s rays a pixel. On a CPU it is fastest with one torch thread a process, as in data-loader workers: arrays are
-    small, and on a busy machine threads wait for one another. Raises ValueError for an empty batch or non-positive
-    sizes, KeyError for unknown names.
+    Depth and object indices are those of the ray through the pixel's centre. supersample: colours are the mean of
+    supersample x supersample rays. On a CPU use one torch thread a process, as data-loader workers do: the arrays are
+    small, and on a busy machine threads wait for one another.
+    Raises ValueError for an empty batch or sizes below 1, KeyError for unknown names.
     """
     if not scenes or min(width, height, supersample) < 1:
         raise ValueError("render needs at least one scene and positive width, height and supersample")
@@ -149,5 +141,4 @@ def render(
         torch.cat([c.rgb for c in chunks]),
         torch.cat([c.depth_m for c in chunks]),
         torch.cat([c.object_index for c in chunks]),
-        torch.cat([c.intrinsics for c in chunks]),
     )

@@ -1,7 +1,7 @@
 """Random scenes: cameras, objects of plausible size, and the checks that make a scene a good picture.
 
-Lengths are rounded to 1 mm and angles to 1 degree (0.1 for the sun), so that the last bit of a platform's sine does
-not change a scene.
+Lengths are rounded to 1 mm and angles to 1 degree (0.1 for the sun). So a scene is the same on platforms whose sine
+differs in the last bit.
 """
 
 import math
@@ -15,8 +15,10 @@ from .palette import COLORS, GROUND_NAMES, SKIES, SKY_NAMES
 from .scene import Camera, Scene, SceneObject, footprint_corners
 
 SPLITS: tuple[str, ...] = ("train", "held_out")
+# Of an object's height, as shares of the picture's.
 MIN_PROJECTED_HEIGHT = 0.15
 MAX_PROJECTED_HEIGHT = 0.85
+# Share of an object's box that lies in the frame, and that a nearer box may cover.
 MIN_IN_FRAME = 0.9
 MAX_OCCLUDED = 0.3
 MIN_GAP_M = 0.15
@@ -26,12 +28,13 @@ _ATTEMPTS = 60
 
 @dataclass(frozen=True)
 class ImageBox:
-    """Bounding box of an object's projection in normalised image coordinates, with the depth of its nearest corner."""
+    """Bounding box of an object's projection, in image coordinates from 0 to 1."""
 
     left: float
     top: float
     right: float
     bottom: float
+    # Of the nearest corner.
     depth_m: float
 
     @property
@@ -56,10 +59,10 @@ def uniform(rng: random.Random, low: float, high: float, digits: int = 3) -> flo
     return round(rng.uniform(low, high), digits)
 
 
-def projected_box(obj: SceneObject, camera: Camera, aspect: float = 1.0) -> ImageBox | None:
-    """Box around the projection of the object's bounding box; None if any corner is nearer than 0.3 m of depth."""
+def projected_box(obj: SceneObject, camera: Camera) -> ImageBox | None:
+    """The object's box in a square image. None if a corner is nearer than _NEAREST_M."""
     sin_p, cos_p = math.sin(math.radians(camera.pitch_deg)), math.cos(math.radians(camera.pitch_deg))
-    fx, fy = focal_lengths(camera.fov_y_deg, aspect)
+    fx, fy = focal_lengths(camera.fov_y_deg, aspect=1.0)
     us, vs, depths = [], [], []
     for x, z in footprint_corners(obj):
         for y in (camera.height_m, camera.height_m - obj.size_m[2]):
@@ -73,7 +76,7 @@ def projected_box(obj: SceneObject, camera: Camera, aspect: float = 1.0) -> Imag
 
 
 def is_well_framed(box: ImageBox | None) -> bool:
-    """Whether an object of this projection is large enough, not too large, and mostly inside the frame."""
+    """Whether an object with this box is neither too small nor too large, and mostly inside the frame."""
     if box is None:
         return False
     height = box.bottom - box.top
@@ -84,7 +87,7 @@ def is_well_framed(box: ImageBox | None) -> bool:
 
 
 def _separated(first: SceneObject, second: SceneObject, gap_m: float) -> bool:
-    """Separating-axis test of two footprints with a margin."""
+    """Whether two footprints are more than gap_m apart, by a separating-axis test."""
     ours, theirs = footprint_corners(first), footprint_corners(second)
     for heading in (first.heading_deg, second.heading_deg):
         for turn in (0.0, 90.0):
@@ -97,11 +100,11 @@ def _separated(first: SceneObject, second: SceneObject, gap_m: float) -> bool:
     return False
 
 
-def is_good_picture(camera: Camera, objects: tuple[SceneObject, ...], aspect: float = 1.0) -> bool:
-    """Whether all objects are well framed, apart from one another, and mostly unoccluded."""
+def is_good_picture(camera: Camera, objects: tuple[SceneObject, ...]) -> bool:
+    """Whether all objects are well framed, stand apart, and hide little of one another."""
     boxes: list[ImageBox] = []
     for obj in objects:
-        box = projected_box(obj, camera, aspect)
+        box = projected_box(obj, camera)
         if box is None or not is_well_framed(box):
             return False
         boxes.append(box)
@@ -129,7 +132,7 @@ def sample_look(rng: random.Random) -> tuple[str, str, float, float]:
 
 
 def sample_size(rng: random.Random, category: str) -> tuple[float, float, float]:
-    """(length, width, height) in metres within the category's ranges; the three are correlated."""
+    """(length, width, height) in metres within the category's ranges. Large objects are large in all three."""
     kind = CATEGORIES[category]
     scale = rng.random()
     size = []
@@ -159,7 +162,7 @@ def sample_identities(
 
 
 def place_in_view(rng: random.Random, camera: Camera, size_m: tuple[float, float, float]) -> tuple[float, float]:
-    """(x, z) at which an object spans a random share of the image, is not cut by its sides and lies in the frame."""
+    """Random (x, z) in metres at which an object of this size fits into the image and is not tiny."""
     share = rng.uniform(0.22, 0.7)
     half = math.tan(math.radians(camera.fov_y_deg) / 2)
     fits_m = 0.6 * max(size_m[0], size_m[1]) / half
@@ -172,26 +175,26 @@ def sample_scene(
     rng: random.Random,
     split: str = "train",
     count: int | None = None,
-    aspect: float = 1.0,
     identities: Sequence[tuple[str, str]] | None = None,
 ) -> Scene:
-    """A scene of 1 to 4 objects (mostly 1 or 2), all well framed, apart and mostly unoccluded; of these (category,
-    colour) pairs where `identities` are given, whatever the split and the count."""
-    asked = identities
-    if asked is not None:
-        count = len(asked)
+    """A scene of 1 to 4 objects (mostly 1 or 2) that passes `is_good_picture`.
+
+    identities: the objects' (category, colour) pairs; `split` and `count` are then ignored.
+    """
+    if identities is not None:
+        count = len(identities)
     if count is None:
         count = rng.choices((1, 2, 3, 4), weights=(35, 45, 14, 6))[0]
     while True:
-        identities = sample_identities(rng, count, split) if asked is None else list(asked)
+        pairs = sample_identities(rng, count, split) if identities is None else identities
         camera = sample_camera(rng)
         objects: tuple[SceneObject, ...] = ()
         for _ in range(_ATTEMPTS):
-            category, color = identities[len(objects)]
+            category, color = pairs[len(objects)]
             size = sample_size(rng, category)
             position = place_in_view(rng, camera, size)
             candidate = (*objects, SceneObject(category, color, position, float(rng.randrange(360)), size))
-            if is_good_picture(camera, candidate, aspect):
+            if is_good_picture(camera, candidate):
                 objects = candidate
                 if len(objects) == count:
                     return Scene(camera, objects, *sample_look(rng))

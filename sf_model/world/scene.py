@@ -1,8 +1,8 @@
 """Scene description of the synthetic metric world: objects on a ground plane, one camera, one sun.
 
-The axes and headings are those of `rendering.frame`; the origin is on the ground under the camera. The camera sits at
+Axes and headings are those of `rendering.frame`. The origin is on the ground under the camera. The camera is at
 (0, -height_m, 0), looks along +z and is pitched down by pitch_deg. Camera axes are OpenCV's (x right, y down, z
-forward); pixel centres lie at ((column + 0.5) / W, (row + 0.5) / H).
+forward). Pixel centres lie at ((column + 0.5) / W, (row + 0.5) / H).
 """
 
 from dataclasses import dataclass
@@ -10,46 +10,48 @@ from dataclasses import dataclass
 from ..rendering.frame import heading_vector, right_vector
 
 GROUND_EXTENT_M = 100.0
-"""Depth at which the ground ends; beyond it and above the horizon there is only sky, at infinite depth."""
+"""Depth at which the ground ends. Beyond it and above the horizon is sky, at infinite depth."""
 
 
 @dataclass(frozen=True)
 class SceneObject:
-    """One object: `category` and `color` are names, `position_m` is the (x, z) centre of the footprint.
+    """One object on the ground."""
 
-    `size_m` is (length, width, height): along the front axis, across it, and up. `heading_deg` is where the front
-    points.
-    """
-
+    # A name of `categories.CATEGORIES`.
     category: str
+    # A name of `palette.COLORS`.
     color: str
+    # (x, z) of the footprint's centre.
     position_m: tuple[float, float]
+    # Where the front points.
     heading_deg: float
+    # (length, width, height): along the front axis, across it, and up.
     size_m: tuple[float, float, float]
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Pinhole camera with square pixels and a centred principal point; `pitch_deg` is positive downwards."""
+    """Pinhole camera with square pixels and a centred principal point."""
 
     height_m: float
+    # Positive downwards.
     pitch_deg: float
     fov_y_deg: float
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A camera, its objects, the kinds of ground and sky, and the direction towards the sun.
-
-    `sun_azimuth_deg` follows the heading convention (0: the sun is on the camera's side, 90: to the right);
-    `sun_elevation_deg` is above the horizon, in (0, 90].
-    """
+    """Objects on a ground, under a sky, in front of a camera."""
 
     camera: Camera
     objects: tuple[SceneObject, ...]
+    # A name of `palette.GROUNDS`.
     ground: str
+    # A name of `palette.SKIES`.
     sky: str
+    # A heading. 0: the sun is on the camera's side, 90: to the right.
     sun_azimuth_deg: float
+    # Above the horizon, in (0, 90].
     sun_elevation_deg: float
 
 

@@ -10,7 +10,7 @@ from .scene import GROUND_EXTENT_M, Scene
 
 
 def _pattern(kind: str, x: Tensor, z: Tensor) -> Tensor:
-    """Pattern in [-1, 1] over ground coordinates in units of its period."""
+    """The pattern in [-1, 1] at ground coordinates in units of its period."""
     if kind == "blobs":
         return torch.sin(4.1 * x + 1.3 * torch.sin(3.3 * z)) * torch.sin(4.7 * z + 1.1 * torch.sin(3.7 * x))
     if kind == "ripples":
@@ -21,9 +21,9 @@ def _pattern(kind: str, x: Tensor, z: Tensor) -> Tensor:
 
 
 def ground_albedo(scenes: Sequence[Scene], x_m: Tensor, z_m: Tensor, pixel_x_m: Tensor, pixel_z_m: Tensor) -> Tensor:
-    """Albedo (B, N, 3) of ground points (B, N); the pattern fades where a pixel covers more than half a period.
+    """Albedo (B, N, 3) of ground points (B, N). The pattern fades where a pixel covers more than a quarter of a period.
 
-    pixel_x_m, pixel_z_m (B, N): extent of a pixel on the ground across and along the view.
+    pixel_x_m, pixel_z_m (B, N): size of a pixel on the ground, across and along the view.
     """
     grounds = [GROUNDS[s.ground] for s in scenes]
     rows = [[*g.base, *g.second, g.period_m, g.contrast] for g in grounds]
@@ -49,7 +49,7 @@ def sky_parameters(scenes: Sequence[Scene], device: torch.device) -> Tensor:
 
 
 def sky_color(parameters: Tensor, direction_x: Tensor, direction_y: Tensor, direction_z: Tensor) -> Tensor:
-    """Sky RGB (B, N, 3) for ray directions (B, N); parameters from `sky_parameters`."""
+    """Sky RGB (B, N, 3) for ray directions (B, N). parameters: of `sky_parameters`."""
     level = (direction_x * direction_x + direction_z * direction_z).sqrt().clamp(min=1e-6)
     slope = (-direction_y / level).clamp(min=0.0)
     height = slope / (slope + 0.45)

@@ -103,7 +103,7 @@ def test_windows_and_line_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB"])
 def test_other_compressions_name_the_remedy(tmp_path: Path, name: str) -> None:
     data = reference_file(tmp_path, {"Z": noise((40, 20))}, compression=getattr(OpenEXR, f"{name}_COMPRESSION"))
-    with pytest.raises(ValueError, match=f"compression {name} is not read.*in Blender choose OpenEXR, codec ZIP"):
+    with pytest.raises(ValueError, match=f"in Blender choose OpenEXR, codec ZIP.*compression {name} is not read"):
         read_header(data)
 
 
@@ -112,12 +112,12 @@ def test_tiled_multi_part_and_subsampled_files_name_the_remedy(tmp_path: Path) -
     tiles = OpenEXR.TileDescription()
     tiles.xSize = tiles.ySize = 16
     tiled = reference_file(tmp_path, {"Z": noise((40, 20))}, type=OpenEXR.tiledimage, tiles=tiles)
-    with pytest.raises(ValueError, match="tiled EXR files are not read; save it as.*in Blender"):
+    with pytest.raises(ValueError, match="save it as.*in Blender.*tiled EXR files are not read"):
         read_header(tiled)
     parts = [OpenEXR.Part({}, {"Z": noise((4, 4))}, name) for name in "ab"]
     with OpenEXR.File(parts) as file:
         file.write(path)
-    with pytest.raises(ValueError, match="multi-part EXR files are not read; save it as.*in Blender"):
+    with pytest.raises(ValueError, match="save it as.*in Blender.*multi-part EXR files are not read"):
         read_header(Path(path).read_bytes())
     halved = OpenEXR.Channel(noise((40, 20)), 2, 2)
     with pytest.raises(ValueError, match="subsampled"):
@@ -158,7 +158,7 @@ def test_nothing_is_allocated_that_the_file_cannot_hold() -> None:
     data = write_exr({"Z": plane((16, 16))}, {})
     with pytest.raises(ValueError, match=f"more than {MAX_PIXELS}"):
         read(with_window(data, 2**30, 2**30))
-    with pytest.raises(ValueError, match="8192x8192 pixels but has .* truncated"):
+    with pytest.raises(ValueError, match="truncated.*8192x8192 pixels and has"):
         read(with_window(data, 8192, 8192)[:400] + bytes(8 * 512))
     with pytest.raises(ValueError, match="truncated"):
         read(with_window(data, 1, MAX_PIXELS))

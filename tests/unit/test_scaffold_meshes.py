@@ -78,18 +78,21 @@ def test_other_number_types_are_taken() -> None:
 BAD_MESHES: dict[str, tuple[Callable[[], object], str]] = {
     "no faces": (
         lambda: prepare_mesh(TETRAHEDRON, FACES[:0], 0.0, "height", Pose()),
-        "4 vertices and 0 faces: nothing",
+        "check the node.*4 vertices and 0 faces",
     ),
     "no vertices": (lambda: prepare_mesh(TETRAHEDRON[:0], FACES, 0.0, "height", Pose()), "0 vertices and 4 faces"),
     "quads": (
         lambda: prepare_mesh(TETRAHEDRON, torch.tensor([[0, 1, 2, 3]]), 0.0, "height", Pose()),
         "a mesh of triangles",
     ),
-    "out of range": (lambda: prepare_mesh(TETRAHEDRON, FACES + 1, 0.0, "height", Pose()), "vertices 1 to 4, .* only 4"),
+    "out of range": (
+        lambda: prepare_mesh(TETRAHEDRON, FACES + 1, 0.0, "height", Pose()),
+        "again.*vertices 1 to 4, .* only 4",
+    ),
     "negative": (lambda: prepare_mesh(TETRAHEDRON, FACES - 1, 0.0, "height", Pose()), "vertices -1 to 2"),
-    "NaN": (lambda: mesh(vertices=TETRAHEDRON.log()), "4 of the mesh's 4 vertices are NaN or infinite; export"),
-    "a point": (lambda: mesh(vertices=TETRAHEDRON * 0 + 1), "one point; load another"),
-    "flat": (lambda: mesh(1.0, "length", TETRAHEDRON * torch.tensor([1, 1, 0])), "its length is 0.*set size_of"),
+    "NaN": (lambda: mesh(vertices=TETRAHEDRON.log()), "export the mesh again.*4 of its 4 vertices are NaN or infinite"),
+    "a point": (lambda: mesh(vertices=TETRAHEDRON * 0 + 1), "load another.*one point"),
+    "flat": (lambda: mesh(1.0, "length", TETRAHEDRON * torch.tensor([1, 1, 0])), "set another size_of.*length is 0"),
 }
 
 
@@ -208,26 +211,26 @@ def accessor(**changes: Any) -> dict[str, Any]:
 
 
 BAD_FILES: dict[str, tuple[bytes, str, str]] = {
-    "unknown format": (b"", "fbx", "a fbx file cannot be read.*export it as glb or obj"),
+    "unknown format": (b"", "fbx", "export it as glb or obj: a fbx file cannot be read"),
     "nameless": (b"", "", "nameless file"),
     "empty glb": (b"", "glb", "not a GLB"),
     "text as glb": (b"solid" * 100, "glb", "not a GLB"),
     "version 1": (struct.pack("<4sII", b"glTF", 1, 20) + b"\0" * 8, "glb", "version 1"),
-    "truncated": (glb()[:-8], "glb", "bytes; export it again"),
+    "truncated": (glb()[:-8], "glb", "export the GLB file again.*bytes"),
     "no JSON": (struct.pack("<4sIII4s", b"glTF", 2, 20, 0, b"BIN\0"), "glb", "JSON cannot be read"),
-    "JSON of another kind": (struct.pack("<4sIII4s", b"glTF", 2, 24, 4, b"JSON") + b"[1] ", "glb", "no object"),
+    "JSON of another kind": (struct.pack("<4sIII4s", b"glTF", 2, 24, 4, b"JSON") + b"[1] ", "glb", "not an object"),
     "deep JSON": (
         struct.pack("<4sIII4s", b"glTF", 2, 20 + 400_000, 400_000, b"JSON") + b"[" * 400_000,
         "glb",
         "JSON cannot be read",
     ),
-    "draco": (glb({"extensionsRequired": ["KHR_draco_mesh_compression"]}), "glb", "KHR_draco.*without compression"),
+    "draco": (glb({"extensionsRequired": ["KHR_draco_mesh_compression"]}), "glb", "without compression.*KHR_draco"),
     "strip": (glb(primitive(mode=5)), "glb", "strips or fans"),
     "quantised": (glb(accessor(componentType=5123)), "glb", "without quantisation"),
     "sparse": (glb(accessor(sparse={"count": 1})), "glb", "sparse"),
     "beyond the data": (glb(accessor(count=4)), "glb", "beyond the data"),
     "negative offset": (glb(accessor(byteOffset=-4)), "glb", "beyond the data"),
-    "no triangles": (glb(accessor(count=2)), "glb", "2 indices are no triangles"),
+    "no triangles": (glb(accessor(count=2)), "glb", "2 indices do not make triangles"),
     "another file": (glb({"buffers": [{"byteLength": 36, "uri": "a.bin"}]}), "glb", "export it as one .glb"),
     "missing accessor": (glb({"accessors": []}), "glb", "damaged"),
     "nodes of another kind": (glb({"nodes": 7}), "glb", "damaged"),
@@ -264,7 +267,7 @@ def test_a_small_glb_that_stands_for_gigabytes_is_refused_before_they_are_made()
     assert len(data) < 2**17
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="more than 10000000 numbers, with 36000 bytes of data; .*fewer copies"):
+        with pytest.raises(ValueError, match="fewer copies.*more than 10000000 numbers, from 36000 bytes of data"):
             read_mesh(data, "glb")
         _, peak = tracemalloc.get_traced_memory()
     finally:
@@ -303,9 +306,9 @@ def test_an_obj_is_bounded_while_it_is_read(monkeypatch: pytest.MonkeyPatch) -> 
         tracemalloc.stop()
     assert peak < 60 * 20_000  # bytes a triangle, of which the result has 24
     monkeypatch.setattr(obj, "MAX_FACES", 1000)
-    with pytest.raises(ValueError, match="more than 1000 triangles or .*decimate"):
+    with pytest.raises(ValueError, match="decimate.*more than 1000 triangles or"):
         read_mesh(data + b"f not understood\n", "obj")
-    with pytest.raises(ValueError, match="line 1 .*more than 1048576 bytes; export"):
+    with pytest.raises(ValueError, match="export it again: line 1 .*more than 1048576 bytes"):
         read_mesh(b"f" + b" 1" * 2**20, "obj")
     with pytest.raises(ValueError, match="line 4 of the OBJ file, 'f 1 2 999"):
         read_mesh(b"v 0 0 0\nv 1 0 0\\\n 0\nf 1 2 " + b"9" * 30, "obj")

@@ -102,10 +102,6 @@ def test_non_square_images_have_square_pixels() -> None:
     image = render([scene(solid("box", 5.5, (1.0, 1.0, 1.0)))], 120, 60)
     rows, columns = (image.object_index[0] == 0).nonzero(as_tuple=True)
     assert abs((columns.max() - columns.min()) - (rows.max() - rows.min())) <= 1
-    fx, fy = image.intrinsics[0, 0, 0].item(), image.intrinsics[0, 1, 1].item()
-    assert fy == pytest.approx(0.5 / math.tan(math.radians(30.0)), rel=1e-6)
-    assert fx == pytest.approx(fy / 2, rel=1e-6)
-    assert image.intrinsics[0, 0, 2].item() == image.intrinsics[0, 1, 2].item() == 0.5
     assert image.rgb.shape == (1, 3, 60, 120) and image.depth_m.shape == (1, 60, 120)
 
 

@@ -95,7 +95,7 @@ def reference(scene: Scene, width: int, height: int) -> tuple[Array, NDArray[np.
 
 @pytest.mark.parametrize(("seed", "width", "height"), [(1, 24, 24), (5, 32, 20), (11, 18, 28)])
 def test_agrees_with_a_slow_float64_ray_caster(seed: int, width: int, height: int) -> None:
-    scene = sample_scene(random.Random(seed), count=2, aspect=width / height)
+    scene = sample_scene(random.Random(seed), count=2)
     image = render([scene], width, height)
     depth, index, shadow = reference(scene, width, height)
     same = image.object_index[0].numpy() == index
@@ -215,7 +215,7 @@ def test_supersampling_changes_colours_only() -> None:
 def test_types_ranges_and_an_empty_scene() -> None:
     empty = Scene(Camera(1.5, 5.0, 60.0), (), "snow", "night", 0.0, 45.0)
     image = render([empty, sample_scene(random.Random(0))], 16, 12)
-    assert image.rgb.dtype == image.depth_m.dtype == image.intrinsics.dtype == torch.float32
+    assert image.rgb.dtype == image.depth_m.dtype == torch.float32
     assert image.object_index.dtype == torch.int64
     assert image.rgb.min() >= 0 and image.rgb.max() <= 1
     assert torch.equal(torch.isinf(image.depth_m), image.object_index == SKY_INDEX)
