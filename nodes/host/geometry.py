@@ -12,7 +12,7 @@ depth files are.
 
 DA3_GEOMETRY
   depth (B, H, W)
-  mode
+  mode                    only in this kind of dict
   sky (B, H, W)           probability; from the models Metric and Mono
   confidence (B, H, W)    without an upper bound; from Small and Base
   intrinsics (1, B, 3, 3) in pixels; from Small and Base

@@ -69,6 +69,10 @@ class DepthInjection:
     control: DepthControl
     place: LatentPlace | TokenPlace
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> DepthInjection:
+        """Extensions copy a run's options as a whole. The copy must find the same run under the same injection."""
+        return self
+
     def outer_sample(self, executor: Any, noise: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
         """Wraps a whole run: checks the latent, and keeps an InjectionRun in the run's options until it ends."""
         check_latent(noise.shape, self.control)

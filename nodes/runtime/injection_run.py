@@ -41,6 +41,10 @@ class InjectionRun:
         # MultiGPU CFG Split calls the model in several threads at once.
         self._lock = threading.Lock()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> InjectionRun:
+        """Options that an extension copied belong to the same run."""
+        return self
+
     def active(self, sigma: float) -> bool:
         """Whether the depth is used at this noise level."""
         return self._lowest_sigma <= sigma <= self._highest_sigma

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import importlib.util
 import threading
@@ -137,6 +138,19 @@ def test_nothing_of_a_run_is_left_behind(setting: Setting, monkeypatch: pytest.M
     assert setting.model.model_options["transformer_options"] == options
 
 
+def test_copied_options_belong_to_the_same_run(setting: Setting) -> None:
+    """Some extensions copy the options of a run as a whole before they use them."""
+    noise = setting.noise(SMALL, 1)
+    alone = setting.sample(noise)
+
+    def with_a_copy(executor: Any, x: Any, timestep: Any, model_options: dict[str, Any], seed: Any) -> torch.Tensor:
+        return executor(x, timestep, copy.deepcopy(model_options), seed)
+
+    model = setting.model.clone()
+    model.add_wrapper_with_key(WrappersMP.PREDICT_NOISE, "probe", with_a_copy)
+    assert torch.equal(setting.sample(noise, model), alone)
+
+
 def test_a_call_outside_of_a_run_is_refused(setting: Setting) -> None:
     (wrapper,) = setting.model.get_wrappers(WrappersMP.APPLY_MODEL, setting.nodes.runtime.injection.KEY)
     x = setting.noise(SMALL, 1)
@@ -196,7 +210,7 @@ def test_the_conditions_of_a_run_in_two_threads(setting: Setting, monkeypatch: p
     split.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "probe", count)
     torch.testing.assert_close(setting.sample(noise, split), alone, rtol=1e-4, atol=1e-4)
     assert len(threads) == 2
-    (copy,) = split.get_additional_models_with_key("multigpu")
+    (other,) = split.get_additional_models_with_key("multigpu")
     with torch.no_grad():
-        getattr(copy.model.diffusion_model, setting.loaded.backbone.patch_embedder).weight.zero_()
+        getattr(other.model.diffusion_model, setting.loaded.backbone.patch_embedder).weight.zero_()
     assert (setting.sample(noise, split) - alone).abs().max() > 0.1
