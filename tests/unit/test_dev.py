@@ -82,7 +82,7 @@ def test_unsupported_python(repository: Path, version: tuple[int, int]) -> None:
     spec.loader.exec_module(dev)
     message = dev.unsupported_python(version)
     assert f"Python {version[0]}.{version[1]} is not supported" in message
-    assert "3.10 to 3.13" in message
+    assert "from 3.10 to 3.13" in message
     assert dev.unsupported_python((3, 10)) == dev.unsupported_python((3, 13)) == ""
 
 
