@@ -101,8 +101,8 @@ class PeakMemory:
             self.bytes = max(self.bytes, self._process.memory_info().rss)
 
 
-def peak_bytes(run: Run, besides: int) -> int:
-    """The peak memory of one run. besides: bytes of other kinds' weights, which stay in the process on a CPU."""
+def peak_bytes(run: Run, other_bytes: int) -> int:
+    """The peak memory of one run. other_bytes: of other kinds' weights, which stay in the process on a CPU."""
     import comfy.model_management
     import torch
 
@@ -110,10 +110,10 @@ def peak_bytes(run: Run, besides: int) -> int:
     if torch.cuda.is_available():
         comfy.model_management.unload_all_models()
         comfy.model_management.soft_empty_cache()
-        besides = 0
+        other_bytes = 0
     with PeakMemory() as peak:
         run()
-    return peak.bytes - besides
+    return peak.bytes - other_bytes
 
 
 def seconds(run: Run) -> float:

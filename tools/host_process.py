@@ -187,8 +187,8 @@ class HostProcess:
     def failure(self, what: str) -> DevError:
         """A DevError with `what`, the log's last 20 lines and its path."""
         lines = self.log_text().rstrip().splitlines()[-20:]
-        shown = "\n".join("  | " + line for line in lines) or "  | (it printed nothing)"
-        return DevError(f"{what}. The last lines of its log ({self.log}):\n{shown}")
+        text = "\n".join("  | " + line for line in lines) or "  | (it printed nothing)"
+        return DevError(f"{what}. The last lines of its log ({self.log}):\n{text}")
 
     def _answers(self) -> bool:
         try:

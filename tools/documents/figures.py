@@ -93,26 +93,28 @@ def section_rows(report: Path, section: str, value: Any) -> Rows:
 def rows_table(rows: Rows, heads: Sequence[str] = (), columns: Sequence[str] = ()) -> str:
     """A table. columns: those to show; none: all. heads: of the columns with the rows' names."""
     heads = heads or [""] * len(next(iter(rows)))
-    shown = columns or list(dict.fromkeys(column for row in rows.values() for column in row))
-    lines = [[*names, *(row.get(column, "-") for column in shown)] for names, row in rows.items()]
-    return markdown_table([*heads, *(column.replace("_", " ") for column in shown)], lines)
+    columns = columns or list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [[*names, *(row.get(column, "-") for column in columns)] for names, row in rows.items()]
+    return markdown_table([*heads, *(column.replace("_", " ") for column in columns)], lines)
 
 
-def _chosen(rows: Rows, asked: Sequence[str], columns: Sequence[str]) -> Rows:
-    """The rows that match a pattern of `asked` by their names joined with "/", or by their first name.
+def _chosen(rows: Rows, patterns: Sequence[str], columns: Sequence[str]) -> Rows:
+    """The rows that match one of the patterns by their names joined with "/", or by their first name.
 
     ValueError if a pattern matches nothing or a column is missing.
     """
     matched = {
-        one: [names for names in rows if fnmatchcase("/".join(names), one) or fnmatchcase(names[0], one)]
-        for one in asked
+        pattern: [names for names in rows if fnmatchcase("/".join(names), pattern) or fnmatchcase(names[0], pattern)]
+        for pattern in patterns
     }
-    if rows and (missing := [one for one, found in matched.items() if not found]):
+    if rows and (missing := [pattern for pattern, found in matched.items() if not found]):
         raise ValueError(f"use rows of {['/'.join(names) for names in rows]}; there is no row {missing}")
-    chosen = {names: row for names, row in rows.items() if not asked or any(names in one for one in matched.values())}
-    known = {column for row in chosen.values() for column in row}
-    if chosen and (missing := [column for column in columns if column not in known]):
-        raise ValueError(f"use columns of {sorted(known)}; there is no column {missing}")
+    chosen = {
+        names: row for names, row in rows.items() if not patterns or any(names in found for found in matched.values())
+    }
+    existing = {column for row in chosen.values() for column in row}
+    if chosen and (missing := [column for column in columns if column not in existing]):
+        raise ValueError(f"use columns of {sorted(existing)}; there is no column {missing}")
     return chosen
 
 
@@ -150,10 +152,10 @@ def made_with(page: Page, source: str) -> str:
 
 
 def _run_lines(run: dict[str, Any]) -> str:
-    shown = {name: value for name, value in run.items() if name != "weights"}
-    for one in run.get("weights", ()):
-        shown[f"weights of {one['row']}, {one['directory']}"] = one["sha256"]
-    lines = [f"- {name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in shown.items()]
+    values = {name: value for name, value in run.items() if name != "weights"}
+    for weights in run.get("weights", ()):
+        values[f"weights of {weights['row']}, {weights['directory']}"] = weights["sha256"]
+    lines = [f"- {name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in values.items()]
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ export function distance(a, b) {
 /**
  * The pixel at a position in a box that shows a picture with object-fit: contain.
  * @param {{left: number, top: number, width: number, height: number}} box on the screen, at any zoom
- * @returns {{column: number, row: number} | null} null beside the picture
+ * @returns {{column: number, row: number} | null} null outside the picture
  */
 export function pixelUnder(box, pictureWidth, pictureHeight, clientX, clientY) {
   const scale = Math.min(box.width / pictureWidth, box.height / pictureHeight);
