@@ -1,9 +1,9 @@
-"""The one command of this repository: python3 dev.py demo ["a prompt"] | test [pytest arguments] | bench.
+"""The command of this repository: python3 dev.py demo ["a prompt"] | test [pytest arguments] | bench.
 
-Standard library only. This file alone must also parse on old Pythons, Python 2 included, so that they get to print
-why they are not supported; everything else lives in tools/.
+Standard library only. This file must also parse on old Pythons, even Python 2, so that they can print why they are not
+supported. All other code is in tools/.
 """
-# ruff: noqa: UP031 - f-strings do not parse on the old Pythons that this file has to answer
+# ruff: noqa: UP031 - f-strings do not parse on the oldest Pythons that run this file
 
 import sys
 
@@ -12,12 +12,12 @@ NEWEST = (3, 13)
 
 
 def unsupported_python(version):
-    """The message for a Python (major, minor) outside the supported range, else an empty string."""
+    """The message for an unsupported Python (major, minor), else an empty string."""
     if OLDEST <= version <= NEWEST:
         return ""
     return (
-        "dev.py: Python %d.%d is not supported: it needs Python %d.%d to %d.%d. Install one of these and start it by "
-        "name, for example: python%d.%d dev.py demo\n" % (version + OLDEST + NEWEST + NEWEST)
+        "dev.py: Install a Python from %d.%d to %d.%d and start it by name (for example: python%d.%d dev.py demo). "
+        "Python %d.%d is not supported.\n" % (OLDEST + NEWEST + NEWEST + version)
     )
 
 

@@ -1,1 +1,4 @@
-"""What dev.py does: the environment in .venv, the hosts in .host, the demo and the checks. Standard library only."""
+"""The commands of dev.py: environment in .venv, ComfyUI hosts in .host, demo, tests and benchmark.
+
+What dev.py imports needs only the standard library.
+"""

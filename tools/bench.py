@@ -1,7 +1,7 @@
-"""`dev.py bench`: what SpatialFusion adds to OmniGen2 and Qwen-Image in time, memory and parameters, in the real host.
+"""`dev.py bench`: the time, memory and parameters that SpatialFusion adds to OmniGen2 and Qwen-Image in ComfyUI.
 
-Random weights of the real architectures: none of the figures depends on their values. COMFYUI_PATH names another
-ComfyUI, for a machine whose torch runs on its GPU; without it the newest host runs on what dev.py installs.
+The models have their real architectures and random weights: no figure depends on the values. COMFYUI_PATH names another
+ComfyUI, for example one whose torch uses the GPU. Without it the newest host runs with the packages of dev.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .environment import say
 from .errors import DevError
 from .host_process import OFFLINE
 
-# "tiny": seconds, for tests. "reduced": real widths, few layers. "full": needs a GPU with 80 GB and 128 GB of RAM.
+# "tiny": for tests. "reduced": real widths, few layers. "full": needs a GPU with 80 GB and 128 GB of RAM.
 SIZES = ("tiny", "reduced", "full")
 BASES = ("omnigen2", "qwen_image")
 
@@ -25,16 +25,16 @@ BASES = ("omnigen2", "qwen_image")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", choices=SIZES, help="default: full on a GPU, reduced on a CPU")
     parser.add_argument("--base", choices=BASES, action="append", help="default: both")
-    parser.add_argument("--repeats", type=int, default=5, help="runs of each kind that count, by turns")
-    parser.add_argument("--side", type=int, help="pixels of the image's side; default: what the size says")
-    parser.add_argument("--steps", type=int, help="sampling steps; default: what the size says")
-    parser.add_argument("--json", type=Path, help="a file for the figures, beside what is printed")
+    parser.add_argument("--repeats", type=int, default=5, help="counted runs of each kind, taken in turns")
+    parser.add_argument("--side", type=int, help="side of the image in pixels; default: of the size")
+    parser.add_argument("--steps", type=int, help="sampling steps; default: of the size")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
 
 
 def bench(root: Path, options: argparse.Namespace) -> int:
-    """Run the measurement in a process of the host's Python. Returns the exit status."""
+    """Run the measurement with the host's Python. Returns the exit status."""
     if options.repeats < 1:
-        raise DevError(f"--repeats {options.repeats}: at least 1 run must count.")
+        raise DevError(f"Set --repeats to 1 or more: it is {options.repeats}.")
     target = find_target(root)
     accelerated = has_accelerator(target.python)
     size = options.size or ("full" if accelerated else "reduced")

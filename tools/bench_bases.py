@@ -1,7 +1,7 @@
-"""OmniGen2 and Qwen-Image with random weights for bench_run.py, built in the host's process by the host's own classes.
+"""OmniGen2 and Qwen-Image with random weights for bench_run.py, built in the host's process from the host's classes.
 
-Sizes are the real ones ("full"), the real ones with fewer layers ("reduced"), or tiny. The text encoder is loaded by
-the host's own function, which knows it by its tensors; its vision tower is not used and stays uninitialised.
+Sizes are real ("full"), real with fewer layers ("reduced"), or tiny. The host's own function loads the text encoder and
+recognises it by its tensors. Its vision tower is not used and stays uninitialised.
 """
 
 from __future__ import annotations
@@ -27,20 +27,24 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Architecture:
-    """One base: the host's classes and the real sizes, which the host's own detection fixes."""
+    """One base: the host's classes and the real sizes."""
 
     name: str
     transformer: type
     model_config: type
+    # As the host's detection finds them in the real files.
     sizes: dict[str, Any]
     text_model: type
+    # The text encoder's name in the host's options.
     text_name: str
+    # A name of comfy.sd.CLIPType.
     clip_type: str
+    # The guidance scale.
     cfg: float
 
     @property
     def width(self) -> int:
-        """Of the transformer's tokens."""
+        """Width of the transformer's tokens."""
         sizes = self.sizes
         return sizes.get("hidden_size") or sizes["num_attention_heads"] * sizes["attention_head_dim"]
 
@@ -51,13 +55,15 @@ class Architecture:
 
 @dataclass(frozen=True)
 class Size:
-    """`transformer` and `text` replace sizes of the base's two models; `spatial` is None for the configuration as it is
-    and else (width, most layers) of a smaller spatial transformer."""
+    """How large the measured models and images are."""
 
     side_px: int
+    # Sampling steps.
     steps: int
+    # Changes to the sizes of the transformer and of the text encoder, for each base.
     transformer: dict[str, dict[str, Any]]
     text: dict[str, dict[str, int]]
+    # Width (None: as configured) and layers of the spatial transformer. None: all as configured.
     spatial: tuple[int | None, int] | None
     vae_width: int
 
@@ -158,12 +164,12 @@ def meta_transformer(base: Architecture, sizes: dict[str, Any]) -> torch.nn.Modu
 
 
 def meta_text_encoder(base: Architecture, sizes: dict[str, int]) -> torch.nn.Module:
-    """The decoder, without the vision tower."""
+    """The decoder without the vision tower."""
     return base.text_model(sizes, torch.float32, torch.device("meta"), comfy.ops.disable_weight_init).model
 
 
 def random_state(module: torch.nn.Module, dtype: torch.dtype, prefix: str = "") -> dict[str, torch.Tensor]:
-    """For every tensor of a module (on meta or not): norms and biases as at the start of a training, the rest noise."""
+    """A state dict for a module, on any device: norms 1, biases 0, the rest noise."""
     noise = torch.randn(BLOCK, generator=torch.Generator().manual_seed(0))
     state = {}
     for name, value in module.state_dict().items():
@@ -177,7 +183,7 @@ def random_state(module: torch.nn.Module, dtype: torch.dtype, prefix: str = "") 
 
 
 def load_model(base: Architecture, size: Size) -> comfy.model_patcher.ModelPatcher:
-    """MODEL, in the type that the host chooses for this device, as its Load Diffusion Model builds it."""
+    """A MODEL as Load Diffusion Model builds it, in the type that the host chooses for this device."""
     sizes = {**base.sizes, **size.transformer[base.name]}
     empty = meta_transformer(base, sizes)
     config = base.model_config(sizes)
@@ -204,7 +210,7 @@ def load_clip(base: Architecture, size: Size) -> comfy.sd.CLIP:
 
 
 def load_vae(size: Size) -> comfy.sd.VAE:
-    """Qwen-Image's, which the peer encodes its picture with."""
+    """Qwen-Image's VAE, with which the peer encodes its picture."""
     module = comfy.ldm.wan.vae.WanVAE(
         dim=size.vae_width,
         z_dim=16,
@@ -217,7 +223,7 @@ def load_vae(size: Size) -> comfy.sd.VAE:
 
 
 def load_peer(base: Architecture, size: Size, dtype: torch.dtype) -> comfy.model_patcher.ModelPatcher:
-    """Qwen-Image's DiffSynth ControlNet, as Model Patch Loader builds it."""
+    """The peer: Qwen-Image's DiffSynth ControlNet, as Model Patch Loader builds it."""
     sizes = {**base.sizes, **size.transformer[base.name]}
     width = sizes["num_attention_heads"] * sizes["attention_head_dim"]
     offload_device = comfy.model_management.unet_offload_device()

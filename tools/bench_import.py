@@ -1,8 +1,7 @@
-"""What the pack adds to ComfyUI's start: python -m tools.bench_import [--version 0.30.0] [--repeats 9] [--slowest 10].
+"""The time that the pack adds to ComfyUI's start: python -m tools.bench_import [--version 0.30.0] [--repeats 9].
 
-The host starts with the pack and with an empty one, by turns, each time in a new process; the medians of what the host
-spent on loading each, their difference and their ratio are printed, and the modules that took longest. Needs what
-`dev.py test` has made.
+The host starts with this pack and with an empty one, in turns, each time in a new process. Prints the medians of the
+loading time of each, their difference and ratio, and the slowest modules. Run `dev.py test` first.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)")
 
 
 def make_base(folder: Path, pack: str) -> Path:
-    """A base folder whose only pack is `pack`: "spatialfusion", a copy of this one, or "empty"."""
+    """Make a base folder with one pack: "spatialfusion" (a copy of this one) or "empty"."""
     make_base_folder(folder, None)
     target = folder / "custom_nodes" / pack
     target.mkdir()
@@ -45,7 +44,7 @@ def make_base(folder: Path, pack: str) -> Path:
 
 
 def start_once(version: str, base: Path, python: list[str] | None = None) -> tuple[dict[str, Any], str]:
-    """One start, by `python` with its options; returns timed_start's measurements and what stderr got."""
+    """Start the host once. python: the command, with options. Returns timed_start's measurements and stderr."""
     env = dict(os.environ, PYTHONUTF8="1", **OFFLINE)
     env["PYTHONPATH"] = str(hosts.packages_folder(ROOT, version))
     command = [*(python or [sys.executable]), str(Path(__file__).with_name("timed_start.py")), "--cpu"]
@@ -58,9 +57,9 @@ def start_once(version: str, base: Path, python: list[str] | None = None) -> tup
 
 
 def slowest_modules(import_times: str, pack_folder: str, count: int) -> list[tuple[float, str]]:
-    """(milliseconds of its own, module) of what the pack's modules were, from `python -X importtime`'s output."""
+    """(own milliseconds, module) of the pack's slowest modules, from the output of `python -X importtime`."""
     found = [(int(own) / 1000, name) for own, _, _, name in _IMPORT_TIME.findall(import_times)]
-    # The host names a pack's modules by its folder, with the dots replaced.
+    # The host names a pack's modules after its folder, with the dots replaced.
     ours = [(own, name.split(f"/{pack_folder}")[-1]) for own, name in found if f"/{pack_folder}" in name]
     return sorted(ours, reverse=True)[:count]
 
@@ -68,7 +67,7 @@ def slowest_modules(import_times: str, pack_folder: str, count: int) -> list[tup
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--version", choices=list(hosts.RELEASES), default=hosts.NEWEST.version)
-    parser.add_argument("--repeats", type=int, default=9, help="starts of each kind that count")
+    parser.add_argument("--repeats", type=int, default=9, help="counted starts of each kind")
     parser.add_argument("--slowest", type=int, default=10, help="how many modules to list")
     options = parser.parse_args()
     names = ("spatialfusion", "empty")
@@ -77,7 +76,7 @@ def main() -> None:
     first: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         bases = {name: make_base(Path(scratch, name), name) for name in names}
-        for repeat in range(-1, options.repeats):  # the first of each also compiles to bytecode, once after an install
+        for repeat in range(-1, options.repeats):  # -1: the first start compiles to bytecode; it does not count
             for name in names if repeat % 2 else reversed(names):
                 measured, _ = start_once(options.version, bases[name])
                 pack = measured["packs"][name]

@@ -1,7 +1,7 @@
-"""The measurement of `dev.py bench`, in a process that is a ComfyUI without its server. Run by tools/bench.py.
+"""The measurement of `dev.py bench`, in a ComfyUI process without its server. Run by tools/bench.py.
 
-A run is what a new prompt costs: encoding it, predicting its depth, and sampling; the decoder's share, equal for all,
-is left out. Kinds of run go by turns in one process, and ratios are taken within a turn.
+A run is the cost of a new prompt: encoding, depth prediction and sampling. The decoder is left out: it costs the same
+for all. The kinds of run take turns in one process, and ratios are taken within a turn.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def start_host(host: Path, base: Path, cpu: bool) -> None:
-    """Import comfy, which parses sys.argv the first time."""
+    """Import comfy, which parses sys.argv at its first import."""
     sys.path.insert(0, str(host))
     sys.argv = ["main.py", "--base-directory", str(base), *(["--cpu"] if cpu else [])]
     import comfy.options
@@ -56,11 +56,11 @@ def start_host(host: Path, base: Path, cpu: bool) -> None:
     comfy.options.enable_args_parsing()
     import comfy.model_management
 
-    logging.getLogger().setLevel(logging.ERROR)  # it would list every tensor of the vision tower, which is left out
+    logging.getLogger().setLevel(logging.ERROR)  # else it lists every missing tensor of the vision tower
 
 
 def import_pack() -> ModuleType:
-    """The pack's nodes, imported under a name of its own as ComfyUI does it."""
+    """The pack's nodes, imported as ComfyUI does it."""
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -70,7 +70,7 @@ def import_pack() -> ModuleType:
 
 
 class PeakMemory:
-    """`with PeakMemory() as peak:` measures `peak.bytes`: allocated on the GPU, or resident in this process."""
+    """`with PeakMemory() as peak:` sets `peak.bytes`: allocated on the GPU, or without one resident in the process."""
 
     def __init__(self) -> None:
         import psutil
@@ -101,8 +101,8 @@ class PeakMemory:
             self.bytes = max(self.bytes, self._process.memory_info().rss)
 
 
-def peak_bytes(run: Run, besides: int) -> int:
-    """The peak of one run. besides: bytes of other kinds' weights, which on a CPU stay in the process."""
+def peak_bytes(run: Run, other_bytes: int) -> int:
+    """The peak memory of one run. other_bytes: of other kinds' weights, which stay in the process on a CPU."""
     import comfy.model_management
     import torch
 
@@ -110,10 +110,10 @@ def peak_bytes(run: Run, besides: int) -> int:
     if torch.cuda.is_available():
         comfy.model_management.unload_all_models()
         comfy.model_management.soft_empty_cache()
-        besides = 0
+        other_bytes = 0
     with PeakMemory() as peak:
         run()
-    return peak.bytes - besides
+    return peak.bytes - other_bytes
 
 
 def seconds(run: Run) -> float:
@@ -127,7 +127,7 @@ def seconds(run: Run) -> float:
 
 
 class Bench:
-    """One base with everything that its runs need."""
+    """The measurement of one base."""
 
     def __init__(self, name: str, options: argparse.Namespace, pack: ModuleType) -> None:
         import bench_bases
@@ -180,11 +180,11 @@ class Bench:
         }
 
     def times(self, runs: dict[str, Run]) -> dict[str, list[float]]:
-        """Seconds of each kind in each turn; the order within a turn changes from turn to turn."""
+        """Seconds of each kind in each turn. The order of the kinds changes from turn to turn."""
         result: dict[str, list[float]] = {kind: [] for kind in runs}
         kinds = list(runs)
         for kind in kinds:
-            runs[kind]()  # everything is loaded once before the clock runs
+            runs[kind]()  # loads everything before the clock runs
         for turn in range(self.repeats):
             for index in range(len(kinds)):
                 kind = kinds[(index + turn) % len(kinds)]
@@ -192,7 +192,7 @@ class Bench:
         return result
 
     def weights(self, *patchers: Any) -> dict[str, int]:
-        """Without the text encoder's vision tower, which a prompt alone does not use."""
+        """Parameters and bytes, without the text encoder's vision tower, which a prompt does not use."""
         values = [
             value for patcher in patchers for name, value in patcher.model.named_parameters() if ".visual." not in name
         ]
@@ -202,7 +202,7 @@ class Bench:
         }
 
     def load_spatialfusion(self) -> None:
-        """A checkpoint with random weights, through Load SpatialFusion MLLM+MoT."""
+        """Load a checkpoint with random weights, through Load SpatialFusion MLLM+MoT."""
         config = self.config()
         modules = sys.modules
         predictor = modules[f"{PACK}.sf_model.models.depth_predictor"].DepthPredictor(config)
@@ -224,7 +224,7 @@ class Bench:
         self.spatialfusion = self.pack.SpatialFusionLoader.execute(self.clip, CHECKPOINT).args[0]
 
     def config(self) -> Any:
-        """The base's configuration, made to fit where the base is smaller than it really is."""
+        """The base's configuration, fitted to the measured size."""
         configs = sys.modules[f"{PACK}.sf_model.config"]
         config = configs.CONFIGS[self.architecture.name]
         if self.size.spatial is None:
@@ -248,15 +248,15 @@ class Bench:
         )
 
     def full_size(self) -> dict[str, Any]:
-        """Parameters and operations at the real sizes, counted on meta tensors: nothing is measured.
+        """Parameters and operations at the real sizes, counted on meta tensors and not measured.
 
-        added_flops_share: of SpatialFusion, once an image as the nodes do by default, to all passes of the transformer
-        at the full size's steps with guidance, each 2 a parameter and token and 4 a layer, width and token squared;
-        mean_flops_share: the same with the mean of all scenes instead of a sampled one.
+        added_flops_share: SpatialFusion's operations for an image, as a share of all passes of the transformer at the
+        full size's steps with guidance. A pass counts 2 a parameter and token, and 4 a layer, width and token squared.
+        mean_flops_share: the same with the mean depth instead of a sampled one.
         """
         config = sys.modules[f"{PACK}.sf_model.config"].CONFIGS[self.architecture.name]
         size = self.bases.SIZES["full"]
-        sys.path.append(str(ROOT))  # at the end: the host has modules of the same names
+        sys.path.append(str(ROOT))  # last, because the host has modules of the same names
         from tools import counting
 
         modules = counting.meta_modules(config, size.side_px, PROMPT_TOKENS)
@@ -287,7 +287,7 @@ class Bench:
         return self.sample(applied.args[0], predicted[1])
 
     def with_peer(self) -> Any:
-        """The depth picture is at hand: what measures it from another image is not counted."""
+        """With a ready depth picture: the cost of making it is not counted."""
         import torch
         from comfy_extras.nodes_model_patch import QwenImageDiffsynthControlnet
 
@@ -340,7 +340,7 @@ def environment(options: argparse.Namespace) -> dict[str, Any]:
 NOTES = {
     "full": "real sizes",
     "reduced": "REDUCED: real widths, few layers; SpatialFusion's share is larger than at full size",
-    "tiny": "TINY: shows that the measurement runs, and nothing else",
+    "tiny": "TINY: only shows that the measurement runs",
 }
 
 

@@ -1,4 +1,4 @@
-"""`dev.py test`: ruff and pytest in the environment, with the oldest and the newest host and a browser at hand."""
+"""`dev.py test`: ruff and pytest, with the oldest and the newest ComfyUI host and a browser."""
 
 from __future__ import annotations
 
@@ -13,21 +13,19 @@ from .environment import Environment, say
 from .errors import DevError
 from .host_process import OFFLINE
 
-# Each of them may run the servers of both hosts and a browser, which is about 4 GiB.
+# A worker may run the servers of both hosts and a browser, which take about 4 GiB.
 MAX_WORKERS = 4
-
-
-# What `--fast` leaves out: servers, other implementations, whole trainings, and every test that takes seconds.
+# `--fast` leaves out servers, comparisons with other implementations, complete trainings and slow tests.
 FAST = ["tests/unit", "-m", "not slow"]
 
 
 def check(root: Path, pytest_arguments: list[str]) -> int:
-    """Run every check, pytest last so that its summary ends the output. 0 only if all of them passed.
+    """Run ruff and pytest. Returns 0 only if all checks passed.
 
-    `--fast` runs ruff and the quick tests of tests/unit, and needs neither the oldest host nor a browser. pytest runs
-    in a process a core, each with servers of its own, unless the arguments say otherwise (`-n 0`). A file's tests stay
-    together, and the files go in their order: those with servers take longest and come first.
-    Without a browser the tests that need one fail, each with what is missing, and the others still run.
+    `--fast` runs only the quick tests of tests/unit, without the oldest host and a browser. By default pytest has a
+    process for each core, up to MAX_WORKERS, each with its own servers; `-n 0` runs all tests in one. The tests of a
+    file stay together, in the order of the files: those with servers take longest and come first. Without a browser
+    only the tests that need one fail.
     """
     is_fast = "--fast" in pytest_arguments
     if is_fast:

@@ -1,4 +1,4 @@
-"""The command line of dev.py. Every expected failure ends as one message on stderr and a non-zero exit status."""
+"""The command line of dev.py. An expected failure prints one message on stderr and gives a non-zero exit status."""
 
 from __future__ import annotations
 
@@ -44,8 +44,10 @@ def run(arguments: list[str]) -> int:
 
 
 def _keep_bytecode() -> None:
-    """Let all child processes share compiled modules: a server imports thousands of them. Nothing is written beside
-    the sources, which may be a ComfyUI of the user's."""
+    """Let all child processes share compiled modules: a server imports thousands of them.
+
+    They are not written beside the sources, which may be in the user's own ComfyUI.
+    """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     os.environ.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".host" / "bytecode"))
 
@@ -54,19 +56,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py", description="Try and test SpatialFusion in a real ComfyUI.")
     commands = parser.add_subparsers(dest="command", required=True)
     demo_parser = commands.add_parser("demo", help="make an image and its metric depth from a prompt, into output/")
-    demo_parser.add_argument("prompt", nargs="?", help="what to show; without one, the template's own prompt")
+    demo_parser.add_argument("prompt", nargs="?", help="what the image shows; default: the template's prompt")
     demo_parser.add_argument("--port", type=int, help="the server's port (default: a free one)")
     commands.add_parser(
         "test",
-        help="ruff and all tests, those against real servers included; with --fast no servers, in under a minute",
+        help="ruff and all tests, with real servers; --fast: without servers, in less than a minute",
         add_help=False,
     )
-    add_bench_arguments(commands.add_parser("bench", help="time, memory and parameters beside OmniGen2 and Qwen-Image"))
+    add_bench_arguments(commands.add_parser("bench", help="time, memory and parameters that the pack adds"))
     return parser
 
 
 def _stop_in_order_when_ended() -> None:
-    """Let SIGTERM and a closed terminal unwind like Ctrl-C, so that the server is stopped."""
+    """Treat SIGTERM and a closed terminal like Ctrl-C, so that the server is stopped."""
 
     def cancel(*_: object) -> None:
         raise KeyboardInterrupt

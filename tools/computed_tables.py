@@ -1,4 +1,4 @@
-"""What the programs that compute a table for docs/training.md share."""
+"""The command line of the programs that compute a table for docs/training.md."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .documents.figures import plain_table
 
 
 def print_or_write(description: str | None, figures: Callable[[], dict[str, Any]]) -> None:
-    """The command line of such a program: print the table, and write it with --json for `python -m tools.documents`."""
+    """Print the table. With --json also write it to a file, which `python -m tools.documents` reads."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=Path, help="a file for the table, such as those in docs/figures")
+    parser.add_argument("--json", type=Path, help="also write the table to this file (see docs/figures)")
     file = parser.parse_args().json
     table = figures()
     print(plain_table(table))

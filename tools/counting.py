@@ -1,4 +1,4 @@
-"""What the spatial transformer, its head and the adapter cost an image, counted on meta tensors of any size."""
+"""Counts the operations of spatial transformer, head and adapter for an image, on meta tensors of any size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sf_model.models.expert_inputs import ExpertInputs
 
 @dataclass(frozen=True)
 class MetaModules:
-    """Predictor and adapter without memory, and one sample's input to them: a square image's of `side_px`."""
+    """Predictor and adapter on the meta device, which needs no memory, and their inputs for one square image."""
 
     predictor: DepthPredictor
     adapter: DepthAdapter
@@ -27,7 +27,7 @@ class MetaModules:
     noisy: NoisyDepth
 
     def predict(self, noisy: bool = False) -> DepthPrediction:
-        """The mean's pass, or one of a sampled depth's."""
+        """One pass: for the mean depth, or with `noisy` for one step of a sampled depth."""
         inputs = ExpertInputs(self.keys_values, *self.depth_input.shape[-2:])
         return self.predictor(inputs, self.noisy if noisy else None)
 
@@ -51,8 +51,10 @@ def meta_modules(config: SpatialFusionConfig, side_px: int, prompt_tokens: int) 
 
 @lru_cache
 def spatial_flops(config: SpatialFusionConfig, side_px: int, prompt_tokens: int, sampled_passes: int = 0) -> int:
-    """Of the spatial transformer with its head (the mean's one pass, or so many of a sampled depth's) and of the
-    adapter's one, operation by operation."""
+    """Operations of the spatial transformer with its head, and of the adapter, for one image.
+
+    sampled_passes: passes of a sampled depth. 0: the one pass of the mean depth. The adapter has one pass.
+    """
     modules = meta_modules(config, side_px, prompt_tokens)
     with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
         modules.predict(noisy=sampled_passes > 0)

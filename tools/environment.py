@@ -1,4 +1,4 @@
-"""The Python environment in .venv: made once, found again by a stamp, rebuilt after an interrupted install."""
+"""The Python environment in .venv: made once, checked by a stamp, and made again after an interrupted install."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pathlib import Path
 
 from .errors import DevError, explain_failure, is_no_network, require_free_space
 
-# The newest three that match one another; the newest host names them without versions.
+# The newest matching versions. The newest host names them without versions.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 EXTRAS = {"demo": (), "test": ("train", "test")}
 NEEDED_GIB = 8.0
 
 
 def say(text: str) -> None:
-    """Print a line of dev.py's own, in order with what its child processes print."""
+    """Print a line at once, in order with the output of child processes."""
     print(text, flush=True)
 
 
 def require_supported_platform(system: str = sys.platform, machine: str = "") -> None:
-    """Raise DevError where TORCH has no build for this operating system and processor; both as Python names them."""
+    """DevError if TORCH has no build for this operating system (sys.platform) and processor (platform.machine)."""
     if system == "darwin" and (machine or platform.machine()) == "x86_64":
         raise DevError(
-            f"There is no {TORCH[0]} for Macs with an Intel processor, so nothing was installed. On a Mac with an "
-            "Apple processor, use a Python built for it (arm64). On an Intel Mac, 'demo' runs in a ComfyUI that you "
-            "already have: set COMFYUI_PATH to its folder."
+            "On a Mac with an Apple processor use a Python built for it (arm64). On an Intel Mac set COMFYUI_PATH to "
+            "the folder of a ComfyUI that you already have; 'demo' runs in it. Nothing was installed, because there is "
+            f"no {TORCH[0]} for Macs with an Intel processor."
         )
 
 
 class Environment:
-    """The virtual environment of one checkout and the installers that fill it.
+    """The virtual environment of one checkout, and its installers.
 
-    needed_gib: the free disk space without which nothing is begun.
+    needed_gib: free disk space that an installation needs.
     """
 
     def __init__(self, root: Path, needed_gib: float = NEEDED_GIB) -> None:
@@ -50,7 +50,7 @@ class Environment:
         self._unfinished = self.folder / ".dev-unfinished"
 
     def create(self) -> None:
-        """Make an empty environment, unless a working one is there. Idempotent."""
+        """Make an empty environment, unless a working one is there. DevError."""
         if self._works() and not self._unfinished.exists():
             return
         require_free_space(self.root, self.needed_gib)
@@ -62,24 +62,24 @@ class Environment:
         output = result.stdout + result.stderr
         if result.returncode and re.search("ensurepip|No module named venv", output):
             raise DevError(
-                "This Python cannot make virtual environments: its venv module is not installed. On Debian and Ubuntu "
-                "run 'apt install python3-venv'; elsewhere use a Python from python.org."
+                "On Debian and Ubuntu run 'apt install python3-venv'; elsewhere use a Python from python.org. This "
+                "Python cannot make virtual environments: its venv module is not installed."
             )
         if result.returncode:
             raise explain_failure("Making the environment", output, self.log, self.root)
 
     def is_current(self, purpose: str, requirements: list[str]) -> bool:
-        """Whether `purpose` ("demo" or "test") was installed from exactly these inputs."""
+        """Whether the packages for `purpose` ("demo" or "test") were installed from exactly these requirements."""
         if not self._works() or self._unfinished.exists() or not self._stamp.exists():
             return False
         stamps = json.loads(self._stamp.read_text(encoding="utf-8"))
         return stamps.get(purpose) == self._fingerprint(purpose, requirements)
 
     def install(self, purpose: str, requirements: list[str]) -> None:
-        """Install torch, the host's requirements and the extras of `purpose`; no work where the stamp is current.
+        """Install torch, the host's requirements and the extras of `purpose`, unless they are current. DevError.
 
-        `.dev-unfinished` lies in the environment while packages are being written, so that an interrupted install is
-        never taken for a whole one: `create` then starts from an empty environment (the downloads are cached).
+        `.dev-unfinished` is in the environment while packages are written. If it is left after an interrupted install,
+        `create` starts from an empty environment (the downloads are cached).
         """
         if self.is_current(purpose, requirements):
             return
@@ -89,20 +89,20 @@ class Environment:
         extras = [argument for extra in EXTRAS[purpose] for argument in ("--extra", extra)]
         project = ["-r", str(self.root / "pyproject.toml"), *extras] if extras else []
         self.uv_install("Installing the packages", [*TORCH, *requirements, *project])
-        # "test" holds everything that "demo" needs.
+        # "test" includes everything of "demo".
         done = {name: self._fingerprint(name, requirements) for name in EXTRAS if name in (purpose, "demo")}
         self._stamp.write_text(json.dumps(done), encoding="utf-8")
         self._unfinished.unlink()
 
     def uv_install(self, what: str, arguments: list[str]) -> None:
-        """`uv pip install`; uv itself comes from pip. Raises DevError."""
+        """Run `uv pip install`, and install uv by pip first if needed. DevError."""
         has_uv = subprocess.run([str(self.python), "-m", "uv", "--version"], capture_output=True).returncode == 0
         if not has_uv:
             self.run_installer("Installing uv", ["pip", "install", "--quiet", "--disable-pip-version-check", "uv>=0.9"])
         self.run_installer(what, ["uv", "pip", "install", "--python", str(self.python), *arguments])
 
     def run_installer(self, what: str, module_and_arguments: list[str]) -> None:
-        """Run `python -m ...` of the environment, echoing and logging its output. Raises DevError."""
+        """Run `python -m ...` in the environment; print and log its output. DevError."""
         env = dict(os.environ, PYTHONUTF8="1")
         if "PIP_INDEX_URL" in env:  # one setting for both installers
             env.setdefault("UV_DEFAULT_INDEX", env["PIP_INDEX_URL"])
@@ -125,13 +125,13 @@ class Environment:
                         lines.append(line)
                         log.write(line)
                         say("  " + line.rstrip())
-                except BaseException:  # cancelled: do not let it install on
+                except BaseException:  # cancelled: stop the installation
                     process.terminate()
                     raise
         if process.returncode:
             output = "".join(lines)
             if is_no_network(output) and self._stamp.exists():
-                self._unfinished.unlink(missing_ok=True)  # a download failed: the installed packages are untouched
+                self._unfinished.unlink(missing_ok=True)  # only a download failed
             raise explain_failure(what, output, self.log, self.root)
 
     def _works(self) -> bool:

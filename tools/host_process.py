@@ -1,4 +1,4 @@
-"""A ComfyUI server as a child process: isolated folders, a free port, a log that is kept, and always stopped."""
+"""Runs a ComfyUI server as a child process, with its own folders, a free port and a log, and always stops it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .errors import DevError, is_disk_full
 
 PACK_FOLDER = "ComfyUI-SpatialFusion"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
-# http_proxy is not for servers on this machine.
+# Ignores http_proxy, which is not for servers on this machine.
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-# Linux ends the server (signal 9) when its parent dies, however that dies (prctl's option 1, PR_SET_PDEATHSIG). The
-# request survives execv. It is made by a small program in between: Popen's preexec_fn can deadlock with threads.
+# Linux kills the server (signal 9) when its parent dies in any way (prctl option 1, PR_SET_PDEATHSIG). The setting
+# survives execv. A small program in between makes it, because Popen's preexec_fn can deadlock with threads.
 _DIE_WITH_PARENT = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execv(sys.argv[1], sys.argv[1:])"
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def free_port(wanted: int | None = None) -> int:
-    """A free TCP port of this machine; DevError if a particular one is `wanted` and cannot be had."""
+    """A free TCP port of this machine. wanted: this port, or DevError."""
     if wanted is not None and not 1 <= wanted <= 65535:
-        raise DevError(f"{wanted} is no port: ports are 1 to 65535. Leave --port out to have a free one chosen.")
+        raise DevError(f"Set --port from 1 to 65535, or leave it out to use a free one: it is {wanted}.")
     with socket.socket() as probe:
-        if os.name != "nt":  # there the option would let two servers share a port
+        if os.name != "nt":  # on Windows the option would let two servers share a port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", wanted or 0))
@@ -41,18 +41,18 @@ def free_port(wanted: int | None = None) -> int:
 
 
 def port_refusal(port: int, error: OSError) -> str:
-    """What to tell about a port that the system did not give."""
+    """The message for a port that the system refused."""
     if isinstance(error, PermissionError):
-        why = f"You may not use port {port}: ports below 1024 are for administrators, and a system may keep others"
+        why = f"you may not use port {port}. Ports below 1024 are for administrators, and the system may reserve others"
     elif error.errno == errno.EADDRINUSE:
-        why = f"Port {port} is taken by another program"
+        why = f"port {port} is taken by another program"
     else:
-        why = f"Port {port} cannot be had ({error})"
-    return f"{why}. Leave --port out to have a free one chosen, or name another."
+        why = f"port {port} cannot be used ({error})"
+    return f"Leave --port out to use a free one, or set another: {why}."
 
 
 def make_base_folder(base: Path, pack: Path | None) -> None:
-    """Make a host's folders under `base`, and link `pack` (the repository), if any, into custom_nodes. Idempotent."""
+    """Make a host's folders under `base`, and link `pack` (the repository), if any, into custom_nodes."""
     for name in ("models", "input", "output", "temp", "user", "custom_nodes"):
         (base / name).mkdir(parents=True, exist_ok=True)
     if pack is not None:
@@ -60,10 +60,10 @@ def make_base_folder(base: Path, pack: Path | None) -> None:
 
 
 def link_folder(link: Path, target: Path) -> None:
-    """Make `link` lead to the folder `target`, in place of whatever link was there. Raises DevError."""
+    """Make `link` a link to the folder `target`; replace any link that was there. DevError."""
     if link.exists() and link.resolve() == target.resolve():
         return
-    if os.name == "nt":  # a junction needs no privilege, a symbolic link does
+    if os.name == "nt":  # a junction needs no privilege; a symbolic link does
         if os.path.lexists(link):
             link.rmdir()
         make_junction(link, target)
@@ -78,7 +78,7 @@ def link_folder(link: Path, target: Path) -> None:
 
 
 def make_junction(link: Path, target: Path) -> None:
-    """Windows' link to a folder. DevError with the system's reason."""
+    """Make Windows' kind of link to a folder. DevError with the system's reason."""
     command = ["cmd", "/c", "mklink", "/J", str(link), str(target)]
     result = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if result.returncode:
@@ -87,14 +87,17 @@ def make_junction(link: Path, target: Path) -> None:
 
 def _no_link(link: Path, target: Path, reason: str) -> DevError:
     return DevError(
-        f"The pack is linked into ComfyUI's custom_nodes, but {link} could not be made to lead to {target}: {reason}. "
-        "Both must be on local disks whose file system has links (on Windows NTFS, not FAT or a network drive): clone "
-        "the repository onto such a disk."
+        "Clone the repository onto a local disk whose file system has links (on Windows NTFS, not FAT or a network "
+        f"drive): ComfyUI's custom_nodes needs a link from {link} to {target}, and it could not be made: {reason}."
     )
 
 
 class HostProcess:
-    """`with HostProcess(...) as host:` runs one server on 127.0.0.1; `host.url` answers inside the block."""
+    """`with HostProcess(...) as host:` runs one server on 127.0.0.1, at `host.url`. Call `wait_ready` first.
+
+    python: runs main.py of the folder `host`. base: folder for models, input, output and packs. log: file for its
+    output. port: None for a free one. packages: folder that comes first on PYTHONPATH. arguments: more for main.py.
+    """
 
     def __init__(
         self,
@@ -112,14 +115,14 @@ class HostProcess:
         self.log = log
         self._host = host
         self._process: subprocess.Popen[bytes] | None = None
-        # The database in memory: its default place is the host's own folder, which is never written to.
+        # The database is in memory: its default place is the host's own folder, which must not change.
         self._command = [str(python), str(host / "main.py"), "--port", str(self.port), "--base-directory", str(base)]
         self._command += ["--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
         self._command += arguments
         if sys.platform == "linux":
             self._command = [str(python), "-I", "-c", _DIE_WITH_PARENT, *self._command]
         self._env = dict(os.environ, PYTHONUTF8="1", PYTHONUNBUFFERED="1", NO_COLOR="1", **OFFLINE)
-        # Small models on a few busy cores: threads that spin while they wait cost up to a hundred times the work.
+        # With small models on busy cores, threads that spin while they wait can take a hundred times longer.
         self._env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if packages is not None:
             others = os.environ.get("PYTHONPATH")
@@ -151,12 +154,12 @@ class HostProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C reaches dev.py alone, which then stops the server in order.
+                # Ctrl-C then reaches only dev.py, which stops the server.
                 start_new_session=os.name != "nt",
             )
 
     def wait_ready(self, timeout_s: float = 180.0) -> None:
-        """Return once /system_stats answers. DevError with the log's end where the server dies or stays silent."""
+        """Wait until /system_stats answers. DevError with the end of the log if the server dies or does not answer."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if not self.alive:
@@ -168,7 +171,7 @@ class HostProcess:
         raise self.failure(f"ComfyUI did not answer within {timeout_s:.0f} s of its start")
 
     def stop(self) -> None:
-        """End the server: politely, then by force. Safe to call at any time."""
+        """Terminate the server, and kill it after 10 s. May be called at any time."""
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
@@ -182,10 +185,10 @@ class HostProcess:
         return _ANSI.sub("", self.log.read_text(encoding="utf-8", errors="replace"))
 
     def failure(self, what: str) -> DevError:
-        """A DevError that says `what` and shows the log's last 20 lines and where the rest is."""
+        """A DevError with `what`, the log's last 20 lines and its path."""
         lines = self.log_text().rstrip().splitlines()[-20:]
-        shown = "\n".join("  | " + line for line in lines) or "  | (it printed nothing)"
-        return DevError(f"{what}. The last lines of its log ({self.log}):\n{shown}")
+        text = "\n".join("  | " + line for line in lines) or "  | (it printed nothing)"
+        return DevError(f"{what}. The last lines of its log ({self.log}):\n{text}")
 
     def _answers(self) -> bool:
         try:

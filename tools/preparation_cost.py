@@ -1,7 +1,7 @@
-"""python -m tools.preparation_cost [--json FILE]: time, cost and disk of `label` and `cache`, never measured.
+"""python -m tools.preparation_cost [--json FILE]: time, cost and disk space of `label` and `cache`, computed.
 
-Operations are counted on meta tensors of the real sizes by torch's own counter, bytes as the store writes them. Both
-commands see one image at a time: a smaller share of the GPU's peak is assumed than for the training.
+torch's counter counts operations on meta tensors of the real sizes. Bytes are counted as the store writes them. Both
+commands process one image at a time, so the assumed share of the GPU's peak is lower than for training.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from .training_cost import DOLLARS_A_GPU_HOUR, PEAK_FLOPS, PROMPT_TOKENS, BaseCo
 UTILISATION = 0.15
 IMAGES = 1_000_000
 SIDE_PX = 1024
-# As in the configs that come with the pack.
+# As in the pack's configs.
 DEPTH_DOWNSCALE = 4
 LATENT_STRIDE_PX = 8
-# The prompt of a dropped caption: the template alone.
+# The prompt of a dropped caption: only the template.
 EMPTY_TOKENS = 30
 NUMBER_BYTES = 2
 # Depth Pro resizes every image to this.
@@ -45,19 +45,19 @@ VIT_LARGE = {
 
 @dataclass(frozen=True)
 class Preparation:
-    """One command for one base: operations and bytes of an image of SIDE_PX pixels' side, without an edit's source."""
+    """The cost of one command for one base, for an image with side SIDE_PX and no source image."""
 
     name: str
     flops: float
     stored_bytes: int
 
     def gpu_hours(self) -> float:
-        """Of IMAGES, on one GPU; on more, so much less of each, as every process has images of its own."""
+        """For IMAGES images. Several GPUs share them equally."""
         return IMAGES * self.flops / (PEAK_FLOPS * UTILISATION) / 3600
 
 
 def counted_flops(build: Callable[[], nn.Module], run: Callable[[nn.Module], object]) -> int:
-    """2 for each multiplication and addition of `run` with the module that `build` makes, without any memory."""
+    """Operations of `run` on the module of `build`, on the meta device. A multiplication and addition count 2."""
     with torch.device("meta"), torch.no_grad():
         module = build().eval()
         with FlopCounterMode(display=False) as counter:
@@ -66,7 +66,7 @@ def counted_flops(build: Callable[[], nn.Module], run: Callable[[nn.Module], obj
 
 
 def depth_pro() -> DepthProForDepthEstimation:
-    """As published: 952 M parameters, with its encoder for the field of view."""
+    """Depth Pro as published: 952 M parameters, with the encoder for the field of view."""
     encoders = {f"{part}_model_config": dict(VIT_LARGE) for part in ("image", "patch", "fov")}
     return DepthProForDepthEstimation(DepthProConfig(use_fov_model=True, **encoders))
 
@@ -84,7 +84,7 @@ def flux_autoencoder() -> AutoencoderKL:
 
 
 def encoding_flops(base: str) -> int:
-    """Of the autoencoder, for one image."""
+    """Operations of the base's autoencoder for one image."""
     if base == "omnigen2":
         return counted_flops(flux_autoencoder, lambda vae: vae.encode(torch.zeros(1, 3, SIDE_PX, SIDE_PX)))
     return counted_flops(AutoencoderKLQwenImage, lambda vae: vae.encode(torch.zeros(1, 3, 1, SIDE_PX, SIDE_PX)))
@@ -93,7 +93,7 @@ def encoding_flops(base: str) -> int:
 def stored_bytes(
     config: SpatialFusionConfig, side_px: int, hidden_size: int, tokens: int, empty_tokens: int, prompts: bool
 ) -> int:
-    """Of a sample's tensors in the store with `cache: latents`, or, with `prompts`, `latents+prompts`."""
+    """Bytes of a sample's tensors in the store. prompts: on for `cache: latents+prompts`, off for `latents`."""
     depth = (side_px // DEPTH_DOWNSCALE) ** 2
     latent = get_backbone(config.backbone).latent_channels * (side_px // LATENT_STRIDE_PX) ** 2
     numbers = depth + latent
@@ -107,7 +107,7 @@ def stored_bytes(
 
 def preparations() -> list[Preparation]:
     size = torch.zeros(1, 3, DEPTH_PRO_PX, DEPTH_PRO_PX, device="meta")
-    # One array of float32 metres, zipped: so much before it.
+    # The stored array of float32 metres, before compression.
     result = [Preparation("label, Depth Pro", counted_flops(depth_pro, lambda model: model(size)), 4 * SIDE_PX**2)]
     for base in bases():
         latents = encoding_flops(base.name)

@@ -1,6 +1,6 @@
-"""Second stage of the demo, run by the host's own Python: queue a graph, show its progress, save what it made.
+"""Second stage of the demo, run by the host's Python: queue a graph, show its progress, save its outputs.
 
-Needs aiohttp, which every ComfyUI brings, and imports nothing else of this repository.
+Needs aiohttp, which every ComfyUI has, and imports nothing of this repository.
 Exit status: 0 saved, 1 the graph failed, 3 the connection broke, 130 cancelled.
 """
 
@@ -21,11 +21,11 @@ _BAR_WIDTH = 30
 
 
 class GraphError(Exception):
-    """What the server said about a node that failed, or about a graph that it refused."""
+    """The server's message about a failed node or a refused graph."""
 
 
 class ProgressDisplay:
-    """One line a node; on a terminal, the running node's line ends in a bar of its steps."""
+    """Prints a line for each node. On a terminal the running node's line has a progress bar."""
 
     def __init__(self, graph: dict[str, dict]) -> None:
         self._graph = graph
@@ -58,7 +58,7 @@ def node_title(graph: dict[str, dict], node_id: str) -> str:
 
 
 def refusal(graph: dict[str, dict], answer: dict) -> GraphError:
-    """The error for a graph that failed validation, one line a complaint."""
+    """The error for a graph that failed validation, with a line for each fault."""
     lines = [
         f"{node_title(graph, node_id)}: {error['message']} ({error['details']})"
         for node_id, node in (answer.get("node_errors") or {}).items()
@@ -68,7 +68,7 @@ def refusal(graph: dict[str, dict], answer: dict) -> GraphError:
 
 
 async def run_graph(session: aiohttp.ClientSession, graph: dict[str, dict], display: ProgressDisplay) -> dict:
-    """Queue `graph` and wait for its end; returns the outputs by node id. Raises GraphError."""
+    """Queue `graph` and wait for its end. Returns the outputs by node id. Raises GraphError or ConnectionError."""
     client = uuid.uuid4().hex
     async with session.ws_connect(f"/ws?clientId={client}", max_msg_size=0) as socket:
         async with session.post("/prompt", json={"prompt": graph, "client_id": client}) as response:
@@ -91,7 +91,7 @@ async def follow(
         kind, data = event["type"], event["data"]
         if data.get("prompt_id") != prompt_id:
             continue
-        if kind == "executing" and data["node"] is None:  # only now is the history written
+        if kind == "executing" and data["node"] is None:  # the history is written only now
             display.finish()
             return
         if kind == "executing":
@@ -107,7 +107,7 @@ async def follow(
 
 
 def output_name(graph: dict[str, dict], node_id: str, filename: str) -> str:
-    """What to call an output: image (it came out of a decoder), depth (a picture) or depth_m (metres)."""
+    """The file name of an output: image (from a decoder), depth (another picture) or depth_m (metres)."""
     suffix = Path(filename).suffix
     if suffix == ".npz":
         return "depth_m" + suffix
@@ -123,7 +123,7 @@ def unused_number(folder: Path) -> int:
 
 
 def files_to_save(graph: dict[str, dict], outputs: dict) -> list[tuple[str, dict[str, str]]]:
-    """(name, file) for what the nodes reported: previews only where no node saved a file of that name for good."""
+    """(name, file) of the nodes' outputs. A preview counts only if no node saved a file of its name."""
     found = [
         (output_name(graph, node_id, file["filename"]), file)
         for node_id, results in outputs.items()
@@ -139,13 +139,13 @@ def files_to_save(graph: dict[str, dict], outputs: dict) -> list[tuple[str, dict
 async def save_outputs(
     session: aiohttp.ClientSession, graph: dict[str, dict], outputs: dict, folder: Path
 ) -> list[Path]:
-    """Download every file of a run to `folder`, under the next free number."""
+    """Download all files of a run to `folder`, with the next free number in their names. Returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     number = unused_number(folder)
     saved: list[Path] = []
     for name, file in files_to_save(graph, outputs):
         path = folder / f"{number:04d}_{name}"
-        if path in saved:  # a second one of its kind
+        if path in saved:  # another file of this name
             path = path.with_stem(f"{path.stem}_{len(saved)}")
         query = {key: file[key] for key in ("filename", "subfolder", "type")}
         async with session.get("/view", params=query) as response:

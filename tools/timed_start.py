@@ -1,8 +1,8 @@
-"""Start a host as main.py does, up to the point where it would serve, and say what each pack cost. For bench_import.
+"""Starts a host as main.py does, until it would serve, and measures the loading time of each pack. For bench_import.
 
-Run by the host's Python in the host's folder, with main.py's own arguments. The last line printed is JSON:
-{"total_s": ..., "packs": {folder name: {"seconds": ..., "loaded": true, "modules": [names that were not there]}}}.
-The host itself prints these seconds too, but in tenths.
+Run it with the host's Python in the host's folder, with the arguments of main.py. The last printed line is JSON:
+{"total_s": ..., "packs": {folder name: {"seconds": ..., "loaded": true, "modules": [new modules]}}}.
+The host prints these seconds too, but with one decimal.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 
 def start() -> dict[str, Any]:
-    """Start the host in this process; returns the measurements."""
+    """Start the host in this process. Returns the measurements."""
     began = time.perf_counter()
     sys.path.insert(0, str(Path.cwd()))
-    # The host's own modules, not this repository's of the same names.
+    # The host's modules, not this repository's with the same names.
     main, nodes = importlib.import_module("main"), importlib.import_module("nodes")
     packs: dict[str, dict[str, Any]] = {}
     load = nodes.load_custom_node

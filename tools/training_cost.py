@@ -1,10 +1,10 @@
-"""python -m tools.training_cost [--json FILE]: memory, time and cost of a training on real bases, never measured.
+"""python -m tools.training_cost [--json FILE]: memory, time and cost of a training on real bases, computed.
 
-Parameters, and what the spatial transformer, its head and the adapter keep for their backward pass, are counted on meta
-tensors of the real sizes. A pass costs 2 FLOPs a parameter and token, plus attention; training a part 3 passes (4 with
-gradient checkpointing), and a frozen part that gradients go through 2 (3). The assumed share of the peak and the prices
-are below and in the table's head: change them to your machine's. tests/training/test_cost.py holds the sums against a
-tiny training's bytes, and the constants against what real blocks keep.
+Parameters, and what spatial transformer, head and adapter keep for the backward pass, are counted on meta tensors of
+the real sizes. A pass costs 2 FLOPs a parameter and token, plus attention. A trained part costs 3 passes (4 with
+gradient checkpointing), a frozen part with gradients through it 2 (3). The assumed share of the peak and the prices are
+below and in the table's head: change them to those of your machine. tests/training/test_cost.py compares the sums with
+the bytes of a tiny training, and the constants with what real blocks keep.
 """
 
 from __future__ import annotations
@@ -29,36 +29,37 @@ from .computed_tables import print_or_write
 from .counting import meta_modules, spatial_flops
 
 GIB = 2**30
-# H100 SXM: dense bf16 peak, what trainings of this kind reach of it, and a usual price.
+# H100 SXM: dense bf16 peak, the share of it that such trainings reach, and a usual price.
 PEAK_FLOPS = 989e12
 UTILISATION = 0.35
 DOLLARS_A_GPU_HOUR = 2.5
 GPU_MEMORY_GIB = 79
 PROMPT_TOKENS = 200
-# Of a stage-2 step: the share with a dropped caption, which the MLLM reads as an empty one besides.
+# Share of the stage-2 samples with a dropped caption. For these the MLLM also reads an empty caption.
 CAPTION_DROPOUT = 0.1
-# bf16 activations kept a token and layer, in units of the width: whole, and with checkpointing only the block's input.
-# Measured: 31 in Qwen-Image's blocks, 44 in OmniGen2's.
+# bf16 activations kept a token and layer, in units of the width: of a full block, and of a checkpointed one, which
+# keeps only its input. Measured: 31 in Qwen-Image's blocks, 44 in OmniGen2's.
 ACTIVATION_WIDTHS, CHECKPOINT_WIDTHS = 44, 1
-# float32 weight, gradient, two moments of Adam and the running average.
+# Bytes a trained parameter: float32 weight, gradient, two moments of Adam and the running average.
 TRAINED_BYTES = 20
 FROZEN_BYTES = 2
-# A trained weight's copy in bf16, which is kept for the backward pass.
+# The bf16 copy of a trained weight, which is kept for the backward pass.
 CAST_BYTES = 2
 WEIGHT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class BaseCost:
-    """Sizes of one base. `mllm_parameters`: of its decoder, without the output layer, which is not loaded.
-    `mllm_embedding`: those of them that embed words, `mllm_width` numbers each. `other_parameters`: vision tower of the
-    MLLM, autoencoder."""
+    """Sizes of one base."""
 
     name: str
     config: SpatialFusionConfig
+    # Of the decoder, without the output layer, which is not loaded.
     mllm_parameters: int
+    # Those of them in the word embedding, `mllm_width` for each word.
     mllm_embedding: int
     mllm_width: int
+    # Of the MLLM's vision tower and the autoencoder.
     other_parameters: int
     transformer_parameters: int
     transformer_layers: int
@@ -116,23 +117,23 @@ def bases() -> list[BaseCost]:
 
 @contextmanager
 def counted_activations(module: nn.Module) -> Iterator[dict[int, int]]:
-    """Bytes of every tensor that is kept for the backward pass, once each, without the module's own parameters."""
+    """Bytes of the tensors kept for the backward pass, each counted once, without the module's parameters."""
     own = {value.untyped_storage()._cdata for value in module.parameters()}
     kept: dict[int, int] = {}
 
-    def look(value: torch.Tensor) -> torch.Tensor:
+    def record(value: torch.Tensor) -> torch.Tensor:
         storage = value.untyped_storage()
         if storage._cdata not in own:
             kept[storage._cdata] = storage.nbytes()
         return value
 
-    with torch.autograd.graph.saved_tensors_hooks(look, lambda value: value):
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda value: value):
         yield kept
 
 
 @lru_cache
 def spatial_activations(config: SpatialFusionConfig, side_px: int) -> int:
-    """Bytes that spatial transformer, head and adapter keep of one sample, in float32: autocast keeps some in bf16."""
+    """Bytes that spatial transformer, head and adapter keep of one sample in float32 (autocast has some in bf16)."""
     modules = meta_modules(config, side_px, PROMPT_TOKENS)
     with torch.device("meta"):
         with counted_activations(modules.predictor) as of_predictor:
@@ -145,14 +146,17 @@ def spatial_activations(config: SpatialFusionConfig, side_px: int) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """One training: a stage at an image size, `lora_rank` None for the whole diffusion model."""
+    """One training."""
 
     base: BaseCost
+    # "stage1" or "stage2".
     stage: str
     side_px: int
+    # None: stage 2 trains the full diffusion model.
     lora_rank: int | None
     steps: int
     batch_size: int
+    # Samples a GPU in one pass.
     micro_batch: int = 1
 
     @property
@@ -168,7 +172,7 @@ class Plan:
         return {"predictor": _count(modules.predictor), "adapter": _count(modules.adapter)}
 
     def trained_parameters(self) -> int:
-        """Stage 1 leaves the adapter as it is."""
+        """Number of trained parameters. Stage 1 does not train the adapter."""
         spatial = self.spatial_parameters()
         if self.stage == "stage1":
             return spatial["predictor"]
@@ -177,28 +181,28 @@ class Plan:
         return sum(spatial.values()) + self.lora_rank * self.base.lora_parameters_per_rank
 
     def frozen_parameters(self) -> int:
-        """In bf16 in the GPU's memory beside what learns; stage 1 has no diffusion model."""
+        """Number of frozen parameters in the GPU's memory, in bf16. Stage 1 has no diffusion model there."""
         transformer = self.stage == "stage2" and self.lora_rank is not None
         read = self.base.mllm_parameters + self.base.other_parameters
         return read + (self.base.transformer_parameters if transformer else 0)
 
     def state_bytes(self) -> int:
-        """Weights, gradients, moments and averages, once; the adapter is in float32 where it waits, too."""
-        waiting = self.spatial_parameters()["adapter"] if self.stage == "stage1" else 0
+        """Weights, gradients, moments and averages. Stage 1 also has the adapter, in float32 and not trained."""
+        untrained = self.spatial_parameters()["adapter"] if self.stage == "stage1" else 0
         trained = TRAINED_BYTES * self.trained_parameters()
-        return trained + FROZEN_BYTES * self.frozen_parameters() + WEIGHT_BYTES * waiting
+        return trained + FROZEN_BYTES * self.frozen_parameters() + WEIGHT_BYTES * untrained
 
     def ram_gib(self) -> float:
-        """What one process reads the base into before it goes to its GPU; stage 1 reads the diffusion model, too."""
+        """RAM of a process while it loads the base, before the GPU has it. Stage 1 loads the diffusion model, too."""
         unused = self.base.transformer_parameters if self.stage == "stage1" else 0
         return (WEIGHT_BYTES * self.trained_parameters() + FROZEN_BYTES * (self.frozen_parameters() + unused)) / GIB
 
     def saved_gib(self) -> float:
-        """A state on disk, and in the first process's RAM while it is written: weights, two moments and averages."""
+        """A saved state on disk, and in the first process's RAM while it is written: weights, moments and averages."""
         return 4 * WEIGHT_BYTES * self.trained_parameters() / GIB
 
     def flops_per_sample(self) -> float:
-        """Of forward and backward, gradient checkpointing included in stage 2."""
+        """Operations of forward and backward, with gradient checkpointing in stage 2."""
         mllm = 2.0 * (self.base.mllm_parameters - self.base.mllm_embedding) * PROMPT_TOKENS
         spatial = 3.0 * spatial_flops(self.base.config, self.side_px, PROMPT_TOKENS)
         if self.stage == "stage1":
@@ -209,7 +213,7 @@ class Plan:
         return mllm * (1 + CAPTION_DROPOUT) + spatial + one_pass * (4 if self.lora_rank is None else 3)
 
     def activation_bytes(self) -> int:
-        """Of one micro-batch: what the backward pass needs, with gradient checkpointing in the diffusion model."""
+        """Bytes for the backward pass of a micro-batch, with gradient checkpointing in the diffusion model."""
         casts = CAST_BYTES * sum(self.spatial_parameters().values())
         one = spatial_activations(self.base.config, self.side_px)
         if self.stage == "stage2":
@@ -220,8 +224,10 @@ class Plan:
         return casts + self.micro_batch * one
 
     def gathered_bytes(self) -> int:
-        """With FSDP, whole on every GPU in turn: two blocks of the diffusion model, and always what is in no block,
-        of which the MLLM's word embedding is nearly all."""
+        """Bytes that FSDP does not split: two blocks of the diffusion model at a time, and what is in no block.
+
+        Nearly all of the latter is the MLLM's word embedding.
+        """
         blocks = 0
         if self.stage == "stage2":
             of_one = self.base.transformer_parameters // self.base.transformer_layers
@@ -229,13 +235,13 @@ class Plan:
         return blocks + FROZEN_BYTES * (self.base.mllm_embedding + self.base.other_parameters)
 
     def memory_gib(self, gpus: int, sharded: bool) -> float:
-        """Of one GPU; `sharded`: FSDP shares weights, gradients and moments."""
+        """Memory of one GPU. sharded: FSDP splits weights, gradients and moments over the GPUs."""
         if sharded:
             states = self.state_bytes() / gpus + self.gathered_bytes()
         else:
-            # Whole gradients are summed through buckets of their size.
+            # Gradients are summed through buckets, which take as much memory as the gradients.
             states = self.state_bytes() + (WEIGHT_BYTES * self.trained_parameters() if gpus > 1 else 0)
-        # What the CUDA context, its kernels and gaps in the memory take.
+        # For the CUDA context, its kernels and gaps in the memory.
         constant = 3 * GIB
         return (states + self.activation_bytes() + constant) / GIB
 
@@ -247,7 +253,7 @@ class Plan:
 
 
 def plans() -> list[Plan]:
-    """What the configs that come with the pack do."""
+    """The trainings of the pack's configs."""
     return [
         plan
         for base in bases()

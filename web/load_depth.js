@@ -1,6 +1,6 @@
 /**
- * The upload button of Load Metric Depth. The host's own upload widget takes pictures that browsers know only; this one
- * sends any depth file through the same route, and the combo then shows it.
+ * The upload button of Load Metric Depth. The host's upload widget only takes pictures that browsers can show. This one
+ * sends any depth file through the same route and selects it in the combo.
  */
 
 import { app } from "../../scripts/app.js";
@@ -14,7 +14,7 @@ function isDepthFile(file) {
   return SUFFIXES.some((suffix) => file.name.toLowerCase().endsWith(suffix));
 }
 
-/** Put a file into the host's input folder; returns the name under which it lies there. */
+/** Put a file into the host's input folder. Returns its name there. */
 async function upload(file) {
   const body = new FormData();
   body.append("image", file);
@@ -24,12 +24,12 @@ async function upload(file) {
   return subfolder ? `${subfolder}/${name}` : name;
 }
 
-/** Upload a file and choose it. What goes wrong is shown as the host shows it. */
+/** Upload a file and choose it. An error is shown as one of the host's messages. */
 async function choose(node, file) {
   try {
     const name = await upload(file);
     const combo = node.widgets.find((widget) => widget.name === "file");
-    // A new array, as a change inside the old one goes unseen by the Vue rendering.
+    // A new array, because the Vue rendering does not see a change inside the old one.
     if (!combo.options.values.includes(name)) combo.options.values = [...combo.options.values, name];
     combo.value = name;
     combo.callback?.(name);

@@ -1,6 +1,6 @@
 /**
- * The pack's front-end extension: the depth viewer on every node whose results carry metres, and the colours of the
- * pack's sockets. An ES module that the host's front end loads as it is; there is no build step.
+ * The pack's front-end extension: the depth viewer on every node with metric results, and the colours of the pack's
+ * sockets. The host's front end loads this ES module directly; there is no build step.
  */
 
 import { app } from "../../scripts/app.js";
@@ -17,7 +17,7 @@ import {
 import { colourSockets } from "./js/socket_colours.js";
 import { loadTexts } from "./js/texts.js";
 
-/** Show what the front end holds as results: after a run, an undo, a switch of workflows or a look into the queue. */
+/** Show the results that the front end has: after a run, an undo, a change of workflow or a look into the queue. */
 function refresh(outputs = app.nodeOutputs) {
   for (const [locator, output] of Object.entries(outputs ?? {})) {
     const node = output?.[UI_KEY] ? nodeOfLocator(app.rootGraph ?? app.graph, locator) : null;
@@ -34,10 +34,9 @@ app.registerExtension({
     link.href = new URL("./spatialfusion.css", import.meta.url).href;
     document.head.append(link);
     colourSockets(app);
-    // The host's own listener, which was added before, has stored the results by now; and what is done here is done
-    // before its Vue rendering draws them.
+    // The host's listener was added earlier, so it has stored the results. Its Vue rendering draws them only later.
     api.addEventListener("executed", () => refresh());
-    // Waited for, so that the nodes of the first graph, which is loaded after this, show them.
+    // The first graph is loaded after this. Wait, so that its nodes have the texts.
     await loadTexts(app, api);
   },
 
@@ -45,12 +44,12 @@ app.registerExtension({
     if (isAlwaysInspected(node)) attachViewer(app, api, node);
   },
 
-  // An undo makes new nodes while the results stay.
+  // An undo makes new nodes and keeps the results.
   loadedGraphNode() {
     refresh();
   },
 
-  // The nodes in subgraphs, of which the host does not tell.
+  // For the nodes in subgraphs, which the host does not report.
   afterConfigureGraph() {
     releaseStrays(app.rootGraph ?? app.graph);
     refresh();

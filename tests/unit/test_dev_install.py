@@ -31,7 +31,7 @@ def test_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"PIP_INDEX_URL": closed, "PIP_RETRIES": "1", "PIP_NO_INDEX": "0"}.items():
         monkeypatch.setenv(name, value)
     environment = Environment(tmp_path, needed_gib=0)
-    with pytest.raises(DevError, match="the package index cannot be reached.*needs the network.*PIP_INDEX_URL"):
+    with pytest.raises(DevError, match="PIP_INDEX_URL.*the package index cannot be reached.*needs the network"):
         hosts.prepare(environment, "demo", [hosts.NEWEST])
     assert not environment.is_current("demo", [])
 
@@ -59,7 +59,7 @@ def test_installers_without_network(output: str) -> None:
 
 
 def test_macs_with_an_intel_processor() -> None:
-    with pytest.raises(DevError, match=r"no torch==.* for Macs with an Intel processor.*arm64.*COMFYUI_PATH"):
+    with pytest.raises(DevError, match=r"arm64.*COMFYUI_PATH.*no torch==.* for Macs with an Intel processor"):
         require_supported_platform("darwin", "x86_64")
     for system, machine in [("darwin", "arm64"), ("linux", "x86_64"), ("linux", "aarch64"), ("win32", "AMD64")]:
         require_supported_platform(system, machine)
@@ -73,7 +73,7 @@ def test_not_enough_space(tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_disk_full_while_installing(installer: Environment) -> None:
     write_to_full_disk = "open('/dev/full', 'w', buffering=1).write('x' * 100000)"
-    with pytest.raises(DevError, match="The disk is full: .* Free at least 8 GiB"):
+    with pytest.raises(DevError, match="Free at least 8 GiB .* The disk is full: "):
         installer.run_installer("Copying", ["timeit", "-n", "1", "-r", "1", write_to_full_disk])
 
 

@@ -184,9 +184,9 @@ def test_a_block_is_made_anew_and_the_rest_stays(tmp_path: Path) -> None:
     page = page_with(tmp_path, text)
     made = filled(page, {"sum": lambda page, one, two: f"{one}+{two}"})
     assert made == text.replace("old", "1+b c")
-    with pytest.raises(ValueError, match="no generated part 'sum', only other"):
+    with pytest.raises(ValueError, match="use one of other; there is no generated part 'sum'"):
         filled(page, {"other": lambda page: ""})
-    with pytest.raises(ValueError, match="has another form"):
+    with pytest.raises(ValueError, match="has a wrong form"):
         filled(page_with(tmp_path, "<!-- generated: sum -->\nold\n"), {"sum": lambda page: ""})
 
 
@@ -213,9 +213,9 @@ def test_tables_of_a_report(tmp_path: Path) -> None:
     assert (against[0], against[2]) == ("|  | all difference | all ratio |", "| base | 1.0 [0.0, 2.0] | - |")
     trainings = figures.table(page, "minispace.json", "training_seeds", rows="base/all")
     assert trainings.splitlines()[2:] == ["| base | all | 1.0 | 3.0 |"]
-    with pytest.raises(ValueError, match="no row .'floor'.; there are"):
+    with pytest.raises(ValueError, match="there is no row .'floor'"):
         figures.table(page, "minispace.json", "rows", rows="floor")
-    with pytest.raises(ValueError, match="no column .'pose'.; there are"):
+    with pytest.raises(ValueError, match="there is no column .'pose'"):
         figures.table(page, "minispace.json", "rows", columns="pose")
 
 

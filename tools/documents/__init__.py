@@ -1,10 +1,10 @@
-"""Everything in the repository's pages that is made from other files: `python -m tools.documents` writes it.
+"""Writes all generated parts of the repository's pages: `python -m tools.documents`.
 
-help_pages.py  web/docs/<node id>/en.md, the one source of what is said about a node, and its translations
+help_pages.py  the help pages of the nodes: web/docs/<node id>/en.md, and their translations
 nodes.py       lists and tables of nodes, templates and messages, from help pages and workflows
 figures.py     tables from JSON files of figures
-blocks.py      the marks in a page between which a generated part stands
-writing.py     which files are made, and which of them are out of date
+blocks.py      the marks around a generated part of a page
+writing.py     which files are generated, and which of them are out of date
 
 Standard library only.
 """

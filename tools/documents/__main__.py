@@ -1,4 +1,4 @@
-"""`python -m tools.documents [--check]`: write all that is generated, or say what is out of date."""
+"""`python -m tools.documents [--check]`: write all generated documents, or list those out of date."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
-    """The exit status: 1 if --check finds a file that is out of date. SystemExit for a source that cannot be used."""
+    """Returns 1 if --check finds a file out of date, else 0. SystemExit for a source that cannot be used."""
     parser = argparse.ArgumentParser(prog="python -m tools.documents", description="Write all generated documents.")
-    parser.add_argument("--check", action="store_true", help="write nothing, and fail if a file is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     check = parser.parse_args().check
     try:
         texts = generated(ROOT)

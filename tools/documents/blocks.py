@@ -1,11 +1,11 @@
-"""The generated parts of a Markdown page. Each stands between two marks, which GitHub does not show:
+"""The generated parts of a Markdown page. Each is between two marks, which GitHub does not show:
 
     <!-- generated: table source="reports/minispace.json" section="rows" -->
     | row | all |
     ...
     <!-- end -->
 
-The first mark says what to make and how, so that a page can show another table without a change of code.
+The first mark names the part and its options. So a page can show another table without a change of code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Page:
     path: Path
 
     def link(self, target: str) -> str:
-        """The address, from this page, of a file that is named from the repository's root."""
+        """The address, from this page, of a file at a path from the repository's root."""
         return Path(os.path.relpath(self.root / target, self.path.parent)).as_posix()
 
     def file(self, name: str) -> Path:
@@ -44,17 +44,17 @@ Maker = Callable[..., str]
 
 
 def filled(page: Page, makers: Mapping[str, Maker]) -> str:
-    """The page's text with all its generated parts made anew. ValueError for marks that cannot be read."""
+    """The page's text with new generated parts. ValueError for marks that cannot be read."""
     text = page.path.read_text(encoding="utf-8")
 
     def made(found: re.Match[str]) -> str:
         name = found["name"]
         if name not in makers:
-            raise ValueError(f"{page.path}: there is no generated part {name!r}, only {', '.join(makers)}")
+            raise ValueError(f"{page.path}: use one of {', '.join(makers)}; there is no generated part {name!r}")
         options = dict(re.findall(r'(\w+)="([^"]*)"', found["options"]))
         return f"{found['mark']}\n{makers[name](page, **options)}\n<!-- end -->"
 
     result, count = _BLOCK.subn(made, text)
     if count != text.count(_OPENING):
-        raise ValueError(f"{page.path}: a mark '{_OPENING}...' has another form, or no '<!-- end -->' after it")
+        raise ValueError(f"{page.path}: a mark '{_OPENING}...' has a wrong form, or no '<!-- end -->' after it")
     return result

@@ -1,10 +1,10 @@
-"""Tables from JSON files of figures. Two forms of JSON are known.
+"""Tables from JSON files of figures. There are two forms.
 
-A report, as `python -m sf_model.evaluation ...` writes it: {"run": what it was made with, section: {row: {column:
-figure}}}. There are more levels where a row has several names. A figure is a number, null, or {"mean", "low", "high"}.
-A list of dictionaries (one for each training, say) becomes numbered columns.
+A report of `python -m sf_model.evaluation ...`: {"run": how it was made, section: {row: {column: figure}}}. There are
+more levels if a row has several names. A figure is a number, null, or {"mean", "low", "high"}. A list of dictionaries
+(for example one for each training) becomes numbered columns.
 
-A plain table, shown as it stands: {"columns": [text], "rows": [[text]], "note": text before it, optional}.
+A plain table: {"columns": [text], "rows": [[text]], "note": text before the table, optional}.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import Any
 
 from .blocks import Page
 
-# Lies beside the reports and is none: what the model card needs besides.
+# A file beside the reports that is not a report: more texts and figures for the model card.
 CARD = "card.json"
 RUN, READER, TRAININGS = "run", "reader", "training_seeds"
-# Decimals of the sections of a report; 1 where none is given. Ratios have 2.
+# Decimals by section of a report; 1 for others. Ratios have 2.
 DECIMALS = {"over_trainings": 2, "depth": 3, READER: 3, "table": 3}
 PERCENT_REPORTS = {"recognition"}
-# Of all names before a figure, how many name the row. Where none is given: all but the last.
+# How many of the names before a figure are the row's, by section. For others: all but the last.
 ROW_NAMES = {"SpatialFusion against": 1}
 TITLES = {
     "rows": "scores",
@@ -37,7 +37,7 @@ TITLES = {
 
 Names = tuple[str, ...]
 Rows = dict[Names, dict[str, str]]
-"""{names of a row: {column: text}}"""
+"""{names of a row: {column: text}}."""
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -55,7 +55,7 @@ def read_json(file: Path) -> Any:
 
 
 def figures(value: Any, names: Names = ()) -> Iterator[tuple[Names, Any]]:
-    """(the names before it, figure) of every figure in a section."""
+    """(its names, figure) for every figure in a section."""
     if isinstance(value, list):
         value = _transposed({str(place): one for place, one in enumerate(value, 1)})
     if not isinstance(value, dict) or "low" in value:
@@ -79,7 +79,7 @@ def cell(figure: Any, decimals: int) -> str:
 
 
 def section_rows(report: Path, section: str, value: Any) -> Rows:
-    """The rows of a section of a report; `value` is what stands there."""
+    """The rows of a section of a report. value: the section's JSON."""
     decimals = 1 if report.stem in PERCENT_REPORTS else DECIMALS.get(section, 1)
     rows: Rows = {}
     for names, figure in figures(value):
@@ -91,26 +91,30 @@ def section_rows(report: Path, section: str, value: Any) -> Rows:
 
 
 def rows_table(rows: Rows, heads: Sequence[str] = (), columns: Sequence[str] = ()) -> str:
-    """A table of all columns or of some; `heads` of those with the rows' names."""
+    """A table. columns: those to show; none: all. heads: of the columns with the rows' names."""
     heads = heads or [""] * len(next(iter(rows)))
-    shown = columns or list(dict.fromkeys(column for row in rows.values() for column in row))
-    lines = [[*names, *(row.get(column, "-") for column in shown)] for names, row in rows.items()]
-    return markdown_table([*heads, *(column.replace("_", " ") for column in shown)], lines)
+    columns = columns or list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [[*names, *(row.get(column, "-") for column in columns)] for names, row in rows.items()]
+    return markdown_table([*heads, *(column.replace("_", " ") for column in columns)], lines)
 
 
-def _chosen(rows: Rows, asked: Sequence[str], columns: Sequence[str]) -> Rows:
-    """The rows whose names, joined with "/", or the first of them, one of the patterns `asked` matches. ValueError if a
-    pattern matches none, or a column is missing."""
+def _chosen(rows: Rows, patterns: Sequence[str], columns: Sequence[str]) -> Rows:
+    """The rows that match one of the patterns by their names joined with "/", or by their first name.
+
+    ValueError if a pattern matches nothing or a column is missing.
+    """
     matched = {
-        one: [names for names in rows if fnmatchcase("/".join(names), one) or fnmatchcase(names[0], one)]
-        for one in asked
+        pattern: [names for names in rows if fnmatchcase("/".join(names), pattern) or fnmatchcase(names[0], pattern)]
+        for pattern in patterns
     }
-    if rows and (missing := [one for one, found in matched.items() if not found]):
-        raise ValueError(f"no row {missing}; there are {['/'.join(names) for names in rows]}")
-    chosen = {names: row for names, row in rows.items() if not asked or any(names in one for one in matched.values())}
-    known = {column for row in chosen.values() for column in row}
-    if chosen and (missing := [column for column in columns if column not in known]):
-        raise ValueError(f"no column {missing}; there are {sorted(known)}")
+    if rows and (missing := [pattern for pattern, found in matched.items() if not found]):
+        raise ValueError(f"use rows of {['/'.join(names) for names in rows]}; there is no row {missing}")
+    chosen = {
+        names: row for names, row in rows.items() if not patterns or any(names in found for found in matched.values())
+    }
+    existing = {column for row in chosen.values() for column in row}
+    if chosen and (missing := [column for column in columns if column not in existing]):
+        raise ValueError(f"use columns of {sorted(existing)}; there is no column {missing}")
     return chosen
 
 
@@ -119,11 +123,11 @@ def _split(option: str) -> list[str]:
 
 
 def table(page: Page, source: str, section: str = "", rows: str = "", columns: str = "", heads: str = "") -> str:
-    """A table of a file, or of several with a name each: `source="2,000=a.json; 10,000=b.json"`.
+    """A table of one file, or of several with names: `source="2,000=a.json; 10,000=b.json"`.
 
-    section: of the report, or of a file with several plain tables. rows, columns: those to show, with ";" between
-    them; all where none is named. Rows may be patterns: `rows="* depth; plain/mean"`. heads: of the columns with the
-    rows' names. ValueError for what is not there.
+    section: of the report, or of a file with several plain tables. rows, columns: those to show, separated by ";";
+    empty: all. Rows may be patterns: `rows="* depth; plain/mean"`. heads: of the columns with the rows' names.
+    ValueError for rows and columns that do not exist.
     """
     found: Rows = {}
     for label, _, name in (one.rpartition("=") for one in _split(source)):
@@ -141,22 +145,22 @@ def table(page: Page, source: str, section: str = "", rows: str = "", columns: s
 
 
 def made_with(page: Page, source: str) -> str:
-    """What a report was made with, in a line: seed, commit and weights."""
+    """Seed, commit and weights of a report, in a line."""
     run = read_json(page.file(source))[RUN]
     weights = run.get("weights_sha256") or ", ".join(dict.fromkeys(one["sha256"] for one in run["weights"]))
     return f"Seed {run['seed']}, commit `{run['commit']}`, weights `{weights}`."
 
 
 def _run_lines(run: dict[str, Any]) -> str:
-    shown = {name: value for name, value in run.items() if name != "weights"}
-    for one in run.get("weights", ()):
-        shown[f"weights of {one['row']}, {one['directory']}"] = one["sha256"]
-    lines = [f"- {name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in shown.items()]
+    values = {name: value for name, value in run.items() if name != "weights"}
+    for weights in run.get("weights", ()):
+        values[f"weights of {weights['row']}, {weights['directory']}"] = weights["sha256"]
+    lines = [f"- {name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in values.items()]
     return "\n".join(lines)
 
 
 def reports(page: Page) -> str:
-    """Every report beside the page, with all its sections; the reader's accuracy, which several share, at the end."""
+    """All reports beside the page, with all sections. The accuracy of the reader, which several share, comes last."""
     parts, readers = [], {}
     for file in sorted(page.path.parent.glob("*.json")):
         if file.name == CARD:
@@ -166,7 +170,7 @@ def reports(page: Page) -> str:
         if READER in report:
             accuracy = rows_table(section_rows(file, READER, _transposed(report.pop(READER))))
             readers.setdefault(accuracy, []).append(file.stem)
-        # A row that was trained once stands among the scores already.
+        # A row with one training is already among the scores.
         several = {name: each for name, each in report.get(TRAININGS, {}).items() if len(each) > 1}
         for section, value in (report | {TRAININGS: several}).items():
             if value:
@@ -178,11 +182,11 @@ def reports(page: Page) -> str:
 
 
 def weight_files(page: Page, described_in: str) -> str:
-    """The weights beside the page. What each is says the JSON file `described_in`: {"files": {name: text}}."""
+    """The weights beside the page. described_in: a JSON file with their descriptions, {"files": {name: text}}."""
     texts = read_json(page.file(described_in))["files"]
     files = sorted(page.path.parent.glob("*.safetensors"))
     if missing := [file.name for file in files if file.name not in texts]:
-        raise ValueError(f'{page.file(described_in)} does not say what {missing} are: add them to its "files"')
+        raise ValueError(f'add {missing} to "files" of {page.file(described_in)}, which does not describe them')
     counts = [parameters(file) for file in files]
     rows = [[f"`{file.name}`", texts[file.name], f"{count / 1e6:.1f} M"] for file, count in zip(files, counts)]
     megabytes = sum(file.stat().st_size for file in files) / 1e6
@@ -191,7 +195,7 @@ def weight_files(page: Page, described_in: str) -> str:
 
 
 def parameters(file: Path) -> int:
-    """How many numbers the tensors of a .safetensors file hold, from its header."""
+    """The number of values in a .safetensors file, from its header."""
     with file.open("rb") as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         header = json.loads(stream.read(length))

@@ -1,6 +1,6 @@
-"""The help pages of the nodes: web/docs/<node id>/en.md, and from it and the locales the page in each other language.
+"""The help pages of the nodes: web/docs/<node id>/en.md, and pages in other languages made from it and the locales.
 
-The front end looks for a page in its own language, and not for the English one: so every language needs one.
+The front end only looks for a page in its own language, so every language needs one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ORDER = [f"{PREFIX}{name}" for names in GROUPS.values() for name in names]
 
 @dataclass(frozen=True)
 class HelpPage:
-    """An English help page: title, introduction, and sections by heading, without blank lines at their ends."""
+    """An English help page. Texts have no blank lines at their ends."""
 
     node_id: str
     title: str
@@ -39,7 +39,7 @@ class HelpPage:
 
     @property
     def picture(self) -> str:
-        """The Markdown of its picture; the address is relative to web/docs, which is what the front end prepends."""
+        """The Markdown of its picture. The address is relative to web/docs, which the front end puts before it."""
         return f"![{GRAPH} with {self.title}]({self.node_id}/graph.png)"
 
     def names(self, heading: str) -> list[str]:
@@ -48,24 +48,24 @@ class HelpPage:
         return [name for cell in cells for name in re.findall(r"\*\*(\w+)\*\*", cell)]
 
     def messages(self) -> list[tuple[str, str]]:
-        """Each message of the table of troubleshooting, with what to do."""
+        """(message, remedy) of the troubleshooting table."""
         return re.findall(r"^\| ([^|]*`[^|]*) \| (.*) \|$", self.sections["Troubleshooting"], re.MULTILINE)
 
 
 def read_page(root: Path, node_id: str) -> HelpPage:
-    """The page of a node. ValueError where it is not of the form of help pages."""
+    """The page of a node. ValueError if it lacks a part of a help page."""
     path = root / "web" / "docs" / node_id / "en.md"
     head, *parts = re.split(r"^## ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
     sections = {heading: body.strip() for heading, _, body in (part.partition("\n") for part in parts)}
     missing = {"Inputs", "Outputs", GRAPH, "Troubleshooting"} - set(sections)
     if not head.startswith("# ") or missing:
-        raise ValueError(f"{path} lacks a title or the sections {sorted(missing)}")
+        raise ValueError(f"add to {path} a title and the missing sections {sorted(missing)}")
     title, _, introduction = head.removeprefix("# ").partition("\n")
     return HelpPage(node_id, title, introduction.strip(), sections)
 
 
 def translations(root: Path) -> dict[Path, str]:
-    """{file: text} of every page in another language."""
+    """{file: text} of all pages in other languages."""
     languages = sorted(folder.name for folder in (root / "locales").iterdir() if folder.name != "en")
     return {
         root / "web" / "docs" / node_id / f"{language}.md": translated_page(root, language, node_id)
@@ -75,7 +75,7 @@ def translations(root: Path) -> dict[Path, str]:
 
 
 def translated_page(root: Path, language: str, node_id: str) -> str:
-    """The page in another language: what is translated, then the English page's further sections."""
+    """The page in another language: the translated parts, then the other sections in English."""
     page = read_page(root, node_id)
     folder = root / "locales" / language
     node = json.loads((folder / "nodeDefs.json").read_text(encoding="utf-8"))[node_id]
@@ -91,6 +91,6 @@ def translated_page(root: Path, language: str, node_id: str) -> str:
 
 
 def _table(entries: dict[str, dict[str, str]], words: dict[str, str]) -> str:
-    """Translated inputs or outputs."""
+    """The table of translated inputs or outputs."""
     rows = [f"| **{entry['name']}** | {entry.get('tooltip', '')} |" for entry in entries.values()]
     return "\n".join([f"| {words['name']} | {words['meaning']} |", "| --- | --- |", *rows])

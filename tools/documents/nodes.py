@@ -1,4 +1,4 @@
-"""Nodes, templates and messages as README.md and docs/nodes.md show them."""
+"""Lists and tables of nodes, templates and messages for README.md and docs/nodes.md."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ NOTHING = "nothing more"
 
 @dataclass(frozen=True)
 class Template:
-    """A workflow of workflows/: its title, the model files that it names, and whether it needs a trained checkpoint."""
+    """A workflow of workflows/."""
 
     name: str
     title: str
+    # The model files that it needs.
     models: tuple[str, ...]
+    # Whether it needs a trained checkpoint.
     needs_checkpoint: bool
 
     @property
@@ -28,18 +30,18 @@ class Template:
 
 
 def first_sentence(text: str) -> str:
-    """What stands before the first full stop or colon, on one line."""
+    """The text up to the first full stop or colon, on one line."""
     joined = " ".join(text.split())
     ends = [place for end in (". ", ": ") if (place := (joined + " ").find(end)) >= 0]
     return joined[: min(ends)] + "."
 
 
 def read_template(file: Path) -> Template:
-    """ValueError for a template without a note that begins with a heading."""
+    """A template of workflows/. ValueError if it has no note that begins with a heading."""
     nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
     notes = [node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote"]
     if not notes or not notes[0].startswith("## "):
-        raise ValueError(f"{file} has no note that begins with a heading")
+        raise ValueError(f"begin the first note of {file} with a heading (##)")
     title = notes[0].removeprefix("## ").partition("\n")[0]
     models = [model["name"] for node in nodes for model in node["properties"].get("models", ())]
     checkpoints = [node["widgets_values"][0] for node in nodes if node["type"] == f"{PREFIX}Loader"]
@@ -47,7 +49,7 @@ def read_template(file: Path) -> Template:
 
 
 def templates(root: Path) -> list[Template]:
-    """First those that need nothing more than the pack, then those from text to image, then by name."""
+    """All templates: first those that need only the pack, then those from text to image, then by name."""
     found = [read_template(file) for file in (root / "workflows").glob("*.json")]
     return sorted(found, key=lambda one: (not one.needs_nothing, not one.name.startswith("text_to_image"), one.name))
 
@@ -58,7 +60,7 @@ def _needs(page: Page, template: Template) -> list[str]:
 
 
 def template_list(page: Page) -> str:
-    """A line a template."""
+    """The templates, a row for each."""
     lines = []
     for template in templates(page.root):
         checkpoint = [f"a checkpoint that you [train]({page.link('docs/training.md')})"] * template.needs_checkpoint
@@ -68,7 +70,7 @@ def template_list(page: Page) -> str:
 
 
 def template_table(page: Page) -> str:
-    """The templates with their pictures and the names of the files that they need."""
+    """The templates with pictures and the names of the files that they need."""
     rows = []
     for template in templates(page.root):
         address = page.link(f"workflows/{template.name}.jpg")
@@ -86,7 +88,7 @@ def _grouped(root: Path) -> dict[str, list[HelpPage]]:
 
 
 def node_list(page: Page) -> str:
-    """A row a group, with links to the nodes' pages."""
+    """The nodes by group, with links to their pages."""
     rows = [
         (group, ", ".join(_help_link(page, help_page) for help_page in pages))
         for group, pages in _grouped(page.root).items()
@@ -95,7 +97,7 @@ def node_list(page: Page) -> str:
 
 
 def node_tables(page: Page) -> str:
-    """A table of nodes for each group, with pictures of their graphs."""
+    """For each group a table of nodes, with pictures of their graphs."""
     parts = []
     for group, pages in _grouped(page.root).items():
         rows = []
@@ -110,7 +112,7 @@ def node_tables(page: Page) -> str:
 
 
 def message_table(page: Page) -> str:
-    """Every message of the help pages' troubleshooting. One that several nodes have alike stands once."""
+    """All messages in the troubleshooting of the help pages. A message of several nodes is there once."""
     nodes: dict[tuple[str, str], list[str]] = {}
     for node_id in ORDER:
         help_page = read_page(page.root, node_id)

@@ -1,4 +1,4 @@
-"""Which files are generated, whole or in part, and which of them are out of date."""
+"""The list of generated files and pages with generated parts, and which of them are out of date."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from . import figures, nodes
 from .blocks import Maker, Page, filled
 from .help_pages import translations
 
-# The pages that have generated parts.
+# Pages with generated parts.
 PAGES = (
     "README.md",
     "docs/nodes.md",
@@ -31,11 +31,11 @@ MAKERS: dict[str, Maker] = {
 
 
 def generated(root: Path) -> dict[Path, str]:
-    """{file: the text that it should have}."""
+    """{file: its new text}."""
     pages = {root / name: filled(Page(root, root / name), MAKERS) for name in PAGES}
     return pages | translations(root)
 
 
 def outdated(texts: dict[Path, str]) -> list[Path]:
-    """Those of the files that are missing or have another text."""
+    """The files that are missing or have another text."""
     return [path for path, text in texts.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]

@@ -1,6 +1,6 @@
 /**
- * Where the viewer meets the host's front end: which node it sits on, which results it shows, how it goes away.
- * The rest of the viewer knows nothing of ComfyUI.
+ * Connects the viewer with the host's front end: it attaches viewers to nodes, shows their results and releases them.
+ * The rest of the viewer does not depend on ComfyUI.
  *
  * @typedef {import("./viewer.js").DepthFile} DepthFile
  */
@@ -12,32 +12,32 @@ import { DepthViewer } from "./viewer.js";
 export const UI_KEY = "spatialfusion_depth";
 const WIDGET = "spatialfusion_depth_viewer";
 let widgetCount = 0;
-/** The host's own picture of a node's results in the classic rendering: a widget of this name. */
+/** The widget with the host's own picture of a node's results, in the classic rendering. */
 const HOST_PREVIEW = "$$canvas-image-preview";
 const COLORMAP_PROPERTY = "depth_colormap";
 const RANGE_PROPERTY = "depth_range";
 const MIN_WIDTH_PX = 320;
 const MIN_HEIGHT_PX = 320;
 
-/** Nodes that have a viewer, from when they get it until they are removed. @type {Map<object, DepthViewer>} */
+/** The viewers of all nodes that have one. @type {Map<object, DepthViewer>} */
 const viewers = new Map();
 
 /**
- * Whether a node can have such results at all. When a workflow in API form is opened, the host keeps the results of the
- * one before, under numbers that now are other nodes'.
+ * Whether a node can have depth results. After a workflow in API form is opened, the host keeps the results of the one
+ * before, under ids that now belong to other nodes.
  */
 export function canBeInspected(node) {
   return node.comfyClass === "SpatialFusionSaveDepth" || node.outputs?.some(({ type }) => type === "MOGE_GEOMETRY");
 }
 
-/** Whether a node has the viewer before it has run; the others get it with their first result. */
+/** Whether a node has the viewer before its first run. Other nodes get it with their first result. */
 export function isAlwaysInspected(node) {
   return node.comfyClass === "SpatialFusionInspectDepth";
 }
 
 /**
- * The node that a key of `app.nodeOutputs` means: "7", "<subgraph's id>:7", or a path of ids through subgraph nodes.
- * Null where the open workflow has none.
+ * The node for a key of `app.nodeOutputs`: "7", "<subgraph's id>:7", or a path of ids through subgraph nodes.
+ * Null if the open workflow has no such node.
  */
 export function nodeOfLocator(rootGraph, locator) {
   const parts = String(locator).split(":");
@@ -49,7 +49,7 @@ export function nodeOfLocator(rootGraph, locator) {
   return graph?.getNodeById(last) ?? null;
 }
 
-/** Put a viewer on a node, in place of the host's picture; the one that is there if it has one. */
+/** The node's viewer. It is put on the node if there is none, instead of the host's picture. */
 export function attachViewer(app, api, node) {
   const present = viewers.get(node);
   if (present) return present;
@@ -82,13 +82,13 @@ export function attachViewer(app, api, node) {
 }
 
 /**
- * Release the viewers of nodes that are in no graph of the open workflow: when another is loaded, the host tells the
- * nodes of the outermost graph that they are removed, but not those in subgraphs.
+ * Release the viewers of nodes that are in no graph of the open workflow. When another workflow is loaded, the host
+ * removes the nodes of the root graph with a call of onRemoved, but not those in subgraphs.
  */
 export function releaseStrays(rootGraph) {
   for (const node of [...viewers.keys()]) {
     const { graph } = node;
-    // A node that is just being made has no graph yet.
+    // A new node has no graph yet.
     if (!graph) continue;
     const open = graph === rootGraph || rootGraph.subgraphs?.get(graph.id) === graph;
     if (!open || graph.getNodeById(node.id) !== node) node.onRemoved();
@@ -102,19 +102,19 @@ export function showResult(app, api, node, output) {
 }
 
 function addWidget(app, node, viewer) {
-  // A name of its own each: after an undo the Vue rendering would keep showing the removed node's element, as the new
-  // node has the same id and a widget of the same name.
+  // Every widget has another name. After an undo the new node has the same id; with the same widget name the Vue
+  // rendering would keep the element of the removed node.
   widgetCount += 1;
   const widget = node.addDOMWidget(`${WIDGET}_${widgetCount}`, WIDGET, viewer.element, {
     serialize: false,
     hideOnZoom: false,
     getMinHeight: () => MIN_HEIGHT_PX,
   });
-  // Both are needed: options.serialize keeps it out of the prompt, this out of the saved workflow's widgets_values.
+  // options.serialize keeps it out of the prompt, this keeps it out of widgets_values in saved workflows.
   widget.serialize = false;
   const [width, height] = node.computeSize();
   node.setSize([Math.max(node.size[0], width, MIN_WIDTH_PX), Math.max(node.size[1], height)]);
-  // The classic canvas lies beneath the widget and would not hear the wheel; the Vue rendering's nodes pass it on.
+  // The classic canvas is under the widget and does not get the wheel. In the Vue rendering the node passes it on.
   viewer.element.addEventListener("wheel", (event) => {
     if (globalThis.LiteGraph?.vueNodesMode) return;
     event.preventDefault();
@@ -122,10 +122,10 @@ function addWidget(app, node, viewer) {
   }, { passive: false });
 }
 
-/** The viewer shows the same picture, with metres. The result keeps it, for the queue's and other clients' sake. */
+/** Hide the host's picture: the viewer shows the same one. The result keeps it for the queue and other clients. */
 function hideHostPreview(node, output) {
-  node.hideOutputImages = true; // the Vue rendering asks this
-  node.images = output.images; // the classic one loads images that differ from these
+  node.hideOutputImages = true; // for the Vue rendering
+  node.images = output.images; // the classic rendering loads images that differ from these
   node.imgs = undefined;
   const index = node.widgets?.findIndex((widget) => widget.name === HOST_PREVIEW) ?? -1;
   if (index >= 0) {

@@ -1,17 +1,17 @@
 /**
  * The pinhole camera of sf_model/depth/metric_depth.py: square pixels, the principal point in the middle, OpenCV axes
- * (x right, y down, z forward), metres. A pixel (column, row) means its middle.
+ * (x right, y down, z forward), metres. A pixel (column, row) is its centre.
  *
  * @typedef {{width: number, height: number, fov_y_deg: number}} Camera
  * @typedef {[number, number, number]} Point
  */
 
 /** @param {Camera} camera @returns {number} the focal length in pixels */
-export function focalPx({ height, fov_y_deg }) {
+function focalPx({ height, fov_y_deg }) {
   return (0.5 * height) / Math.tan((fov_y_deg * Math.PI) / 360);
 }
 
-/** @param {Camera} camera @returns {Point} the point in space that a pixel with this depth along the axis shows */
+/** @param {Camera} camera @returns {Point} the point of a pixel with this depth along the optical axis */
 export function unproject(camera, column, row, depthM) {
   const focal = focalPx(camera);
   return [
@@ -27,9 +27,9 @@ export function distance(a, b) {
 }
 
 /**
- * The pixel of a picture that is fitted into a box (object-fit: contain), under a position in that box.
+ * The pixel at a position in a box that shows a picture with object-fit: contain.
  * @param {{left: number, top: number, width: number, height: number}} box on the screen, at any zoom
- * @returns {{column: number, row: number} | null} null beside the picture
+ * @returns {{column: number, row: number} | null} null outside the picture
  */
 export function pixelUnder(box, pictureWidth, pictureHeight, clientX, clientY) {
   const scale = Math.min(box.width / pictureWidth, box.height / pictureHeight);

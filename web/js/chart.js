@@ -1,4 +1,4 @@
-/** The histogram over the scale bar: one axis of log metres for both. */
+/** A histogram above a scale bar. Both have the same axis of log metres. */
 
 import { gradient } from "./colormaps.js";
 import { html, svg } from "./elements.js";
@@ -40,11 +40,11 @@ export class DepthChart {
     this.point(null);
   }
 
-  /** Mark a depth on the axis, or nothing. @param {number | null} metres */
+  /** Mark a depth on the axis. Null or infinity: no mark. @param {number | null} metres */
   point(metres) {
-    const shown = metres !== null && Number.isFinite(metres);
-    this.cursor.setAttribute("visibility", shown ? "visible" : "hidden");
-    if (!shown) return;
+    const isVisible = metres !== null && Number.isFinite(metres);
+    this.cursor.setAttribute("visibility", isVisible ? "visible" : "hidden");
+    if (!isVisible) return;
     const x = String(Math.min(Math.max(axisPosition(metres, this.range), 0), 1) * BINS);
     this.cursor.setAttribute("x1", x);
     this.cursor.setAttribute("x2", x);
@@ -54,7 +54,7 @@ export class DepthChart {
     const label = html("span", {}, formatMetres(metres));
     const position = Math.min(Math.max(axisPosition(metres, this.range), 0), 1);
     label.style.left = `${(100 * position).toFixed(2)}%`;
-    // The outer labels stay inside the node.
+    // Keep the outer labels inside the node.
     label.style.transform = `translateX(${(-100 * Math.min(Math.max(position, 0.04), 0.96)).toFixed(0)}%)`;
     return label;
   }

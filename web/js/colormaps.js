@@ -4,10 +4,10 @@ import { text } from "./texts.js";
 
 const TABLE_SIZE = 1024;
 
-/** sf_model/depth/colours.py's SKY: where there is no surface. */
-export const SKY = [0.55, 0.6, 0.66];
+/** Where there is no surface. The same as SKY of sf_model/depth/colours.py. */
+const SKY = [0.55, 0.6, 0.66];
 
-/** Anchors from near to far, linear between, in [0, 1]. The pack's ramp is sf_model/depth/colours.py's RAMP, turned round. */
+/** Anchors from near to far, linear between, in [0, 1]. The first is RAMP of sf_model/depth/colours.py, reversed. */
 const ANCHORS = {
   spatialfusion: [
     [0.98, 0.95, 0.6],
@@ -37,7 +37,7 @@ function fromHex(colours) {
 }
 
 /** @returns {number[]} the colour at a position in [0, 1], components in [0, 1] */
-export function colourAt(name, position) {
+function colourAt(name, position) {
   const anchors = ANCHORS[name] ?? ANCHORS.spatialfusion;
   const place = Math.min(Math.max(position, 0), 1) * (anchors.length - 1);
   const lower = Math.min(Math.floor(place), anchors.length - 2);

@@ -1,4 +1,4 @@
-/** Reading NumPy's .npy files, as far as nodes/host/preview.py writes them. */
+/** Reads the .npy files that nodes/host/preview.py writes. */
 
 import { text } from "./texts.js";
 
@@ -7,7 +7,7 @@ const MAGIC = "\x93NUMPY";
 /**
  * A float32 array of a .npy file, C order, little endian.
  * @param {ArrayBuffer} buffer
- * @returns {{shape: number[], data: Float32Array}} Throws an Error for anything else.
+ * @returns {{shape: number[], data: Float32Array}} throws an Error for other data
  */
 export function parseNpy(buffer) {
   const bytes = new Uint8Array(buffer);

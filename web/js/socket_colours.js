@@ -1,5 +1,5 @@
 /**
- * Colours of the pack's socket types. A palette of the user's that names these types has the last word.
+ * Colours of the pack's socket types. A user's palette with colours for these types wins.
  * The classic canvas reads them from the host's tables, the Vue rendering from CSS variables.
  */
 
@@ -14,13 +14,13 @@ function theme() {
   return document.querySelector("html.dark-theme, body.dark-theme") ? "dark" : "light";
 }
 
-/** Give both renderings the colours. */
+/** Set the colours in both renderings. */
 export function colourSockets(app) {
   for (const table of [app.canvas.default_connection_color_byType, globalThis.LGraphCanvas?.link_type_colors]) {
     if (table) fillTable(table);
   }
   const sheet = new CSSStyleSheet();
-  // A palette sets these variables inline, on an element that is deeper or the same, and wins.
+  // A palette sets these variables inline, on the same or a deeper element, so it wins.
   sheet.replaceSync(`:root { ${variables("light")} } .dark-theme { ${variables("dark")} }`);
   document.adoptedStyleSheets.push(sheet);
 }
@@ -30,8 +30,8 @@ function variables(name) {
 }
 
 /**
- * The host empties the entries of types that its palette does not know each time a palette is loaded, so that they are
- * computed when they are asked for.
+ * Fill a table with getters. At every change of palette the host empties the entries of types that are not in it; a
+ * getter then gives the pack's colour.
  */
 function fillTable(table) {
   for (const [type, colours] of Object.entries(COLOURS)) {

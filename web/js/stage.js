@@ -1,5 +1,5 @@
 /**
- * The picture that is pointed at: mouse, touch and keyboard become pixels; what is measured is drawn over it.
+ * The picture: it turns mouse, touch and keyboard into pixels, and draws the measured points over the image.
  *
  * @typedef {{column: number, row: number}} Pixel
  */
@@ -9,7 +9,7 @@ import { html, svg } from "./elements.js";
 import { text } from "./texts.js";
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-/** Pictures this small are enlarged with their pixels visible: what is read is one of them. */
+/** Pictures up to this size are enlarged with visible pixels, because the user reads single pixels. */
 const PIXELATED_UP_TO = 512;
 
 export class Stage {
@@ -19,7 +19,7 @@ export class Stage {
 
   /**
    * @param {{onPoint: (pixel: Pixel | null) => void, onPick: (pixel: Pixel) => void, onClear: () => void}} events
-   * onPoint: read this pixel (null: none). onPick: measure from or to it. onClear: forget what was measured.
+   * onPoint: read this pixel (null: none). onPick: measure from or to it. onClear: remove the measurement.
    */
   constructor(events) {
     this.events = events;
@@ -64,7 +64,7 @@ export class Stage {
 
   #listen() {
     const element = this.element;
-    // A drag on the picture reads it; it neither moves the node nor pans the canvas.
+    // A drag on the picture must not move the node or pan the canvas.
     for (const type of ["pointerdown", "pointermove", "pointerup"]) {
       element.addEventListener(type, (event) => event.stopPropagation());
     }
@@ -97,7 +97,7 @@ export class Stage {
     else if ((event.key === "Enter" || event.key === " ") && this.#pixel) this.events.onPick(this.#pixel);
     else if (event.key === "Escape") this.events.onClear();
     else return;
-    // The host has keys of its own: arrows move nodes.
+    // Else the host uses the key too: arrows move nodes.
     event.preventDefault();
     event.stopPropagation();
   }

@@ -1,13 +1,13 @@
-/** Numbers of a depth map, the axis on which they are drawn, and how metres are written. */
+/** Statistics of a depth map, the axis of the chart, and the format of metres. */
 
 import { text } from "./texts.js";
 
-/** The fixed range of sf_model/depth/colours.py: the same colours always mean the same metres. */
+/** NEAR_M and FAR_M of sf_model/depth/colours.py: a colour always means the same metres. */
 export const FIXED_RANGE = { near: 0.5, far: 100 };
 
 /**
  * @typedef {{min: number, median: number, max: number, skyShare: number}} Statistics
- * min, median and max are NaN where nothing has a surface.
+ * min, median and max are NaN if there is no surface.
  */
 
 /** @param {Float32Array} depth metres, not finite where there is no surface @returns {Statistics} */
@@ -20,20 +20,20 @@ export function statistics(depth) {
   return { min: surface[0], median, max: surface[count - 1], skyShare: 1 - count / depth.length };
 }
 
-/** The range that shows this depth map in full; never empty. @param {Statistics} found */
+/** The range from the nearest to the farthest surface. It is never empty. @param {Statistics} found */
 export function fittedRange({ min, max }) {
   if (!Number.isFinite(min)) return FIXED_RANGE;
   return max / min < 1.02 ? { near: min / 1.1, far: max * 1.1 } : { near: min, far: max };
 }
 
-/** Where metres lie on the axis: 0 near, 1 far; beyond them outside the range. */
+/** The position of metres on the axis: 0 is near, 1 is far. It may be outside. */
 export function axisPosition(metres, { near, far }) {
   return Math.log(metres / near) / Math.log(far / near);
 }
 
 /**
- * Shares of the surface in equal steps of log depth; what lies beyond the range counts in the outer bins.
- * @returns {Float64Array} sums to 1, or to 0 where nothing has a surface
+ * Shares of the surface in equal steps of log depth. Values outside the range count in the outer bins.
+ * @returns {Float64Array} the sum is 1, or 0 if there is no surface
  */
 export function histogram(depth, range, bins) {
   const counts = new Float64Array(bins);
@@ -46,7 +46,7 @@ export function histogram(depth, range, bins) {
   return total ? counts.map((count) => count / total) : counts;
 }
 
-/** Round metres for the axis: 1, 2, 5 in every decade, or even steps where these are too few. @returns {number[]} */
+/** Round metres for the axis: 1, 2, 5 in every decade, or equal steps if these are too few. @returns {number[]} */
 export function axisTicks({ near, far }) {
   const within = (value) => value >= near * 0.999 && value <= far * 1.001;
   const decades = [];
@@ -64,7 +64,7 @@ export function axisTicks({ near, far }) {
   return ticks;
 }
 
-/** Four figures: never more than 0.05% off. @returns {string} */
+/** Metres with four figures, so the error is at most 0.05%. @returns {string} */
 export function formatMetres(metres) {
   return Number.isFinite(metres) ? `${Number(metres.toPrecision(4))} m` : text("noSurface");
 }

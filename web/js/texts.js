@@ -1,6 +1,6 @@
 /**
- * The texts that the pack itself shows. English stands here; another language comes from the pack's
- * locales/<language>/main.json, which the host serves with the node translations.
+ * The texts of the pack's own elements. English is here. Other languages come from locales/<language>/main.json, which
+ * the host serves with the node translations.
  */
 
 /** The same as in locales/en/main.json. */
@@ -40,7 +40,7 @@ export function text(key) {
   return translated[key] ?? ENGLISH[key];
 }
 
-/** Take the language that the front end is set to. Without translations the texts stay English; it never throws. */
+/** Load the texts in the front end's language. If there are none, the texts stay English. Never throws. */
 export async function loadTexts(app, api) {
   try {
     const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";

@@ -1,6 +1,6 @@
 /**
- * The depth viewer: one element that shows depth maps in metres. It knows nothing of ComfyUI; `attach.js` puts it on a
- * node.
+ * The depth viewer: one element that shows depth maps in metres. It does not depend on ComfyUI. `attach.js` puts it on
+ * a node.
  *
  * @typedef {{filename: string, subfolder: string, type: string, width: number, height: number, fov_y_deg: number}}
  *     DepthFile one image of nodes/host/preview.py's list
@@ -36,7 +36,7 @@ export class DepthViewer {
    * @param {(file: DepthFile, signal: AbortSignal) => Promise<ArrayBuffer>} options.load fetches a file
    * @param {string} [options.colormap] a value of COLORMAPS
    * @param {string} [options.range] "fixed" or "fit"
-   * @param {(colormap: string, range: string) => void} options.onChoice the user chose how it looks
+   * @param {(colormap: string, range: string) => void} options.onChoice is called when the user changes one of them
    */
   constructor({ load, colormap, range, onChoice }) {
     this.load = load;
@@ -59,14 +59,14 @@ export class DepthViewer {
     this.#open(Math.min(this.#index, files.length - 1));
   }
 
-  /** Set how it looks; what is not a choice is left as it is. */
+  /** Set colour map and range. An unknown value changes nothing. */
   choose(colormap, range) {
     if (COLORMAPS.some(({ value }) => value === colormap)) this.colormap.value = colormap;
     if (RANGES.some(({ value }) => value === range)) this.range.value = range;
     this.#draw();
   }
 
-  /** Free what it holds and leave the page. It can be shown again. */
+  /** Free the memory and leave the page. It can be shown again. */
   release() {
     this.#loading.abort();
     this.#files = [];
