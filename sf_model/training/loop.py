@@ -36,21 +36,24 @@ from .sheets import SHEET_ROWS, Sheet, joined
 MAX_SKIPPED_IN_A_ROW = 50
 
 
-def build_accelerator() -> Accelerator:
-    """As the environment says that `accelerate launch` makes from its config. ValueError for FSDP1 and DeepSpeed."""
-    plugin = None
+def fsdp_plugin() -> FullyShardedDataParallelPlugin | None:
+    """None where accelerate's config does not ask for FSDP. ValueError for FSDP1 and DeepSpeed."""
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
         raise ValueError("use configs/accelerate/fsdp.yaml: DeepSpeed's states are not those of this training")
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        if os.environ.get("FSDP_VERSION", "1") != "2":
-            raise ValueError("set fsdp_version: 2 in accelerate's config: this training saves FSDP2's parameters")
-        # Not the plugin's own policy: it rounds whatever goes in, metres of depth too, and the trained weights with the
-        # gradients' sum to bf16. Stages compute in bf16 as they do without FSDP.
-        policy = MixedPrecisionPolicy(cast_forward_inputs=False)
-        plugin = FullyShardedDataParallelPlugin(mixed_precision_policy=policy)
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return None
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ValueError("set fsdp_version: 2 in accelerate's config: this training saves FSDP2's parameters")
+    # Not the plugin's own policy: it rounds whatever goes in, metres of depth too, and the trained weights with the
+    # gradients' sum to bf16. Stages compute in bf16 as they do without FSDP.
+    return FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+
+
+def build_accelerator() -> Accelerator:
+    """As the environment says that `accelerate launch` makes from its config. ValueError for FSDP1 and DeepSpeed."""
     return Accelerator(
         mixed_precision="no",
-        fsdp_plugin=plugin,
+        fsdp_plugin=fsdp_plugin(),
         # Edits and text-to-image take turns, so that not every parameter has a gradient in every step.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
