@@ -1,9 +1,9 @@
-"""Socket types of the pack, and the category under which its nodes are listed.
+"""Socket types, the category of the nodes, and every input, output and tooltip that several nodes have.
 
-SPATIALFUSION carries a `spatialfusion_model.SpatialFusionModel`, SPATIALFUSION_OBJECTS a tuple of the frozen
-`sf_model.scaffold` objects, in the order in which they were placed. Geometry travels as the host's MOGE_GEOMETRY dict,
-so that the host's own nodes render and mesh it; where geometry comes in, the host's DA3_GEOMETRY is accepted as well
-(`geometry.py` states both contracts).
+SPATIALFUSION carries a `runtime.loaded_checkpoint.SpatialFusionModel`. SPATIALFUSION_OBJECTS carries a tuple of the
+frozen `sf_model.scaffold` objects, in the order in which they were placed. Geometry travels as the host's MOGE_GEOMETRY
+dict, so that the host's own nodes render and mesh it. Geometry inputs also take the host's DA3_GEOMETRY.
+`host/geometry.py` describes both dicts.
 """
 
 from __future__ import annotations
@@ -12,19 +12,30 @@ from comfy_api.v0_0_2 import io
 
 CATEGORY = "SpatialFusion"
 SCAFFOLD_CATEGORY = "SpatialFusion/scaffold"
-# The last sentence of tooltips of inputs that take measured depth as metres.
+
+# The largest seed that the host's own seed inputs take.
+MAX_SEED = 0xFFFFFFFFFFFFFFFF
+MAX_METRES = 10000.0
+
+# The last sentence in the tooltip of an input that takes measured depth as metres.
 GEOMETRY_LIMITS = (
-    "The depth must be in metres: MoGe 1 and Depth Anything 3 Mono look the same, but theirs is not, and it is wrongly "
+    "The depth must be in metres. MoGe 1 and Depth Anything 3 Mono give relative depth: it looks the same and would be "
     "taken as metres."
 )
-
-# What every seed widget of the host takes.
-MAX_SEED = 0xFFFFFFFFFFFFFFFF
 
 SpatialFusion = io.Custom("SPATIALFUSION")
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
 ScaffoldObjects = io.Custom("SPATIALFUSION_OBJECTS")
+
+
+def aliases(*words: str) -> list[str]:
+    """The words that find a node in the host's search. The name of the pack finds every node."""
+    return ["spatialfusion", *words]
+
+
+def spatialfusion_input() -> io.Input:
+    return SpatialFusion.Input("spatialfusion", tooltip="From Load SpatialFusion MLLM+MoT.")
 
 
 def geometry_input(
@@ -35,8 +46,46 @@ def geometry_input(
     return io.MultiType.Input(name, types=[MoGeGeometry, DA3Geometry], tooltip=tooltip)
 
 
+def geometry_output(
+    tooltip: str = "Metric depth with its camera, as the host's geometry nodes use it.",
+) -> io.Output:
+    return MoGeGeometry.Output(display_name="geometry", tooltip=tooltip)
+
+
 def seed_input(tooltip: str, *, optional: bool = False) -> io.Int.Input:
-    """A seed with the host's widget that draws another after every run."""
+    """A seed. The host draws another one after every run."""
     return io.Int.Input(
         "seed", default=0, min=0, max=MAX_SEED, control_after_generate=True, optional=optional, tooltip=tooltip
     )
+
+
+def size_inputs(default: int, maximum: int, width_tooltip: str, height_tooltip: str) -> list[io.Input]:
+    """width and height of an image in pixels."""
+    size = {"default": default, "min": 16, "max": maximum, "step": 8}
+    return [
+        io.Int.Input("width", **size, tooltip=width_tooltip),
+        io.Int.Input("height", **size, tooltip=height_tooltip),
+    ]
+
+
+def fov_y_input(
+    tooltip: str, *, default: float = 50.0, minimum: float = 1.0, maximum: float = 179.0, step: float = 0.1
+) -> io.Float.Input:
+    """The camera's vertical field of view in degrees."""
+    return io.Float.Input("fov_y_deg", default=default, min=minimum, max=maximum, step=step, tooltip=tooltip)
+
+
+def metres_input(
+    name: str, tooltip: str, *, default: float = 0.0, minimum: float = 0.0, maximum: float = MAX_METRES
+) -> io.Float.Input:
+    """A length in metres, in steps of 5 cm."""
+    return io.Float.Input(name, default=default, min=minimum, max=maximum, step=0.05, tooltip=tooltip)
+
+
+def share_input(name: str, tooltip: str, *, default: float, step: float = 0.01) -> io.Float.Input:
+    """A number from 0 to 1."""
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, tooltip=tooltip)
+
+
+def batch_index_input(tooltip: str, *, maximum: int) -> io.Int.Input:
+    return io.Int.Input("batch_index", default=0, min=0, max=maximum, tooltip=tooltip)

@@ -38,13 +38,10 @@ def archive(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (checkout / ARCHIVE).rename(folder / ARCHIVE)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models and renders this small lose time to threads that wait for each other."""
-    threads = torch.get_num_threads()
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Models and renders this small lose time to threads that wait for each other; what fixtures make, too."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

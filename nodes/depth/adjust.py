@@ -1,4 +1,4 @@
-"""Adjust Metric Depth: correct a depth, or an object in it, in metres; say where the diffusion model is free."""
+"""Adjust Metric Depth: corrects a depth, or an object in it, in metres, and says where the diffusion model is free."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.depth.editing import DepthAdjustment, adjust_depth, scale_confidence
 from ..host.geometry import texture, to_geometry, to_metric_depth
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, GEOMETRY_LIMITS, MoGeGeometry, geometry_input
+from ..inputs import CATEGORY, GEOMETRY_LIMITS, MAX_METRES, aliases, geometry_input, geometry_output, metres_input
 
 REGION, WHOLE_IMAGE = "region", "whole image"
-MAX_METRES = 10000.0
 
 
 class SpatialFusionAdjustDepth(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        metres = {"default": 0.0, "max": MAX_METRES, "step": 0.05}
         return io.Schema(
             node_id="SpatialFusionAdjustDepth",
             display_name="Adjust Metric Depth",
@@ -28,8 +26,7 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
                 "Corrects a metric depth, or one object in it, in this order: scale, shift_m, distance_m, then the "
                 "limits min_m and max_m. The sky stays sky. A confidence mask says where the diffusion model is free."
             ),
-            search_aliases=[
-                "spatialfusion",
+            search_aliases=aliases(
                 "move object",
                 "set distance",
                 "scale depth",
@@ -37,12 +34,12 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
                 "clamp depth",
                 "remap depth",
                 "confidence",
-            ],
+            ),
             inputs=[
                 geometry_input(
                     "geometry",
-                    f"The depth to correct. {GEOMETRY_LIMITS} A distance_m that moves the whole image takes them all, "
-                    "and makes metres of them.",
+                    f"The depth to correct. {GEOMETRY_LIMITS} Only a distance_m that moves the whole image takes "
+                    "relative depth, and makes metres of it.",
                 ),
                 io.Float.Input(
                     "scale",
@@ -53,19 +50,16 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
                     tooltip="Multiplies the metres: everything keeps its place and shape in the image, and real sizes "
                     "change with the distance.",
                 ),
-                io.Float.Input(
+                metres_input(
                     "shift_m",
-                    min=-MAX_METRES,
-                    **metres,
-                    tooltip="Metres to add, away from the camera. Thickness stays; width and height in metres follow "
-                    "the distance.",
+                    "Metres to add, away from the camera. Thickness stays; width and height in metres follow the "
+                    "distance.",
+                    minimum=-MAX_METRES,
                 ),
-                io.Float.Input(
+                metres_input(
                     "distance_m",
-                    min=0.0,
-                    **metres,
-                    tooltip="Scales the depth until the region's median surface is this far from the camera, along its "
-                    "optical axis. The silhouette in the image stays. 0 is off.",
+                    "Scales the depth until the region's median surface is this far from the camera, along its optical "
+                    "axis. The silhouette in the image stays. 0 is off.",
                 ),
                 io.Combo.Input(
                     "distance_moves",
@@ -74,17 +68,13 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
                     tooltip="What distance_m scales: the region alone, or the whole image by the same factor, so that "
                     "one known distance calibrates the scene.",
                 ),
-                io.Float.Input(
-                    "min_m", min=0.0, **metres, tooltip="Surfaces nearer than this are put here. 0 is no limit."
-                ),
-                io.Float.Input(
-                    "max_m", min=0.0, **metres, tooltip="Surfaces farther than this are put here. 0 is no limit."
-                ),
+                metres_input("min_m", "Surfaces nearer than this are moved to this distance. 0 is no limit."),
+                metres_input("max_m", "Surfaces farther than this are moved to this distance. 0 is no limit."),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="The region to change, white; grey changes partly, in log depth. Without it all of the "
-                    "image. Resized to the geometry.",
+                    tooltip="The region to change is white; grey changes it partly, in log depth. Without a mask all "
+                    "of the image changes. Resized to the geometry.",
                 ),
                 io.Mask.Input(
                     "confidence_mask",
@@ -93,9 +83,7 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
                     "is free. Resized to the geometry; not limited to the region.",
                 ),
             ],
-            outputs=[
-                MoGeGeometry.Output(display_name="geometry", tooltip="The corrected depth, with the same camera.")
-            ],
+            outputs=[geometry_output("The corrected depth, with the same camera.")],
         )
 
     @classmethod

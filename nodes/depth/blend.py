@@ -1,4 +1,4 @@
-"""Blend Metric Depth: two geometries in one, chosen or mixed by a mask."""
+"""Blend Metric Depth: one geometry from two, chosen or mixed by a mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...sf_model.depth.editing import FOV_TOLERANCE_DEG, blend_depths
 from ...sf_model.depth.fitting import fit_mask
 from ..host.geometry import texture, to_geometry, to_metric_depth
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, GEOMETRY_LIMITS, MoGeGeometry, geometry_input
+from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, geometry_output
 
 
 class SpatialFusionBlendDepth(io.ComfyNode):
@@ -25,34 +25,37 @@ class SpatialFusionBlendDepth(io.ComfyNode):
                 "Puts two metric depths together under a mask: black takes the first, white the second, grey blends "
                 "them in log depth. Size, camera and batch are the first's."
             ),
-            search_aliases=["spatialfusion", "mix depth", "combine depth", "merge geometry", "composite", "lerp"],
+            search_aliases=aliases("mix depth", "combine depth", "merge geometry", "composite", "lerp"),
             inputs=[
-                geometry_input("geometry_a", f"Where the mask is black; gives size and camera. {GEOMETRY_LIMITS}"),
                 geometry_input(
-                    "geometry_b", "Where the mask is white, in metres too. Resized to the first; same aspect ratio."
+                    "geometry_a", f"Used where the mask is black. It gives size and camera. {GEOMETRY_LIMITS}"
+                ),
+                geometry_input(
+                    "geometry_b",
+                    "Used where the mask is white, in metres too. It is resized to the first and must have its aspect "
+                    "ratio.",
                 ),
                 io.Mask.Input(
                     "mask",
-                    tooltip="Black: the first, white: the second, grey: between them in log depth. Where only one of "
-                    "them has a surface, half grey decides. Resized to the first; feather it for soft edges.",
+                    tooltip="Black takes the first, white the second, grey blends them in log depth. Where only one "
+                    "has a surface, grey below half takes the first, above half the second. Resized to the first; "
+                    "feather it for soft edges.",
                 ),
                 io.Boolean.Input(
                     "ignore_camera",
                     default=False,
                     tooltip=f"Off: fields of view that differ by more than {FOV_TOLERANCE_DEG:g} degree are an error. "
-                    "On: take the first's for both.",
+                    "On: the first's is taken for both.",
                 ),
             ],
-            outputs=[
-                MoGeGeometry.Output(display_name="geometry", tooltip="The blended depth with the first's camera."),
-            ],
+            outputs=[geometry_output("The blended depth with the first's camera.")],
         )
 
     @classmethod
     def execute(
         cls, geometry_a: dict[str, Any], geometry_b: dict[str, Any], mask: torch.Tensor, ignore_camera: bool
     ) -> io.NodeOutput:
-        # On the CPU, here and in the other editing nodes: Apple's MPS has no antialiased resizing.
+        # All editing is done on the CPU: Apple's MPS has no antialiased resizing.
         first, second = (to_metric_depth(geometry).to("cpu") for geometry in (geometry_a, geometry_b))
         mask = mask.cpu()
         blended = blend_depths(first, second, mask, ignore_camera)

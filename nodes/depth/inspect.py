@@ -1,4 +1,4 @@
-"""Inspect Metric Depth: a viewer on the node that reads the depth in metres."""
+"""Inspect Metric Depth: shows a viewer on the node, which reads the depth in metres."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 
 from ..host.geometry import texture, to_geometry, to_metric_depth
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, MoGeGeometry, geometry_input
+from ..inputs import CATEGORY, aliases, geometry_input, geometry_output
 
 
 class SpatialFusionInspectDepth(io.ComfyNode):
@@ -22,18 +22,13 @@ class SpatialFusionInspectDepth(io.ComfyNode):
                 "Shows the depth with a scale bar in metres, a histogram and statistics. Hover to read a pixel's "
                 "metres; click two points for the distance between them in space. The geometry passes through as it is."
             ),
-            search_aliases=["spatialfusion", "preview depth", "view depth", "depth viewer", "measure", "histogram"],
-            inputs=[
-                geometry_input(),
-            ],
+            search_aliases=aliases("preview depth", "view depth", "depth viewer", "measure", "histogram"),
+            inputs=[geometry_input()],
             outputs=[
-                MoGeGeometry.Output(
-                    display_name="geometry",
-                    tooltip=(
-                        "The same geometry, so that the viewer can sit between two nodes; one from Depth Anything 3 "
-                        "comes out as MOGE_GEOMETRY."
-                    ),
-                ),
+                geometry_output(
+                    "The same geometry, so that the node can stand between two others. One from Depth Anything 3 comes "
+                    "out as MOGE_GEOMETRY."
+                )
             ],
             is_output_node=True,
         )

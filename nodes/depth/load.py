@@ -1,19 +1,18 @@
-"""Load Metric Depth: a file of the input or output folder -> geometry."""
+"""Load Metric Depth: a file in the input or output folder -> geometry."""
 
 from __future__ import annotations
 
-import comfy.model_management
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.depth.colours import depth_picture
 from ...sf_model.files.depth_files import SUFFIXES, load_depth
 from ...sf_model.files.units import AUTO, FOV_TOLERANCE_DEG, METRES_PER_UNIT
 from ..host.files import contents_digest, input_file, is_input_file, offered_files, read_file
 from ..host.geometry import to_geometry
+from ..host.images import depth_colours, to_host
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, MoGeGeometry
+from ..inputs import CATEGORY, aliases, fov_y_input, geometry_output
 
-# Of the many pictures in an output folder those alone that Save Metric Depth wrote as metres.
+# Most pictures in an output folder are no depth. The endings are those that Save Metric Depth writes.
 OUTPUT_ENDINGS = (".exr", ".npy", ".npz", "mm.png")
 
 
@@ -28,8 +27,7 @@ class SpatialFusionLoadDepth(io.ComfyNode):
                 "Loads metric depth from a file: EXR (a Z pass of Blender, or by Save Metric Depth), grey 16-bit PNG, "
                 "NPY or NPZ. Zero, infinite and NaN values, and those from 1e9 on, are no surface."
             ),
-            search_aliases=[
-                "spatialfusion",
+            search_aliases=aliases(
                 "load depth",
                 "import depth",
                 "exr",
@@ -39,7 +37,7 @@ class SpatialFusionLoadDepth(io.ComfyNode):
                 "16-bit png",
                 "npy",
                 "npz",
-            ],
+            ),
             inputs=[
                 io.Combo.Input(
                     "file",
@@ -54,28 +52,19 @@ class SpatialFusionLoadDepth(io.ComfyNode):
                     tooltip="What one unit of the file's numbers is. auto: what the file states, else millimetres for "
                     "whole numbers and metres for others; numbers that look normalised are refused.",
                 ),
-                io.Float.Input(
-                    "fov_y_deg",
+                fov_y_input(
+                    "The camera's vertical field of view in degrees, for files without a camera. 0 takes the file's. "
+                    f"Where both are given, they may differ by {FOV_TOLERANCE_DEG} degrees, and the file's is used.",
                     default=0.0,
-                    min=0.0,
-                    max=179.0,
-                    step=0.1,
-                    tooltip="The camera's vertical field of view in degrees, for files without a camera; 0 takes the "
-                    f"file's. Where both are given, they may differ by {FOV_TOLERANCE_DEG} degrees, and the file's is "
-                    "used.",
+                    minimum=0.0,
                 ),
             ],
-            outputs=[
-                MoGeGeometry.Output(
-                    display_name="geometry",
-                    tooltip="Metric depth with its camera, as the host's geometry nodes use it.",
-                )
-            ],
+            outputs=[geometry_output()],
         )
 
     @classmethod
     def validate_inputs(cls, file: str | None = None) -> bool | str:
-        """Naming `file` here also lets files through that came after the list was made, as the host's loaders do."""
+        """The host does not compare an input that is named here with the list. So new files are accepted too."""
         return True if file is None else is_input_file(file, "depth")
 
     @classmethod
@@ -86,5 +75,5 @@ class SpatialFusionLoadDepth(io.ComfyNode):
     def execute(cls, file: str, unit: str, fov_y_deg: float) -> io.NodeOutput:
         path = input_file(file, "depth")
         depth = load_depth(read_file(path, "save the depth pass alone"), path.name, unit, fov_y_deg)
-        picture = depth_picture(depth).movedim(1, -1).to(comfy.model_management.intermediate_device())
+        picture = to_host(depth_colours(depth))
         return io.NodeOutput(to_geometry(depth, picture), ui=depth_preview_ui(depth, cls, picture))

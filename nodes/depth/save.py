@@ -1,4 +1,4 @@
-"""Save Metric Depth: a picture to look at and the metres to compute with."""
+"""Save Metric Depth: writes a picture to look at and the metres to compute with."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import folder_paths
 from comfy_api.v0_0_2 import io, ui
 
-from ...sf_model.depth.colours import depth_picture
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
 from ..host.geometry import to_metric_depth
+from ..host.images import depth_colours
 from ..host.preview import viewer_ui
-from ..inputs import CATEGORY, geometry_input
+from ..inputs import CATEGORY, aliases, geometry_input
 
-# The name of a format, how a file's name ends after the picture's, and what makes its bytes. The picture is a .png too.
+# By the name of a format: what ends the file's name, after the name of the picture, and what makes its bytes.
 FORMATS: dict[str, tuple[str, Callable[[MetricDepth, int], bytes]]] = {
     "npz": (".npz", npz_bytes),
     "exr 32-bit": (".exr", exr_bytes),
@@ -32,12 +32,11 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             display_name="Save Metric Depth",
             category=CATEGORY,
             description=(
-                "Writes the depth to the output folder: a .png (bright 0.5 m, dark 100 m, grey no surface) "
-                "and, of the same name, the metres and the camera as .npz for NumPy, as 32-bit .exr, or as 16-bit .png "
-                "in millimetres. Load Metric Depth reads them back."
+                "Writes the depth to the output folder: a .png (bright 0.5 m, dark 100 m, grey no surface) and, under "
+                "the same name, the metres and the camera as .npz for NumPy, as 32-bit .exr, or as 16-bit .png in "
+                "millimetres. Load Metric Depth reads them back."
             ),
-            search_aliases=[
-                "spatialfusion",
+            search_aliases=aliases(
                 "save depth",
                 "export depth",
                 "npz",
@@ -46,7 +45,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
                 "exr",
                 "16-bit png",
                 "blender",
-            ],
+            ),
             inputs=[
                 geometry_input(),
                 io.String.Input(
@@ -73,17 +72,18 @@ class SpatialFusionSaveDepth(io.ComfyNode):
     def execute(cls, geometry: dict[str, Any], filename_prefix: str, format: str = "npz") -> io.NodeOutput:
         depth = to_metric_depth(geometry)
         ending, encode = FORMATS[format]
-        # All images before the first file: what a format cannot hold leaves no half of a batch behind.
+        # All images are encoded before the first file is written. So an image that the format cannot hold leaves no
+        # half of a batch behind.
         contents = [encode(depth, index) for index in range(len(depth.depth))]
         pictures = ui.ImageSaveHelper.save_images(
-            depth_picture(depth).movedim(1, -1), filename_prefix, io.FolderType.output, cls, compress_level=4
+            depth_colours(depth), filename_prefix, io.FolderType.output, cls, compress_level=4
         )
         saved = [_save_beside(picture, ending, content) for picture, content in zip(pictures, contents)]
         return io.NodeOutput(ui={"images": pictures, "metric_depth": saved, **viewer_ui(depth)})
 
 
 def _save_beside(picture: ui.SavedResult, ending: str, content: bytes) -> ui.SavedResult:
-    """Write one image's metres under its picture's name."""
+    """Write the metres of one image under the name of its picture."""
     name = f"{Path(picture.filename).stem}{ending}"
     (Path(folder_paths.get_output_directory()) / picture.subfolder / name).write_bytes(content)
     return ui.SavedResult(name, picture.subfolder, io.FolderType.output)

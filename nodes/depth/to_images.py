@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_management
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.images import NORMAL_SIGNS, disparity_picture, normal_picture, range_mask, surface_normals
 from ..host.geometry import to_metric_depth
-from ..inputs import CATEGORY, geometry_input
+from ..host.images import to_host
+from ..inputs import CATEGORY, aliases, geometry_input, metres_input
 
 
 class SpatialFusionDepthToImages(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        metres = {"default": 0.0, "min": 0.0, "max": 10000.0, "step": 0.05}
         return io.Schema(
             node_id="SpatialFusionDepthToImages",
             display_name="Metric Depth to Images",
@@ -24,34 +23,30 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                 "Turns metric depth into what other nodes read: a depth picture for depth ControlNets (near is white), "
                 "a mask of everything between two distances, and a normal map."
             ),
-            search_aliases=[
-                "spatialfusion",
+            search_aliases=aliases(
                 "controlnet depth",
                 "depth map",
                 "disparity",
                 "normal map",
                 "depth mask",
                 "depth range",
-            ],
+            ),
             inputs=[
                 geometry_input(),
-                io.Float.Input(
+                metres_input(
                     "near_m",
-                    **metres,
-                    tooltip="The depth picture is white here and nearer. 0: chosen for each image, as Render "
-                    "MoGe Geometry does. Set near_m and far_m where pictures shall be comparable.",
+                    "The depth picture is white here and nearer. 0: chosen for each image, as Render MoGe Geometry "
+                    "does. Set near_m and far_m to compare pictures.",
                 ),
-                io.Float.Input(
-                    "far_m", **metres, tooltip="The depth picture is black here and farther. 0: chosen for each image."
-                ),
-                io.Float.Input("mask_min_m", **metres, tooltip="The mask is white from this distance on."),
-                io.Float.Input("mask_max_m", **metres, tooltip="The mask is white up to this distance. 0 is no limit."),
+                metres_input("far_m", "The depth picture is black here and farther. 0: chosen for each image."),
+                metres_input("mask_min_m", "The mask is white from this distance on."),
+                metres_input("mask_max_m", "The mask is white up to this distance. 0 is no limit."),
                 io.Combo.Input(
                     "normal_convention",
                     options=list(NORMAL_SIGNS),
                     default="opengl",
                     tooltip="Green is up in opengl (Blender, Unity), down in directx (Unreal); red is right in both. "
-                    "controlnet: red is left and green up, as NormalBae and ControlNets trained with it have it.",
+                    "controlnet: red is left and green up, as in NormalBae and ControlNets that were trained with it.",
                 ),
             ],
             outputs=[
@@ -59,7 +54,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                     display_name="depth", tooltip="For depth ControlNets: 1 / metres, near white, no surface black."
                 ),
                 io.Mask.Output(
-                    display_name="mask", tooltip="The surfaces between mask_min_m and mask_max_m; not the sky."
+                    display_name="mask", tooltip="The surfaces between mask_min_m and mask_max_m, without the sky."
                 ),
                 io.Image.Output(display_name="normals", tooltip="The normal map; grey where there is no surface."),
             ],
@@ -76,12 +71,11 @@ class SpatialFusionDepthToImages(io.ComfyNode):
         normal_convention: str,
     ) -> io.NodeOutput:
         depth = to_metric_depth(geometry)
-        # MoGe 2 measures normals too, finer than those of its points; the host renders these, and so do we.
+        # MoGe 2 measures normals too. They are finer than those of its points, and the host renders them too.
         normals = geometry["normal"].to(depth.depth) if "normal" in geometry else surface_normals(depth)
         picture = disparity_picture(depth, near_m, far_m).unsqueeze(-1).repeat(1, 1, 1, 3)
-        device = comfy.model_management.intermediate_device()
         return io.NodeOutput(
-            picture.to(device),
-            range_mask(depth, mask_min_m, mask_max_m).to(device),
-            normal_picture(normals, normal_convention).to(device),
+            to_host(picture),
+            to_host(range_mask(depth, mask_min_m, mask_max_m)),
+            to_host(normal_picture(normals, normal_convention)),
         )

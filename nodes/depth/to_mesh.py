@@ -1,7 +1,7 @@
-"""Metric Depth to Mesh: the scaffold for the host's own 3D viewers and savers.
+"""Metric Depth to Mesh: a mesh and a point cloud for the host's own 3D viewers and savers.
 
-From 0.30 on, the host's Convert MoGe Point Map to Mesh takes our geometry too. This node exists for what that lacks:
-hosts before it, floors seen at a low angle, confidence, a limit to the distance, another texture, and the point cloud.
+From 0.30 on, the host's Convert MoGe Point Map to Mesh takes our geometry too. This node adds what that one lacks:
+older hosts, floors seen at a low angle, confidence, a limit to the distance, another texture, and the point cloud.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from comfy_api.v0_0_2 import Types, io
 
-from ...sf_model.depth.colours import FAR_M, depth_picture
+from ...sf_model.depth.colours import FAR_M
 from ...sf_model.depth.mesh import DepthMesh, depth_to_mesh, depth_to_points, usable_pixels
 from ...sf_model.depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 from ...sf_model.files.ply import ply_bytes
 from ..host.geometry import texture, to_metric_depth
-from ..inputs import CATEGORY, geometry_input
+from ..host.images import depth_colours
+from ..inputs import CATEGORY, aliases, batch_index_input, geometry_input, share_input
 
-# Either of these types: Preview 3D and Save 3D Model take FILE_3D; Preview Point Cloud and Save Point Cloud, which
-# 0.18.2 does not have, FILE_3D_PLY.
+# Both types. Preview 3D and Save 3D Model take FILE_3D. Preview Point Cloud and Save Point Cloud, which 0.18.2 does not
+# have, take FILE_3D_PLY.
 PointCloudFile = io.Custom("FILE_3D_PLY,FILE_3D")
 # Before 0.30 a mesh has neither texture nor colours.
 HOST_MESH_HAS_TEXTURE = "texture" in inspect.signature(Types.MESH).parameters
@@ -38,10 +39,10 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
                 "Turns the depth into a mesh and a point cloud in metres, for ComfyUI's 3D viewers and savers. The "
                 "camera is at the origin and looks along -z, y is up, as in glTF."
             ),
-            search_aliases=["spatialfusion", "mesh", "point cloud", "ply", "glb", "3d", "depth to mesh", "depth to 3d"],
+            search_aliases=aliases("mesh", "point cloud", "ply", "glb", "3d", "depth to mesh", "depth to 3d"),
             inputs=[
                 geometry_input(),
-                io.Int.Input("batch_index", default=0, min=0, max=4095, tooltip="Which image of the batch, from 0 on."),
+                batch_index_input("Which image of the batch, from 0 on.", maximum=4095),
                 io.Int.Input(
                     "decimation",
                     default=1,
@@ -49,24 +50,16 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
                     max=32,
                     tooltip="Takes every n-th pixel across and down: 1 takes all, 2 a quarter of them.",
                 ),
-                io.Float.Input(
+                share_input(
                     "discontinuity_threshold",
+                    "Cuts the mesh where neighbouring surfaces are apart by more than this share of the depth. So no "
+                    "face is stretched from an object to what is behind it. 0 cuts nowhere.",
                     default=0.05,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip=(
-                        "Cuts the mesh where neighbouring surfaces miss each other by more than this share of the "
-                        "depth, so that nothing is stretched from an object to what is behind it. 0 cuts nowhere."
-                    ),
                 ),
-                io.Float.Input(
+                share_input(
                     "confidence_threshold",
+                    "Leaves out pixels whose confidence is below this. 0 keeps all.",
                     default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Leaves out pixels whose confidence is below this. 0 keeps all.",
                 ),
                 io.Float.Input(
                     "max_depth_m",
@@ -75,20 +68,21 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
                     max=MAX_DEPTH_M,
                     step=0.1,
                     tooltip=(
-                        "Leaves out what is farther than this many metres: a floor that reaches the horizon makes the "
-                        "rest tiny in a viewer."
+                        "Leaves out what is farther than this many metres. A floor that reaches the horizon would make "
+                        "the rest tiny in a viewer."
                     ),
                 ),
                 io.Image.Input(
                     "image",
                     optional=True,
-                    tooltip="The colours, such as the generated image. Without it: the geometry's photo or depth.",
+                    tooltip="Gives the colours, for example the generated image. Without it they are the geometry's "
+                    "photo or depth.",
                 ),
             ],
             outputs=[
                 io.Mesh.Output(
                     display_name="mesh",
-                    tooltip="For Save 3D Model and the host's mesh nodes. Textured where the host's meshes can be.",
+                    tooltip="For Save 3D Model and the host's mesh nodes. With a texture where the host supports it.",
                 ),
                 PointCloudFile.Output(
                     display_name="point_cloud",
@@ -113,16 +107,16 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
         usable = usable_pixels(depth, decimation, confidence_threshold, max_depth_m)
         if not usable.any():
             raise ValueError(
-                f"nothing is left of this depth: no pixel has a surface within {max_depth_m:g} m and a confidence of "
-                f"{confidence_threshold:g}. Raise max_depth_m, or lower confidence_threshold or decimation"
+                "raise max_depth_m, or lower confidence_threshold or decimation: nothing is left of this depth. No "
+                f"pixel has a surface within {max_depth_m:g} m and a confidence of {confidence_threshold:g}"
             )
         mesh = depth_to_mesh(depth, usable, decimation, discontinuity_threshold)
         if len(mesh.faces) == 0:
             _, height, width = depth.depth.shape
             raise ValueError(
-                f"the mesh has no faces: at {width}x{height} pixels, decimation {decimation} and "
-                f"discontinuity_threshold {discontinuity_threshold:g} no three neighbours belong to one surface. Raise "
-                "discontinuity_threshold (0 cuts nowhere), or lower decimation"
+                "raise discontinuity_threshold (0 cuts nowhere), or lower decimation: the mesh has no faces. At "
+                f"{width}x{height} pixels, decimation {decimation} and discontinuity_threshold "
+                f"{discontinuity_threshold:g} no three neighbours belong to one surface"
             )
         colors = texture({"image": picture}, depth)[0][usable]
         cloud = ply_bytes(depth_to_points(depth, usable), colors)
@@ -133,21 +127,23 @@ def _one_image(depth: MetricDepth, index: int) -> MetricDepth:
     count = len(depth.depth)
     if index >= count:
         raise ValueError(
-            f"batch_index is {index}, but this geometry has {count} image(s), counted from 0; set it to {count - 1} or "
-            "less"
+            f"set batch_index below {count}: it is {index}, and this geometry has {count} image(s), counted from 0"
         )
     return depth[index : index + 1]
 
 
 def _picture(source: dict[str, Any], depth: MetricDepth, index: int) -> torch.Tensor:
-    """(1, height, width, 3) in [0, 1], of any size: the image at `index`, or the only one; without any, the depth's."""
+    """(1, height, width, 3) in [0, 1], of any size: the image at `index`, or the only one.
+
+    Without any it is the depth as colours.
+    """
     if "image" not in source:
-        return depth_picture(depth).movedim(1, -1)
+        return depth_colours(depth)
     images = source["image"]
     if len(images) != 1 and index >= len(images):
         raise ValueError(
-            f"batch_index is {index}, but there are only {len(images)} images for the colours; connect one image, or "
-            "one for each of the geometry's"
+            f"connect one image for the colours, or one for each of the geometry's: batch_index is {index}, and there "
+            f"are {len(images)}"
         )
     return images[min(index, len(images) - 1)][None, ..., :3].float()
 

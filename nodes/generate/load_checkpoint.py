@@ -1,4 +1,4 @@
-"""Load SpatialFusion MLLM+MoT: a checkpoint beside the text encoder that it was trained with."""
+"""Load SpatialFusion MLLM+MoT: loads a checkpoint beside the text encoder that it was trained with."""
 
 from __future__ import annotations
 
@@ -12,17 +12,14 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.backbones.mini import MINI_DIR, SPATIALFUSION_FILE
 from ...sf_model.backbones.revision import MLLM_WEIGHT
 from ...sf_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from ...sf_model.config import SpatialFusionConfig
-from ...sf_model.models.pixel_encoder import own_patch_px
 from ..host.notices import warn
-from ..inputs import CATEGORY, SpatialFusion
+from ..inputs import CATEGORY, SpatialFusion, aliases
 from ..runtime.base_revision import revision_warning
-from ..runtime.loaded_checkpoint import SpatialFusionModel, build_patchers
-from ..runtime.text_decoder import find_decoder
+from ..runtime.loaded_checkpoint import SpatialFusionModel, load_beside
 
 FOLDER = "spatialfusion"
 BUILT_IN = "SpatialFusion-Mini (built-in)"
-# What the host calls the kind of image encoder that checkpoints are trained with.
+# The host's name of the image encoder that checkpoints are trained with.
 DINOV2 = "dinov2"
 
 folder_paths.add_model_folder_path(FOLDER, str(Path(folder_paths.models_dir) / FOLDER))
@@ -40,35 +37,37 @@ def _checkpoint_path(name: str) -> Path:
 
 
 def _read_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint's contents. CheckpointError; for the built-in one a ValueError whose remedy is the pack's."""
+    """The contents of the file. CheckpointError; for the built-in file a ValueError that says to install the pack."""
     path = _checkpoint_path(name)
     try:
         return load_checkpoint(path)
     except CheckpointError as error:
         if name != BUILT_IN:
             raise
-        raise ValueError(f"{path}: the built-in checkpoint is missing or damaged; install the pack again") from error
+        raise ValueError(f"install the pack again: its checkpoint {path} is missing or damaged") from error
 
 
-def _check_clip_vision(
-    clip_vision: comfy.clip_vision.ClipVisionModel, config: SpatialFusionConfig, checkpoint_name: str
-) -> None:
-    expected = config.spatial_transformer.source_feature_dim
-    found, kind = clip_vision.config.get("hidden_size"), clip_vision.config.get("model_type")
+def _check_clip_vision(model: SpatialFusionModel, checkpoint_name: str) -> None:
+    """ValueError, with the remedy, where the checkpoint does not read this encoder's features."""
+    if model.clip_vision is None:
+        return
+    expected = model.config.spatial_transformer.source_feature_dim
     if expected is None:
         raise ValueError(
-            f"checkpoint {checkpoint_name!r} was trained without source images; disconnect clip_vision, or choose a "
-            "checkpoint trained for editing"
+            "disconnect clip_vision, or choose a checkpoint trained for editing: checkpoint "
+            f"{checkpoint_name!r} was trained without source images"
         )
-    if own_patch_px(config) is not None:
+    if model.source_patch_px is not None:
         raise ValueError(
-            f"checkpoint {checkpoint_name!r} reads source images itself and needs no encoder; disconnect clip_vision"
+            f"disconnect clip_vision: checkpoint {checkpoint_name!r} reads source images itself and needs no encoder"
         )
-    # CLIP's own ViT-L is as wide as DINOv2 large, and its features would say nothing to the checkpoint.
+    found = model.clip_vision.config.get("hidden_size")
+    kind = model.clip_vision.config.get("model_type")
+    # The kind is compared too: CLIP's ViT-L is as wide as DINOv2 large, but its features mean something else.
     if found != expected or kind != DINOV2:
         raise ValueError(
-            f"checkpoint {checkpoint_name!r} reads image features of {DINOV2} with {expected} channels, this "
-            f"CLIP_VISION ({kind}) gives {found}; load the DINOv2 model that it was trained with"
+            f"load the DINOv2 model that it was trained with: checkpoint {checkpoint_name!r} reads features of "
+            f"{DINOV2} with {expected} channels, this CLIP_VISION ({kind}) gives {found}"
         )
 
 
@@ -83,7 +82,7 @@ class SpatialFusionLoader(io.ComfyNode):
                 "Loads a SpatialFusion checkpoint (spatial transformer, depth head and depth adapter) beside the text "
                 "encoder that it was trained with. Checkpoints go to models/spatialfusion."
             ),
-            search_aliases=["spatialfusion", "spatial transformer", "mixture of transformers", "depth", "mllm"],
+            search_aliases=aliases("spatial transformer", "mixture of transformers", "depth", "mllm"),
             inputs=[
                 io.Clip.Input(
                     "clip",
@@ -119,7 +118,7 @@ class SpatialFusionLoader(io.ComfyNode):
         clip: comfy.sd.CLIP | None = None,
         clip_vision: comfy.clip_vision.ClipVisionModel | None = None,
     ) -> str:
-        """Changes with the file, so that one written again is read again."""
+        """Another value when the file was written again, so that the host reads it again."""
         stat = _checkpoint_path(checkpoint).stat()
         return f"{checkpoint} {stat.st_size} {stat.st_mtime_ns}"
 
@@ -128,25 +127,13 @@ class SpatialFusionLoader(io.ComfyNode):
         cls, clip: comfy.sd.CLIP, checkpoint: str, clip_vision: comfy.clip_vision.ClipVisionModel | None = None
     ) -> io.NodeOutput:
         contents = _read_checkpoint(checkpoint)
-        decoder_path = find_decoder(clip, contents.config, checkpoint)
+        loaded = load_beside(clip, contents, _checkpoint_path(checkpoint), checkpoint, clip_vision)
+        _check_clip_vision(loaded, checkpoint)
         warning = revision_warning(
             "CLIP",
             clip.patcher,
-            f"{decoder_path}.{MLLM_WEIGHT}",
-            contents.base_revision,
-            contents.base_fingerprint.get("mllm"),
-        )
-        if clip_vision is not None:
-            _check_clip_vision(clip_vision, contents.config, checkpoint)
-        predictor, adapter = build_patchers(_checkpoint_path(checkpoint), contents)
-        loaded = SpatialFusionModel(
-            contents.config,
-            clip,
-            decoder_path,
-            predictor,
-            adapter,
-            clip_vision,
-            contents.base_revision,
-            contents.base_fingerprint,
+            f"{loaded.decoder_path}.{MLLM_WEIGHT}",
+            loaded.base_revision,
+            loaded.base_fingerprint.get("mllm"),
         )
         return io.NodeOutput(loaded, ui=warn(cls, warning))

@@ -12,7 +12,7 @@ import comfy.utils
 import latent_preview
 from comfy_api.v0_0_2 import io
 
-from ..inputs import CATEGORY, seed_input
+from ..inputs import CATEGORY, aliases, seed_input, share_input
 from ..runtime.guidance import DepthGuider
 
 
@@ -27,7 +27,7 @@ class SpatialFusionSampler(io.ComfyNode):
                 "KSampler with separate guidance scales for the text and for the depth of Depth Adapter Apply. A depth "
                 "guidance of 1 is exactly KSampler."
             ),
-            search_aliases=["spatialfusion", "ksampler", "sampler", "sample", "generate", "depth guidance", "cfg"],
+            search_aliases=aliases("ksampler", "sampler", "sample", "generate", "depth guidance", "cfg"),
             inputs=[
                 io.Model.Input("model", tooltip="From Depth Adapter Apply."),
                 seed_input("The random seed of the noise."),
@@ -54,24 +54,17 @@ class SpatialFusionSampler(io.ComfyNode):
                     tooltip="How the noise is spread over the steps.",
                 ),
                 io.Conditioning.Input(
-                    "positive", tooltip="What the image shows, or what an edit is to change: from Predict Metric Depth."
+                    "positive", tooltip="What the image shows, or what an edit changes. From Predict Metric Depth."
                 ),
                 io.Conditioning.Input(
                     "negative",
                     tooltip=(
-                        "What the image does not show. In an edit it has to hold the source as reference latent, too "
-                        "(Set Reference Latent), so that guidance strengthens the instruction and nothing else."
+                        "What the image does not show. In an edit it must hold the source as reference latent too (Set "
+                        "Reference Latent). Then guidance strengthens the instruction and nothing else."
                     ),
                 ),
                 io.Latent.Input("latent_image", tooltip="The latent to denoise."),
-                io.Float.Input(
-                    "denoise",
-                    default=1.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="How much of the latent is made anew; lower keeps more of it.",
-                ),
+                share_input("denoise", "How much of the latent is drawn again. Lower keeps more of it.", default=1.0),
                 io.Float.Input(
                     "depth_guidance",
                     default=1.0,
@@ -80,8 +73,8 @@ class SpatialFusionSampler(io.ComfyNode):
                     step=0.1,
                     round=0.01,
                     tooltip=(
-                        "How strongly the image follows the depth: 1 as trained, more exaggerates it. Values other "
-                        "than 1 and cfg cost a third pass a step."
+                        "How strongly the image follows the depth: 1 is as trained, more exaggerates it. Values other "
+                        "than 1 and that of cfg need a third pass in each step."
                     ),
                 ),
             ],

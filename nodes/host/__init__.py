@@ -1,1 +1,1 @@
-"""Where the host's types are read and written: geometry, cameras, files, previews, notices."""
+"""Where the host's types are read and written: geometry, images, cameras, files, previews, notices."""

@@ -1,4 +1,4 @@
-"""Files that users choose by name, as the host's loaders do: which are offered, which are read, and when anew."""
+"""Files that users choose by name, as in the host's loaders: which are offered, which are read, and when again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_FILE_BYTES = 2**30
 def offered_files(input_endings: tuple[str, ...], output_endings: tuple[str, ...]) -> list[str]:
     """Names for a combo: the files with these endings in the input folder, then "<name> [output]" in the output folder.
 
-    Folders in them are searched too. What `input_file` would refuse is not offered.
+    The folders in both are searched too. A file that `input_file` would refuse is not offered.
     """
     inputs = _names(Path(folder_paths.get_input_directory()), input_endings)
     outputs = _names(Path(folder_paths.get_output_directory()), output_endings)
@@ -23,9 +23,9 @@ def offered_files(input_endings: tuple[str, ...], output_endings: tuple[str, ...
 
 
 def input_file(name: str, kind: str) -> Path:
-    """The file of a name, which may end in [input], [output] or [temp]; `kind` says in errors what it should hold.
+    """The file of a name, which may end in [input], [output] or [temp]. kind: what it should hold, for errors.
 
-    ValueError where there is none, or outside of that folder, which the oldest host does not check.
+    ValueError where there is no such file, or where it is outside of the folder. The oldest host does not check that.
     """
     plain, annotated = folder_paths.annotated_filepath(name)
     try:
@@ -33,16 +33,16 @@ def input_file(name: str, kind: str) -> Path:
         path = (folder / plain.strip()).resolve()
         if path.is_relative_to(folder) and path.is_file():
             return path
-    except (OSError, ValueError, RuntimeError):  # a name that no file can have, links in a circle
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
         pass
     raise ValueError(
-        f"there is no {kind} file {name!r} in ComfyUI's input folder; put it there, refresh the node definitions (R) "
-        "and choose it again"
+        f"put the {kind} file {name!r} into ComfyUI's input folder, refresh the node definitions (R) and choose it "
+        "again: there is no such file"
     )
 
 
 def is_input_file(name: str, kind: str) -> bool | str:
-    """For a node's `validate_inputs`: True, or what is wrong."""
+    """For `validate_inputs` of a node: True, or what is wrong."""
     try:
         input_file(name, kind)
     except ValueError as error:
@@ -51,7 +51,7 @@ def is_input_file(name: str, kind: str) -> bool | str:
 
 
 def contents_digest(name: str, kind: str) -> str:
-    """For a node's `fingerprint_inputs`: another one when the file's contents are others."""
+    """For `fingerprint_inputs` of a node: it changes when the contents of the file change."""
     digest = hashlib.sha256()
     with input_file(name, kind).open("rb") as stream:
         while chunk := stream.read(2**20):
@@ -60,17 +60,17 @@ def contents_digest(name: str, kind: str) -> str:
 
 
 def read_file(path: Path, remedy: str) -> bytes:
-    """All of a file. ValueError, with the remedy, for one of more than MAX_FILE_BYTES."""
+    """The contents of a file. ValueError, with the remedy, for one of more than MAX_FILE_BYTES."""
     size = path.stat().st_size
     if size > MAX_FILE_BYTES:
         raise ValueError(
-            f"{path.name} has {size / 2**30:.1f} GiB, at most {MAX_FILE_BYTES / 2**30:g} is read; {remedy}"
+            f"{remedy}: {path.name} has {size / 2**30:.1f} GiB, and at most {MAX_FILE_BYTES / 2**30:g} is read"
         )
     return path.read_bytes()
 
 
 def _names(folder: Path, endings: tuple[str, ...]) -> Iterator[str]:
-    """Relative to the folder, with forward slashes. Linked folders are passed over, hidden ones too."""
+    """Names relative to the folder, with forward slashes. Linked and hidden folders are left out."""
     root = folder.resolve()
     for parent, folders, files in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -80,7 +80,7 @@ def _names(folder: Path, endings: tuple[str, ...]) -> Iterator[str]:
 
 
 def _is_readable(path: Path, root: Path) -> bool:
-    # Not Path.resolve, which before Python 3.13 raises for links in a circle.
+    # Not Path.resolve: before Python 3.13 it raises for links in a circle.
     if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
         return False
     return path.is_file() and os.access(path, os.R_OK)

@@ -1,35 +1,44 @@
 """MetricDepth <-> the host's geometry dicts.
 
-MOGE_GEOMETRY: depth (B, H, W) metres, inf or masked where there is no surface; mask (B, H, W) bool; intrinsics
-(B, 3, 3) normalised by width and height (panoramas have none); points (B, H, W, 3) OpenCV axes; image (B, H, W, 3);
-and, where it is ours, confidence (B, H, W) in [0, 1]. MoGe's principal point is always the centre: where another
-extension's is not, the geometry is refused, as depth files are.
-DA3_GEOMETRY: depth (B, H, W) and mode. The Metric model, the only one whose depth is in metres, adds the sky's
-probability (B, H, W); so does Mono, which therefore cannot be told from it. Small and Base add a confidence instead,
-whose numbers have no upper bound, and several views at once intrinsics (1, B, 3, 3). These are in pixels, but of the
-size that the model ran at, not of the depth: only ratios within them mean something, so that the principal point is
-taken as the centre. "cam_dec" puts it there; "ray_pose" estimates it, near there. One view alone gets a unit matrix.
+MOGE_GEOMETRY
+  depth (B, H, W)         metres; inf, or False in mask, where there is no surface
+  mask (B, H, W)          bool
+  intrinsics (B, 3, 3)    normalised by width and height; panoramas have none
+  points (B, H, W, 3)     OpenCV axes
+  image (B, H, W, 3)
+  confidence (B, H, W)    in [0, 1]; only in ours
+MoGe's principal point is always the centre. A geometry of another extension with another principal point is refused, as
+depth files are.
+
+DA3_GEOMETRY
+  depth (B, H, W)
+  mode                    only in this kind of dict
+  sky (B, H, W)           probability; from the models Metric and Mono
+  confidence (B, H, W)    without an upper bound; from Small and Base
+  intrinsics (1, B, 3, 3) in pixels; from Small and Base
+Only the Metric model's depth is in metres. Mono's dict looks the same, so that the two cannot be told apart. The
+intrinsics are in pixels of the size that the model ran at, which is not the depth's size. So only ratios within them
+mean something, and the principal point is taken as the centre: "cam_dec" puts it there, "ray_pose" estimates it near
+there. A single view has a unit matrix.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import comfy.model_management
 import torch
 import torch.nn.functional as F
 
-from ...sf_model.depth.colours import depth_picture
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.files.units import CAMERA_TOLERANCE
+from .images import depth_colours, to_host
 
-# What the host assumes for a Depth Anything 3 geometry without a camera: focal length over width.
+# Focal length over width. The host assumes it for a Depth Anything 3 geometry without a camera.
 DA3_DEFAULT_FOCAL = 0.7
 
 
 def to_geometry(depth: MetricDepth, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The MOGE_GEOMETRY of a depth, on the host's intermediate device. image: (B, H, W, 3) in [0, 1], its texture."""
-    device = comfy.model_management.intermediate_device()
+    """The MOGE_GEOMETRY of a depth, where the host keeps results. image: its texture (B, H, W, 3) in [0, 1]."""
     geometry = {
         "depth": depth.depth,
         "mask": depth.valid,
@@ -38,20 +47,23 @@ def to_geometry(depth: MetricDepth, image: torch.Tensor) -> dict[str, torch.Tens
         "confidence": depth.confidence,
         "image": image,
     }
-    return {name: value.to(device) for name, value in geometry.items()}
+    return {name: to_host(value) for name, value in geometry.items()}
 
 
 def to_metric_depth(geometry: dict[str, Any], any_scale: bool = False) -> MetricDepth:
     """The depth in either of the host's geometry dicts. ValueError, with the remedy, where it is not in metres.
 
-    Nothing in the dicts tells Depth Anything 3 Mono from Metric, or MoGe 1 from MoGe 2: all are taken as metres.
-    any_scale: take depths without a unit too, for a caller that is about to scale them to metres.
+    Depth Anything 3 Mono and MoGe 1 cannot be told from Metric and MoGe 2 by these dicts: all are taken as metres.
+    any_scale: takes depth without a unit too. The caller then scales it to metres.
     """
     if "depth" not in geometry:
-        raise ValueError("this geometry has no depth; use a model that gives depth, or Predict Metric Depth")
+        raise ValueError("use a model that gives depth, or Predict Metric Depth: this geometry has no depth")
     depth = geometry["depth"].float()
     if depth.ndim != 3:
-        raise ValueError(f"a geometry's depth is (batch, height, width), got {tuple(depth.shape)}")
+        raise ValueError(
+            "connect a geometry with a depth (batch, height, width), such as Predict Metric Depth's: this one is "
+            f"{tuple(depth.shape)}"
+        )
     is_da3 = "mode" in geometry
     if is_da3 and not any_scale:
         _check_metres(geometry)
@@ -59,23 +71,23 @@ def to_metric_depth(geometry: dict[str, Any], any_scale: bool = False) -> Metric
     if surface is not None:
         depth = torch.where(surface.to(depth.device).bool(), depth, torch.full_like(depth, torch.inf))
     try:
-        return MetricDepth(
+        return MetricDepth.checked(
             depth=depth,
             confidence=_confidence(geometry, depth),
             fov_y_deg=_da3_fov_y_deg(geometry, depth) if is_da3 else _fov_y_deg(geometry, depth),
         )
     except ValueError as error:
         raise ValueError(
-            f"this geometry cannot be used: {error}. Connect Predict Metric Depth, or a depth estimator that "
-            "gives metres"
+            "connect Predict Metric Depth, or a depth estimator that gives metres: this geometry cannot be used, "
+            f"because {error}"
         ) from error
 
 
 def texture(geometry: dict[str, Any], depth: MetricDepth) -> torch.Tensor:
-    """(B, H, W, 3) in [0, 1], of the depth's size and batch: the geometry's image; without one, the depth's colours."""
+    """(B, H, W, 3) in [0, 1], of the depth's size and batch: the geometry's image, or the depth as colours."""
     count, height, width = depth.depth.shape
     if "image" not in geometry:
-        return depth_picture(depth).movedim(1, -1)
+        return depth_colours(depth)
     image = geometry["image"].to(depth.depth)[..., :3].movedim(-1, 1)
     if image.shape[-2:] != (height, width):
         image = F.interpolate(image, size=(height, width), mode="bilinear", antialias=True)
@@ -86,9 +98,9 @@ def _check_metres(geometry: dict[str, Any]) -> None:
     """ValueError for a Depth Anything 3 geometry of the models whose depth has no unit."""
     if "confidence" in geometry or "sky" not in geometry:
         raise ValueError(
-            "this Depth Anything 3 geometry is not in metres: the Small and Base models give depth without a scale. "
-            "Load the Depth Anything 3 Metric model, use MoGe 2, or scale it to metres first: Adjust Metric Depth with "
-            "the distance_m of something in the image, moving the whole image"
+            "load the Depth Anything 3 Metric model, use MoGe 2, or scale this depth to metres first, with the "
+            "distance_m of something in the image in Adjust Metric Depth, moving the whole image: this Depth Anything "
+            "3 geometry is not in metres, because the Small and Base models give depth without a scale"
         )
 
 
@@ -106,28 +118,29 @@ def _fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
     focal_x_px, focal_y_px = intrinsics[:, 0, 0] * width, intrinsics[:, 1, 1] * height
     if not ((focal_x_px / focal_y_px - 1).abs() <= CAMERA_TOLERANCE).all():
         raise ValueError(
-            f"its intrinsics contradict its size: at {width}x{height} pixels the focal length is "
-            f"{focal_x_px[0]:.1f} pixels across and {focal_y_px[0]:.1f} down, but pixels are square"
+            f"its intrinsics contradict its size: pixels are square, but at {width}x{height} pixels the focal length "
+            f"is {focal_x_px[0]:.1f} pixels across and {focal_y_px[0]:.1f} down"
         )
     _check_centre(intrinsics[:, :2, 2])
     return torch.rad2deg(2 * torch.atan(0.5 / intrinsics[:, 1, 1]))
 
 
 def _check_centre(point: torch.Tensor) -> None:
-    """ValueError for a principal point (B, 2), in parts of the size, that is not in the centre: one rule with files."""
+    """ValueError for a principal point (B, 2), in parts of the size, that is not the centre. Depth files have this
+    rule too."""
     off = (point - 0.5).abs().amax(dim=1)
     if not (off <= CAMERA_TOLERANCE).all():
         x, y = point[off.argmax()].tolist()
         raise ValueError(
             f"its principal point is off the centre, at {x:.2f} of its width and {y:.2f} of its height (a cropped "
-            "picture?), but the camera has to look through the centre; measure the depth after the crop"
+            "picture?). The camera has to look through the centre: measure the depth after the crop"
         )
 
 
 def _da3_fov_y_deg(geometry: dict[str, Any], depth: torch.Tensor) -> torch.Tensor:
-    """Of several views from their cameras, whose principal point is half the size.
+    """(B,) from the cameras of several views, whose principal point is half the size.
 
-    What the host assumes where there is no camera: for one view alone, and where its search for a camera failed.
+    A single view has no camera, and the host's search for cameras can fail. Then it is what the host assumes.
     """
     batch, height, width = depth.shape
     assumed = depth.new_full((batch,), 0.5 * height / (DA3_DEFAULT_FOCAL * width))

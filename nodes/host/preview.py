@@ -1,7 +1,7 @@
-"""What a node that makes or passes depth shows: the picture for everyone, and the metres for the pack's viewer.
+"""What a node with a depth shows: a picture, and the metres for the pack's viewer.
 
-The viewer (web/spatialfusion.js) attaches itself to every node whose results carry UI_KEY. It reads the arrays from the
-host's own /view route: no route of ours, so that it works wherever the host's previews do.
+The viewer (web/spatialfusion.js) attaches itself to every node whose results have UI_KEY. It reads the arrays by the
+host's own /view route. So it works wherever the host's previews do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from comfy_api.v0_0_2 import io, ui
 
-from ...sf_model.depth.colours import depth_picture
 from ...sf_model.depth.metric_depth import MetricDepth
+from .images import depth_colours
 
 UI_KEY = "spatialfusion_depth"
 
@@ -24,21 +24,21 @@ UI_KEY = "spatialfusion_depth"
 def depth_preview_ui(
     depth: MetricDepth, cls: type[io.ComfyNode], picture: torch.Tensor | None = None
 ) -> dict[str, list[Any]]:
-    """For `io.NodeOutput(..., ui=depth_preview_ui(depth, cls))`: the pictures as "images", and `viewer_ui`.
+    """The `ui` value of a node: the pictures as "images", and `viewer_ui`.
 
-    cls: the node, as `execute` gets it. picture: (B, H, W, 3), the depth's colours where they are made already.
+    cls: the node, as `execute` gets it. picture: (B, H, W, 3), the depth as colours, if the node has made it already.
     """
     if picture is None:
-        picture = depth_picture(depth.to("cpu")).movedim(1, -1)
+        picture = depth_colours(depth.to("cpu"))
     return {"images": ui.PreviewImage(picture, cls=cls).as_dict()["images"], **viewer_ui(depth)}
 
 
 def viewer_ui(depth: MetricDepth) -> dict[str, list[Any]]:
-    """What the viewer reads, under UI_KEY. Files go to the host's temp folder.
+    """What the viewer reads, under UI_KEY. The files are in the host's temp folder.
 
-    For each image of the batch the host's {filename, subfolder, type} of a .npy, with its width and height in pixels
-    and fov_y_deg. The array is little-endian float32 (1 or 2, H, W): metres, inf where there is no surface; and the
-    confidence, left out where it is 1 everywhere.
+    Each image of the batch has the host's {filename, subfolder, type} of a .npy, width and height in pixels, and
+    fov_y_deg. The array is little-endian float32 (1 or 2, H, W): metres, inf where there is no surface, and the
+    confidence. An image whose confidence is 1 everywhere has no second channel.
     """
     depth = depth.to("cpu")
     prefix = f"spatialfusion_{uuid4().hex[:8]}"
@@ -46,7 +46,7 @@ def viewer_ui(depth: MetricDepth) -> dict[str, list[Any]]:
 
 
 def _save_array(depth: MetricDepth, index: int, name: str) -> dict[str, Any]:
-    """Write one image's metres; returns what the viewer needs to know of them."""
+    """Write the metres of one image. Returns what the viewer needs to read them."""
     channels = [depth.depth[index]]
     if (depth.confidence[index] < 1).any():
         channels.append(depth.confidence[index])

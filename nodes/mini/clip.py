@@ -28,7 +28,7 @@ MAX_TOKENS = 99999999
 
 
 def _decoder_config(sizes: dict[str, Any]) -> comfy.text_encoders.llama.Qwen25_3BConfig:
-    """The host's Qwen2.5 configuration with the file's sizes; head_dim is no field of it, hence the subclass."""
+    """The host's Qwen2.5 configuration with the file's sizes. A subclass sets head_dim, which is no field of it."""
 
     @dataclass
     class MiniConfig(comfy.text_encoders.llama.Qwen25_3BConfig):
@@ -48,10 +48,10 @@ def _decoder_config(sizes: dict[str, Any]) -> comfy.text_encoders.llama.Qwen25_3
 
 
 class MiniSegmentTokenizer(sd1_clip.SDTokenizer):
-    """Text -> token ids with weights; no start, end or padding tokens of its own."""
+    """Text -> token ids with weights. It adds no start, end or padding tokens."""
 
     def __init__(self, hidden_size: int, embedding_directory: Any, tokenizer_data: dict[str, Any]) -> None:
-        from transformers import Qwen2Tokenizer  # only now: the start of the host imports no more than it must
+        from transformers import Qwen2Tokenizer  # imported only now, so that the host starts faster
 
         super().__init__(
             str(MINI_DIR / TOKENIZER_DIR),
@@ -83,7 +83,7 @@ class MiniTokenizer(sd1_clip.SD1Tokenizer):
 
 
 class MiniDecoder(comfy.text_encoders.llama.BaseLlama, torch.nn.Module):
-    """The host's decoder as `SDClipModel` holds it; the file's tensors have its names."""
+    """The host's decoder as `SDClipModel` holds it. The tensors of the file have its names."""
 
     def __init__(self, sizes: dict[str, Any], _: dict[str, Any], dtype: Any, device: Any, operations: Any) -> None:
         super().__init__()
@@ -112,7 +112,10 @@ class MiniEncoder(sd1_clip.SDClipModel):
 
 
 class MiniTextModel(sd1_clip.SD1ClipModel):
-    """Kept in the weights' own type, as the host keeps its language models; its `dtype` on a CPU would be float16."""
+    """The text model in the weights' own type, as the host keeps its language models.
+
+    The host's own choice of `dtype` on a CPU would be float16.
+    """
 
     def __init__(
         self, sizes: dict[str, Any], weights_dtype: Any, device: Any, dtype: Any, model_options: dict[str, Any]
@@ -149,11 +152,13 @@ def load_mini_clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
         state_dict=[weights.state_dict],
         disable_dynamic=disable_dynamic,
     )
-    # The host only logs what is missing from a file.
+    # The host only logs which tensors are missing in a file.
     decoder = getattr(clip.cond_stage_model, NAME).transformer
     differing = sorted(set(decoder.state_dict()) ^ set(weights.state_dict))
     if differing:
-        raise ValueError(f"{path}: its tensors are not those of the decoder ({differing[:3]}); install the pack again")
+        raise ValueError(
+            f"install the pack again: in {path} its tensors are not those of the decoder ({differing[:3]})"
+        )
     clip.cond_stage_model.base_revision = weights.revision
     clip.patcher.cached_patcher_init = (_load_mini_clip_patcher, ())
     return clip

@@ -1,4 +1,4 @@
-"""Load SpatialFusion Mini: the built-in base, as the sockets of the stock loaders that replace it for real models."""
+"""Load SpatialFusion Mini: loads the built-in base. Its outputs are those of the stock loaders for real models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.backbones.mini import DIT_FILE, MINI_DIR, SAMPLING_SHIFT, load_base_weights
-from ..inputs import CATEGORY
+from ..inputs import CATEGORY, aliases
 from .clip import load_mini_clip
 from .model import MiniModel
 
@@ -35,13 +35,15 @@ def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelP
     try:
         model.diffusion_model.load_state_dict(weights.state_dict, assign=patcher.is_dynamic())
     except RuntimeError as error:
-        raise ValueError(f"{path}: its tensors are not those of OmniGen2 ({error}); install the pack again") from error
+        raise ValueError(
+            f"install the pack again: in {path} its tensors are not those of OmniGen2 ({error})"
+        ) from error
     patcher.cached_patcher_init = (load_mini_model, ())
     return patcher
 
 
 def _set_dtypes(config: comfy.supported_models.Omnigen2, state_dict: dict[str, torch.Tensor]) -> None:
-    """Storing and computing types, chosen by the host as for any diffusion model."""
+    """The host chooses the types for storing and computing, as for any diffusion model."""
     device = comfy.model_management.get_torch_device()
     dtype = comfy.model_management.unet_dtype(
         model_params=comfy.utils.calculate_parameters(state_dict),
@@ -64,7 +66,7 @@ class SpatialFusionMiniLoader(io.ComfyNode):
                 "that draw 128x128 pixel scenes in seconds on a CPU, and edit them (template edit_mini). For real "
                 "models use the stock loaders instead."
             ),
-            search_aliases=["spatialfusion", "mini", "demo model", "text to image", "depth"],
+            search_aliases=aliases("mini", "demo model", "text to image", "depth"),
             inputs=[],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The diffusion model, in pixel space."),

@@ -1,4 +1,4 @@
-"""SpatialFusion-Mini's diffusion model: the host's OmniGen2, whose transformer here predicts the image itself."""
+"""SpatialFusion-Mini's diffusion model: the host's OmniGen2 with a transformer that predicts the image itself."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from ...sf_model.backbones.mini import velocity_from_data
 
 
 class MiniTransformer(comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel):
-    """The host's class and parameters; what it gives the host is a velocity, as every flow-matching model does."""
+    """The host's class and parameters. It returns a velocity, as every flow-matching model in the host does."""
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        # OmniGen2 in the host negates the network's output, and the host's velocity is noise - data.
+        # The host's OmniGen2 negates the network's output. The host's velocity is noise - data.
         data = -super().forward(x, timesteps, *arguments, **options)
         return -velocity_from_data(x, data, timesteps)
 
 
 class MiniModel(comfy.model_base.Omnigen2):
-    """The host's OmniGen2 model around MiniTransformer."""
+    """The host's OmniGen2 with a MiniTransformer."""
 
     def __init__(self, model_config: Any, device: Any = None) -> None:
         comfy.model_base.BaseModel.__init__(

@@ -1,1 +1,1 @@
-"""What runs behind the nodes, inside the host: loaded checkpoints, prompts, injection, guidance. No schema is here."""
+"""What runs behind the nodes: loaded checkpoints, prompts, prediction, injection, guidance. There is no schema here."""

@@ -17,11 +17,11 @@ EIGHT_BIT_TYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
 def revision_warning(
     what: str, patcher: comfy.model_patcher.ModelPatcher, weight: str, trained_on: str, expected: str | None
 ) -> str | None:
-    """The message where a loaded model is another release than the one trained on, else None.
+    """A warning where the loaded model is not the release that the checkpoint was trained on, else None.
 
-    what: "CLIP" or "MODEL". weight: the path of the matrix that is compared, in `patcher.model`. trained_on: the
-    checkpoint's base revision. expected: the fingerprint that the checkpoint keeps, if it keeps one. The Mini names
-    its revision; of other bases only the weights say which they are. LoRAs do not count: originals are compared.
+    what: "CLIP" or "MODEL". weight: the path in `patcher.model` of the matrix that is compared. trained_on: the
+    checkpoint's base revision. expected: the fingerprint in the checkpoint, if there is one. The Mini names its
+    revision. Other bases are told apart by their weights. These are compared without LoRAs.
     """
     loaded = getattr(patcher.model, "base_revision", None)
     if loaded is not None:
@@ -39,14 +39,14 @@ def revision_warning(
 def _message(what: str, loaded: str, trained_on: str) -> str:
     return (
         f"this {what} is {loaded}, the checkpoint was trained on {trained_on}. It runs, but the depth may be followed "
-        "less well; load the release that it was trained on, or a checkpoint for this one"
+        "less well. Load the release that the checkpoint was trained on, or a checkpoint for this one"
     )
 
 
 def _original(patcher: comfy.model_patcher.ModelPatcher, name: str) -> tuple[torch.Tensor, bool] | None:
     """The weight as loaded, without LoRAs, and whether it is stored in 8 bits or fewer.
 
-    None where it cannot be compared: GGUF's tensors are of a class of their own, and too coarse.
+    None where it cannot be compared: GGUF has tensors of its own class, which are too coarse.
     """
     stored = patcher.backup[name].weight if name in patcher.backup else comfy.utils.get_attr(patcher.model, name)
     value = stored.detach()
@@ -58,7 +58,7 @@ def _original(patcher: comfy.model_patcher.ModelPatcher, name: str) -> tuple[tor
 
 
 def _file_name(patcher: comfy.model_patcher.ModelPatcher) -> str:
-    """The file that a stock loader read the model from, or its class."""
+    """The name of the file that a stock loader read, or the name of the model's class."""
     arguments = (getattr(patcher, "cached_patcher_init", None) or (None, ()))[1]
     source = arguments[0] if arguments else None
     if isinstance(source, (list, tuple)) and source:

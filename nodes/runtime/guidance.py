@@ -1,4 +1,4 @@
-"""Separate guidance for text and depth, on the host's classifier-free guidance."""
+"""Separate guidance for text and for depth, on top of the host's classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import comfy.model_patcher
 import comfy.samplers
 import torch
 
-from .injection import INJECTIONS_KEY, WITHOUT_DEPTH_KEY
+from .injection import depth_in_use
+from .injection_run import WITHOUT_DEPTH_KEY
 
 NEGATIVE = 1
 NEGATIVE_WITHOUT_DEPTH = 2
@@ -17,10 +18,10 @@ NEGATIVE_WITHOUT_DEPTH = 2
 class DepthGuider(comfy.samplers.CFGGuider):
     """v = v(0, 0) + depth_guidance * (v(0, D) - v(0, 0)) + cfg * (v(c, D) - v(0, D)).
 
-    v(c, D) is the prediction for the positive prompt with depth, v(0, D) for the negative with depth, v(0, 0) for the
-    negative without. Linear, so it holds for the host's denoised predictions as for velocities. A third pass runs only
-    where the formula needs it: depth_guidance 1 or no depth in use is plain guidance, equal scales leave v(0, D) out
-    and cfg 0 leaves v(c, D) out.
+    v(c, D) is the prediction for the positive prompt with depth, v(0, D) for the negative prompt with depth, v(0, 0)
+    for the negative prompt without depth. The formula is linear, so that it holds for the host's denoised predictions
+    and for velocities. A third pass runs only where the formula needs it. With depth_guidance 1, or without a depth in
+    use, this is plain guidance. Equal scales need no v(0, D), and cfg 0 needs no v(c, D).
     """
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, depth_guidance: float) -> None:
@@ -30,15 +31,13 @@ class DepthGuider(comfy.samplers.CFGGuider):
     def predict_noise(
         self, x: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any], seed: int | None = None
     ) -> torch.Tensor:
-        injections = model_options["transformer_options"].get(INJECTIONS_KEY, ())
-        in_use = any(injection.active(float(timestep[0])) for injection in injections)
-        if self.depth_guidance == 1 or not in_use:
+        if self.depth_guidance == 1 or not depth_in_use(model_options, float(timestep[0])):
             return super().predict_noise(x, timestep, model_options, seed)
         if self.depth_guidance == self.cfg:
-            # v(0, D) cancels out: guidance from the negative without depth.
+            # v(0, D) cancels out: plain guidance with the negative prompt without depth.
             return super().predict_noise(x, timestep, _without_depth(model_options, NEGATIVE), seed)
         if self.cfg == 0:
-            # v(c, D) has no weight: guidance by the depth, from the negative without it to the negative with it.
+            # v(c, D) has no weight: guidance from the negative prompt without depth to the one with depth.
             negative = self.conds["negative"]
             options = _without_depth(model_options, NEGATIVE)
             return comfy.samplers.sampling_function(
@@ -48,7 +47,7 @@ class DepthGuider(comfy.samplers.CFGGuider):
         options = {
             **model_options,
             "sampler_calc_cond_batch_function": recorder,
-            # At cfg 1 the host would leave out v(0, D), which is needed.
+            # Without this the host leaves out v(0, D) at cfg 1.
             "disable_cfg1_optimization": True,
         }
         guided = super().predict_noise(x, timestep, options, seed)
@@ -56,7 +55,7 @@ class DepthGuider(comfy.samplers.CFGGuider):
 
 
 class _ThirdPass:
-    """Runs the host's two conditions and, in the same batch, the negative without depth, which it keeps."""
+    """Runs the host's two conditions and, in the same batch, the negative prompt without depth. It keeps two."""
 
     def __init__(self, negative: Any, model_options: dict[str, Any]) -> None:
         self._negative = negative
@@ -71,7 +70,7 @@ class _ThirdPass:
         if self._other is None:
             *out, third = comfy.samplers.calc_cond_batch(model, [*conds, self._negative], x, sigma, third_options)
         else:
-            # Another extension computes the two; it does not know of a third.
+            # Another extension computes the two conditions. It does not know of a third one.
             out = self._other(arguments)
             third = comfy.samplers.calc_cond_batch(model, [None, None, self._negative], x, sigma, third_options)[-1]
         self.with_depth, self.without_depth = out[NEGATIVE], third

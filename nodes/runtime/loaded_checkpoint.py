@@ -1,4 +1,4 @@
-"""What the SPATIALFUSION socket carries: a checkpoint's two models under the host's memory management, its encoders."""
+"""What the SPATIALFUSION socket carries: a checkpoint's networks, as the host manages them, and its encoders."""
 
 from __future__ import annotations
 
@@ -14,36 +14,90 @@ import comfy.ops
 import comfy.sd
 import torch
 
+from ...sf_model.backbones import Backbone, get_backbone
 from ...sf_model.checkpoint import Checkpoint, load_checkpoint
 from ...sf_model.config import SpatialFusionConfig
 from ...sf_model.models.depth_adapter import DepthAdapter
 from ...sf_model.models.depth_predictor import DepthPredictor
+from ...sf_model.models.pixel_encoder import own_patch_px
+from .text_decoder import find_decoder
 
 
 @dataclass(frozen=True)
 class SpatialFusionModel:
-    """`decoder_path`: where the MLLM sits in `clip.cond_stage_model`. The patchers hold a DepthPredictor and a
-    DepthAdapter. `clip_vision` is the source image's encoder, None without editing. `base_revision` and
-    `base_fingerprint` say what the checkpoint was trained on."""
+    """A checkpoint with the text encoder that it reads."""
 
     config: SpatialFusionConfig
+    # The base that the checkpoint was trained for.
+    backbone: Backbone
     clip: comfy.sd.CLIP
+    # Where the language model is in `clip.cond_stage_model`.
     decoder_path: str
+    # Holds a DepthPredictor.
     predictor: comfy.model_patcher.ModelPatcher
+    # Holds a DepthAdapter.
     adapter: comfy.model_patcher.ModelPatcher
+    # The encoder of source images. None where none is connected.
     clip_vision: comfy.clip_vision.ClipVisionModel | None
+    # The side of a patch of the source image, for a checkpoint that reads these itself. None for one that needs DINOv2.
+    source_patch_px: int | None
+    # The release of the base that the checkpoint was trained on.
     base_revision: str
+    # Samples of that release's weights: "mllm" and "transformer", each only where the checkpoint keeps it.
     base_fingerprint: dict[str, str]
 
 
-def build_patchers(path: Path, checkpoint: Checkpoint) -> tuple[comfy.model_patcher.ModelPatcher, ...]:
-    """(predictor, adapter) of a checkpoint read from `path`, in the weights' own type, computing in the input's."""
-    patchers = []
-    for module_of, state_of in ((_predictor, Checkpoint.predictor_state), (_adapter, Checkpoint.adapter_state)):
-        patcher = _build(module_of, checkpoint.config, state_of(checkpoint))
-        patcher.cached_patcher_init = (partial(_reload, path, module_of, state_of), ())
-        patchers.append(patcher)
-    return tuple(patchers)
+def load_beside(
+    clip: comfy.sd.CLIP,
+    checkpoint: Checkpoint,
+    path: Path,
+    name: str,
+    clip_vision: comfy.clip_vision.ClipVisionModel | None = None,
+) -> SpatialFusionModel:
+    """The contents of the file `path`, which the user knows as `name`, beside this CLIP.
+
+    ValueError, with the remedy, where the CLIP is not the checkpoint's. This is the one place that looks up the base.
+    """
+    backbone = get_backbone(checkpoint.config.backbone)
+    decoder_path = find_decoder(clip, checkpoint.config.mllm, backbone, name)
+    predictor, adapter = build_patchers(path, checkpoint)
+    return SpatialFusionModel(
+        config=checkpoint.config,
+        backbone=backbone,
+        clip=clip,
+        decoder_path=decoder_path,
+        predictor=predictor,
+        adapter=adapter,
+        clip_vision=clip_vision,
+        source_patch_px=own_patch_px(checkpoint.config),
+        base_revision=checkpoint.base_revision,
+        base_fingerprint=checkpoint.base_fingerprint,
+    )
+
+
+def build_patchers(
+    path: Path, checkpoint: Checkpoint
+) -> tuple[comfy.model_patcher.ModelPatcher, comfy.model_patcher.ModelPatcher]:
+    """(predictor, adapter) of a checkpoint that was read from `path`.
+
+    The weights keep their type; the networks compute in the type of their input.
+    """
+    return (
+        _reloadable(path, checkpoint, _predictor, Checkpoint.predictor_state),
+        _reloadable(path, checkpoint, _adapter, Checkpoint.adapter_state),
+    )
+
+
+def _reloadable(
+    path: Path,
+    checkpoint: Checkpoint,
+    module_of: Callable[..., torch.nn.Module],
+    state_of: Callable[[Checkpoint], dict[str, torch.Tensor]],
+) -> comfy.model_patcher.ModelPatcher:
+    """A patcher that the host can make again from the file: for another device, or without dynamic VRAM."""
+    patcher = _build(module_of, checkpoint.config, state_of(checkpoint))
+    patcher.cached_patcher_init = (partial(_reload, path, module_of, state_of), ())
+    return patcher
 
 
 def _predictor(config: SpatialFusionConfig, dtype: torch.dtype, device: torch.device) -> DepthPredictor:
@@ -73,7 +127,7 @@ def _build(
     offload_device = comfy.model_management.unet_offload_device()
     dtype = next(iter(state.values())).dtype
     module = module_of(config, dtype, offload_device).eval().requires_grad_(False)
-    # Dynamic VRAM replaces the class at start-up: it must be looked up now.
+    # Looked up only now: dynamic VRAM replaces the class at the start of the host.
     patcher_class = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
     patcher = patcher_class(
         module, load_device=comfy.model_management.get_torch_device(), offload_device=offload_device

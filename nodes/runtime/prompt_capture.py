@@ -11,48 +11,64 @@ import torch
 
 from ...sf_model.backbones import SourceView
 from ...sf_model.models.expert_inputs import KeysValues
+from ...sf_model.models.rotary import next_position
 
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """conditioning: what the host's own text encode node gives. keys_values: one (K, V) a layer, each
-    (1, kv_heads, S, head_dim).
+    """One prompt, as the diffusion model and as the spatial transformer read it."""
 
-    mask: (1, S) bool, True for tokens, or None where nothing is padded.
-    """
-
+    # What the host's own text encode node gives.
     conditioning: list[Any]
+    # One (K, V) a layer, each (1, kv_heads, S, head_dim).
+    keys_values: KeysValues
+    # (1, S) bool, True for tokens and False for padding. None where nothing is padded.
+    mask: torch.Tensor | None
+    # (1,) RoPE position after the prompt. None where it is the number of tokens: the MLLM read no image.
+    next_position: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What one call of the decoder left behind."""
+
     keys_values: KeysValues
     mask: torch.Tensor | None
+    next_position: torch.Tensor | None
 
 
 class KeysValuesRecorder:
-    """Stands in for the decoder's forward: asks it for its cache, keeps row 0 of it and gives the caller the rest.
+    """Stands in for the forward of the decoder. It asks the decoder for its cache and keeps row 0 of it.
 
-    Row 0 is the prompt; weights such as (red:1.3) add a second row, the empty prompt. Only the first call is recorded:
+    Row 0 is the prompt. Weights such as (red:1.3) add a second row, the empty prompt. Only the first call is recorded:
     a CLIP with scheduled hooks makes several.
     """
 
     def __init__(self, forward: Callable[..., tuple[Any, ...]]) -> None:
         self._forward = forward
-        self._recording = True
-        self.keys_values: KeysValues | None = None
-        self.mask: torch.Tensor | None = None
+        self._is_recording = True
+        # Of the first call only.
+        self._records: list[_Record] = []
 
     def __call__(self, x: Any, attention_mask: torch.Tensor | None = None, **arguments: Any) -> tuple[Any, ...]:
-        if not self._recording:
+        if not self._is_recording:
             return self._forward(x, attention_mask, **arguments)
         hidden, intermediate, cache = self._forward(x, attention_mask, **{**arguments, "past_key_values": []})
-        if self.keys_values is None:
-            self.keys_values = [(layer[0][:1], layer[1][:1]) for layer in cache]
-            if attention_mask is not None and not bool(attention_mask[0].all()):
-                self.mask = attention_mask[:1].bool()
+        if not self._records:
+            is_padded = attention_mask is not None and not bool(attention_mask[0].all())
+            keys_values = [(layer[0][:1], layer[1][:1]) for layer in cache]
+            mask = attention_mask[:1].bool() if is_padded else None
+            self._records.append(_Record(keys_values, mask, _next_position(arguments.get("position_ids"), mask)))
         return hidden, intermediate
 
-    def stop(self) -> None:
-        """Keep nothing: the host leaves this object on the model until it loads the model again."""
-        self._recording = False
-        self.keys_values = self.mask = None
+    def stop(self) -> list[_Record]:
+        """End the recording and hand over what was recorded: one entry, or none where there was no call.
+
+        Nothing is kept: the host leaves this object on the model until it loads the model again.
+        """
+        self._is_recording = False
+        records, self._records = self._records, []
+        return records
 
 
 def encode_prompt(clip: comfy.sd.CLIP, decoder_path: str, prompt: str) -> EncodedPrompt:
@@ -70,12 +86,12 @@ def encode_prompt_with_source(
     vae: comfy.sd.VAE | None,
     view: SourceView | None,
 ) -> EncodedPrompt:
-    """Encode as the host's own nodes do for an edit of `source` (1, H, W, 3): what they give is what this gives.
+    """Encode an edit of `source` (1, H, W, 3), with the result of the host's own nodes.
 
-    With a `view` the MLLM sees the source, through the base's text encode node. Without, it reads the text alone. With
-    a VAE the source becomes a reference latent of the CONDITIONING, as that node or Set Reference Latent makes it.
+    With a `view` the MLLM sees the source, through the base's text encode node. Without one it reads the text alone.
+    With a VAE the source becomes a reference latent of the CONDITIONING, as that node or Set Reference Latent makes it.
     """
-    # Only now: these modules import the host's `nodes`.
+    # Imported only now: these modules import the host's `nodes`.
     from comfy_extras import nodes_edit_model, nodes_qwen
 
     if view is not None:
@@ -91,14 +107,29 @@ def encode_prompt_with_source(
 
 
 def _record(clip: comfy.sd.CLIP, decoder_path: str, encode: Callable[[comfy.sd.CLIP], list[Any]]) -> EncodedPrompt:
-    """Run `encode` on a clone of `clip` whose decoder is recorded; `clip` is not changed."""
+    """Run `encode` on a clone of `clip` whose decoder is recorded. `clip` is not changed."""
     forward_path = f"{decoder_path}.forward"
     recorder = KeysValuesRecorder(clip.patcher.get_model_object(forward_path))
     recorded = clip.clone()
     recorded.patcher.add_object_patch(forward_path, recorder)
     try:
         conditioning = encode(recorded)
-        assert recorder.keys_values is not None
-        return EncodedPrompt(conditioning, recorder.keys_values, recorder.mask)
     finally:
-        recorder.stop()
+        records = recorder.stop()
+    if not records:
+        raise ValueError(
+            "connect the CLIP of a stock loader to Load SpatialFusion MLLM+MoT: this CLIP encodes a prompt without "
+            "calling its language model, so that there are no keys and values to predict the depth from"
+        )
+    record = records[0]
+    return EncodedPrompt(conditioning, record.keys_values, record.mask, record.next_position)
+
+
+def _next_position(position_ids: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
+    """The position (1,) after a prompt with an image, which takes fewer positions than it has tokens.
+
+    position_ids: (3, S), as the host counts them for a prompt with an image. None, as for text: 0, 1, 2 ...
+    """
+    if position_ids is None:
+        return None
+    return next_position(position_ids[:, None], mask)

@@ -5,57 +5,58 @@ from __future__ import annotations
 import comfy.sd
 import torch
 
-from ...sf_model.backbones import BACKBONES, Backbone, get_backbone
-from ...sf_model.config import MLLMConfig, SpatialFusionConfig
+from ...sf_model.backbones import BACKBONES, Backbone
+from ...sf_model.config import MLLMConfig
 
-# Encoded only to see what a CLIP wraps around it.
+# Tokenised only to see which template a CLIP puts around a prompt.
 PLAIN_PROMPT = "a house"
 
 
-def find_decoder(clip: comfy.sd.CLIP, config: SpatialFusionConfig, checkpoint_name: str) -> str:
-    """The path under `clip.cond_stage_model` of the decoder that `config` reads.
+def find_decoder(clip: comfy.sd.CLIP, mllm: MLLMConfig, backbone: Backbone, checkpoint_name: str) -> str:
+    """The path in `clip.cond_stage_model` of the decoder with the sizes of `mllm`.
 
-    It is found by its structure, so that GGUF, quantised and LoRA-patched text encoders are recognised. ValueError,
-    with both sides' names and numbers and the remedy, where there is none of the checkpoint's sizes, and where the CLIP
-    wraps prompts in another base's template.
+    It is found by its structure. So GGUF, quantised and LoRA-patched text encoders are found too. ValueError, with the
+    remedy and both sides' sizes, where no decoder has these sizes, and where the CLIP wraps prompts in the template of
+    another base than `backbone`.
     """
-    backbone = get_backbone(config.backbone)
     found = {path: _sizes(module) for path, module in clip.cond_stage_model.named_modules() if _is_decoder(module)}
     for path, sizes in found.items():
-        if sizes == config.mllm:
+        if sizes == mllm:
             _check_template(clip, backbone, checkpoint_name)
             return path
-    remedy = f"load the text encoder that it was trained with ({backbone.text_encoder})"
+    remedy = (
+        f"load the text encoder that checkpoint {checkpoint_name!r} was trained with ({backbone.text_encoder}), or "
+        "choose a checkpoint for this CLIP"
+    )
     if not found:
         raise ValueError(
-            f"this CLIP ({type(clip.cond_stage_model).__name__}) has no language model whose keys and values "
-            f"checkpoint {checkpoint_name!r} for {backbone.title} could read; {remedy}, or choose a checkpoint for "
-            "this CLIP"
+            f"{remedy}: this CLIP ({type(clip.cond_stage_model).__name__}) has no language model whose keys and values "
+            f"a checkpoint for {backbone.title} could read"
         )
     raise ValueError(
-        f"checkpoint {checkpoint_name!r} is for {backbone.title} and reads a language model with "
-        f"{_describe(config.mllm)}, but this CLIP has one with "
-        f"{' and one with '.join(_describe(sizes) for sizes in found.values())}; {remedy}, or choose a checkpoint for "
-        "this CLIP"
+        f"{remedy}: the checkpoint is for {backbone.title} and reads a language model with {_describe(mllm)}, but this "
+        f"CLIP has one with {' and one with '.join(_describe(sizes) for sizes in found.values())}"
     )
 
 
 def _check_template(clip: comfy.sd.CLIP, backbone: Backbone, checkpoint_name: str) -> None:
-    """The right weights loaded for another base give another prompt, and keys and values never seen in training."""
+    """ValueError where the right weights were loaded for another base.
+
+    The prompt then stands in another template. Its keys and values are none that the checkpoint saw in training.
+    """
     rows = next(iter(clip.tokenize(PLAIN_PROMPT).values()))
     wrapped = clip.tokenizer.decode([token for token, *_ in rows[0]], skip_special_tokens=False)
     if wrapped == backbone.prompt_template.format(PLAIN_PROMPT):
         return
     raise ValueError(
-        f"this CLIP has the language model of {backbone.title}, but was loaded for another base "
-        f"({_base_class(clip.cond_stage_model)}): it reads the prompt as {wrapped!r}, where checkpoint "
-        f"{checkpoint_name!r} was trained with {backbone.prompt_template.format(PLAIN_PROMPT)!r}. Set the type in Load "
-        f"CLIP: {backbone.text_encoder}"
+        f"set the type in Load CLIP ({backbone.text_encoder}): this CLIP has the language model of {backbone.title}, "
+        f"but was loaded for another base ({_base_class(clip.cond_stage_model)}). It reads the prompt as {wrapped!r}, "
+        f"where checkpoint {checkpoint_name!r} was trained with {backbone.prompt_template.format(PLAIN_PROMPT)!r}"
     )
 
 
 def _base_class(model: torch.nn.Module) -> str:
-    """The class's name without the underscore of those that the host derives while loading."""
+    """The name of the class. The host derives classes while it loads and ends their names with an underscore."""
     return type(model).__name__.rstrip("_")
 
 
@@ -76,7 +77,7 @@ def _sizes(decoder: torch.nn.Module) -> MLLMConfig:
         num_attention_heads=config.num_attention_heads,
         num_kv_heads=config.num_key_value_heads,
         head_dim=config.head_dim,
-        # Some models have one base a layer kind; no checkpoint reads them, so any one tells them apart.
+        # Some models have one RoPE base for each kind of layer. No checkpoint reads these, so that the first will do.
         rope_theta=float(theta[0] if isinstance(theta, (list, tuple)) else theta),
         qk_norm=getattr(config, "q_norm", None) is not None,
     )

@@ -1,4 +1,4 @@
-"""Compose Depth Scaffold: placed objects under a camera -> exact metric geometry. Needs no weights."""
+"""Compose Depth Scaffold: placed objects and a camera -> exact metric geometry. It needs no weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,18 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.scaffold import ScaffoldCamera, ScaffoldObject, compose
 from ..host.camera import to_scaffold_camera
 from ..host.geometry import to_geometry
+from ..host.images import to_host
 from ..host.preview import depth_preview_ui
-from ..inputs import SCAFFOLD_CATEGORY, MoGeGeometry, ScaffoldObjects
+from ..inputs import (
+    SCAFFOLD_CATEGORY,
+    ScaffoldObjects,
+    aliases,
+    fov_y_input,
+    geometry_output,
+    metres_input,
+    share_input,
+    size_inputs,
+)
 
 MAX_SIZE_PX = 4096
 MAX_MASK_BYTES = 2 * 2**30
@@ -21,19 +31,16 @@ MAX_MASK_BYTES = 2 * 2**30
 class SpatialFusionComposeDepth(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
-        size = {"default": 1024, "min": 16, "max": MAX_SIZE_PX, "step": 8}
-        share = {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.05}
         return io.Schema(
             node_id="SpatialFusionComposeDepth",
             display_name="Compose Depth Scaffold",
             category=SCAFFOLD_CATEGORY,
             description=(
-                "Looks at placed boxes, spheres, cylinders and meshes with a camera and gives their exact depth in "
-                "metres, for Depth Adapter Apply, the host's geometry nodes and, by Metric Depth to Images, every "
-                "depth ControlNet. Needs no model."
+                "Gives the exact depth, in metres, of placed boxes, spheres, cylinders and meshes before a camera. It "
+                "is for Depth Adapter Apply, the host's geometry nodes and, by Metric Depth to Images, every depth "
+                "ControlNet. It needs no model."
             ),
-            search_aliases=[
-                "spatialfusion",
+            search_aliases=aliases(
                 "compose scene",
                 "layout",
                 "blockout",
@@ -43,17 +50,11 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                 "3d scene",
                 "camera",
                 "controlnet depth",
-            ],
+            ),
             inputs=[
-                io.Int.Input("width", **size, tooltip="Width of the image in pixels."),
-                io.Int.Input("height", **size, tooltip="Height of the image in pixels."),
-                io.Float.Input(
-                    "camera_height_m",
-                    default=1.6,
-                    min=0.0,
-                    max=1000.0,
-                    step=0.05,
-                    tooltip="Metres from the ground up to the camera.",
+                *size_inputs(1024, MAX_SIZE_PX, "Width of the image in pixels.", "Height of the image in pixels."),
+                metres_input(
+                    "camera_height_m", "Metres from the ground up to the camera.", default=1.6, maximum=1000.0
                 ),
                 io.Float.Input(
                     "camera_pitch_deg",
@@ -63,13 +64,10 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     step=0.5,
                     tooltip="How far the camera looks down, in degrees; 0 is level, negative looks up.",
                 ),
-                io.Float.Input(
-                    "fov_y_deg",
-                    default=50.0,
-                    min=1.0,
-                    max=170.0,
+                fov_y_input(
+                    "Vertical field of view in degrees: large is wide angle, small is a telephoto lens.",
+                    maximum=170.0,
                     step=0.5,
-                    tooltip="Vertical field of view in degrees: large is wide angle, small is a telephoto lens.",
                 ),
                 io.Boolean.Input("ground", default=True, tooltip="Whether there is a ground plane."),
                 io.Float.Input(
@@ -78,36 +76,35 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     min=0.1,
                     max=1000.0,
                     step=1.0,
-                    tooltip="The depth in metres at which the ground ends; beyond it is no surface.",
+                    tooltip="The depth in metres at which the ground ends. Beyond it is no surface.",
                 ),
-                io.Float.Input(
+                share_input(
                     "ground_confidence",
-                    **share,
-                    tooltip="How binding the ground is for Depth Adapter Apply: 1 as composed, 0 the model is free.",
+                    "How much Depth Adapter Apply keeps to the ground: 1 as composed, 0 leaves the model free.",
+                    default=1.0,
+                    step=0.05,
                 ),
-                io.Float.Input(
+                share_input(
                     "background_confidence",
-                    **share,
-                    tooltip="The same where nothing was placed: 1 is open sky, 0 lets the model add walls or hills.",
+                    "The same where nothing was placed: 1 is open sky, 0 lets the model add walls or hills.",
+                    default=1.0,
+                    step=0.05,
                 ),
                 ScaffoldObjects.Input(
                     "objects",
                     optional=True,
-                    tooltip="From Scaffold Object and Scaffold Mesh; without, only the ground.",
+                    tooltip="From Scaffold Object and Scaffold Mesh. Without it there is only the ground.",
                 ),
                 io.Load3DCamera.Input(
                     "camera_info",
                     optional=True,
-                    tooltip="A camera of Load 3D, Preview 3D or Create Camera Info in place of height and pitch, and "
-                    "of fov_y_deg where it has one. A unit is a metre, the floor is the ground, forward is -z.",
+                    tooltip="A camera of Load 3D, Preview 3D or Create Camera Info. It replaces height and pitch, and "
+                    "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z.",
                 ),
             ],
             outputs=[
-                MoGeGeometry.Output(
-                    display_name="geometry",
-                    tooltip="Metric depth with its camera, as the host's geometry nodes use it.",
-                ),
-                io.Image.Output(display_name="preview", tooltip="The scene, shaded: one colour an object."),
+                geometry_output(),
+                io.Image.Output(display_name="preview", tooltip="The scene, shaded, one colour for each object."),
                 io.Mask.Output(
                     display_name="masks", tooltip="A batch: where each object is seen, in the order of placing."
                 ),
@@ -150,12 +147,11 @@ class SpatialFusionComposeDepth(io.ComfyNode):
             background_confidence,
             on_progress,
         )
-        device = comfy.model_management.intermediate_device()
-        picture = composition.picture.unsqueeze(0).to(device)
+        picture = to_host(composition.picture.unsqueeze(0))
         return io.NodeOutput(
             to_geometry(composition.depth, picture),
             picture,
-            composition.masks(len(objects)).to(device),
+            to_host(composition.masks(len(objects))),
             ui=depth_preview_ui(composition.depth, cls),
         )
 
@@ -164,6 +160,7 @@ def _check_masks(count: int, width: int, height: int) -> None:
     size = 4 * count * width * height
     if size > MAX_MASK_BYTES:
         raise ValueError(
-            f"the masks of {count} objects at {width}x{height} pixels take {size / 2**30:.1f} GiB, at most "
-            f"{MAX_MASK_BYTES // 2**30} are made; set width and height smaller: Depth Adapter Apply resizes the depth"
+            "set width and height smaller: Depth Adapter Apply resizes the depth. The masks of "
+            f"{count} objects at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is "
+            f"{MAX_MASK_BYTES // 2**30}"
         )

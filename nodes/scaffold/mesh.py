@@ -1,4 +1,4 @@
-"""Scaffold Mesh: one of the host's meshes or 3D files at a metric size and position, added to a list of objects."""
+"""Scaffold Mesh: adds a mesh or a 3D file of the host, at a size and a place in metres, to a list of objects."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from comfy_api.v0_0_2 import Types, io
 
 from ...sf_model.scaffold import MESH_FORMATS, SIZE_AXES, Pose, ScaffoldObject, prepare_mesh, read_mesh
 from ..host.files import contents_digest, input_file, is_input_file, offered_files, read_file
-from ..inputs import SCAFFOLD_CATEGORY
-from .object import MAX_SIZE_M, objects_input, objects_output, pose_inputs
+from ..inputs import SCAFFOLD_CATEGORY, aliases, batch_index_input, metres_input
+from .inputs import MAX_SIZE_M, objects_input, objects_output, pose_inputs
 
 NO_FILE = "none"
 MESH_ENDINGS = tuple(f".{name}" for name in MESH_FORMATS)
-# Both hosts have these types; the newest has more, none of which is a mesh of triangles.
+# Both hosts have these types. The newest has more, but none of them is a mesh of triangles.
 MESH_TYPES = [io.Mesh, io.File3DAny, io.File3DGLB, io.File3DOBJ]
 
 
@@ -28,11 +28,10 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
             display_name="Scaffold Mesh",
             category=SCAFFOLD_CATEGORY,
             description=(
-                "A mesh, scaled to a size in metres, at a place in metres, for Compose Depth Scaffold: from any node "
-                "that makes meshes, from Load 3D, or a .glb or .obj file of the input folder."
+                "A mesh with a size and a place in metres, for Compose Depth Scaffold. It comes from any node that "
+                "makes meshes, from Load 3D, or from a .glb or .obj file in the input folder."
             ),
-            search_aliases=[
-                "spatialfusion",
+            search_aliases=aliases(
                 "mesh",
                 "glb",
                 "gltf",
@@ -43,22 +42,20 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
                 "render mesh depth",
                 "place object",
                 "3d scene",
-            ],
+            ),
             inputs=[
                 io.Combo.Input(
                     "model_file",
                     options=[NO_FILE, *offered_files(MESH_ENDINGS, MESH_ENDINGS)],
                     default=NO_FILE,
-                    tooltip="A .glb or .obj file in ComfyUI's input folder; '<name> [output]' is one in the output "
+                    tooltip="A .glb or .obj file in ComfyUI's input folder. '<name> [output]' is one in the output "
                     "folder. Set it to none where a mesh is connected.",
                 ),
-                io.Float.Input(
+                metres_input(
                     "size_m",
+                    "Scales the mesh, in proportion, to this size in metres. 0 keeps it: its units are metres.",
                     default=1.0,
-                    min=0.0,
-                    max=MAX_SIZE_M,
-                    step=0.05,
-                    tooltip="Scales the mesh, in proportion, to this size in metres. 0 keeps it: its units are metres.",
+                    maximum=MAX_SIZE_M,
                 ),
                 io.Combo.Input(
                     "size_of",
@@ -67,9 +64,7 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
                     tooltip="What size_m measures: height is the mesh's y axis, width its x, length its z.",
                 ),
                 *pose_inputs(),
-                io.Int.Input(
-                    "batch_index", default=0, min=0, max=4096, tooltip="Which mesh of a batch; the first is 0."
-                ),
+                batch_index_input("Which mesh of a batch; the first is 0.", maximum=4096),
                 io.MultiType.Input(
                     "mesh",
                     types=MESH_TYPES,
@@ -83,7 +78,7 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model_file: str | None = None) -> bool | str:
-        """Naming `model_file` here also lets files through that came after the list was made, as Load 3D does."""
+        """The host does not compare an input that is named here with the list. So new files are accepted too."""
         return True if model_file in (None, NO_FILE) else is_input_file(model_file, "mesh")
 
     @classmethod
@@ -108,7 +103,7 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
     ) -> io.NodeOutput:
         if (mesh is None) == (model_file == NO_FILE):
             problem = "no mesh" if mesh is None else "both a mesh and a file"
-            raise ValueError(f"there is {problem}: connect mesh and set model_file to none, or choose a file alone")
+            raise ValueError(f"connect mesh and set model_file to none, or choose a file alone: there is {problem}")
         if isinstance(mesh, Types.MESH):
             vertices, faces = _batch_item(mesh, batch_index)
         else:
@@ -119,19 +114,21 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
 
 def _check_index(batch_index: int, count: int) -> None:
     if batch_index >= count:
-        raise ValueError(f"batch_index is {batch_index}, but there are only {count} meshes; count from 0")
+        raise ValueError(
+            f"set batch_index below {count}: it is {batch_index}, and there are {count} meshes, counted from 0"
+        )
 
 
 def _batch_item(mesh: Types.MESH, index: int) -> tuple[torch.Tensor, torch.Tensor]:
     """vertices (N, 3) and faces (M, 3) of one mesh of the batch."""
     if mesh.vertices.ndim != 3 or mesh.faces.ndim != 3:
         raise ValueError(
-            f"a MESH has vertices (batch, count, 3) and faces (batch, count, 3), got {tuple(mesh.vertices.shape)} and "
-            f"{tuple(mesh.faces.shape)}; check the node that made it"
+            "check the node that made the mesh: a MESH has vertices (batch, count, 3) and faces (batch, count, 3), got "
+            f"{tuple(mesh.vertices.shape)} and {tuple(mesh.faces.shape)}"
         )
     _check_index(index, len(mesh.vertices))
     vertices, faces = mesh.vertices[index], mesh.faces[index]
-    # Batches of unequal meshes are padded and say how much is real; the oldest host has no such batches.
+    # A batch of unequal meshes is padded, and counts the real ones. The oldest host has no such batches.
     if getattr(mesh, "vertex_counts", None) is not None:
         vertices, faces = vertices[: int(mesh.vertex_counts[index])], faces[: int(mesh.face_counts[index])]
     return vertices, faces

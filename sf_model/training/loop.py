@@ -89,11 +89,11 @@ class Trainer:
         for batches in self.batches.steps(self.step, loop.steps, loop.workers):
             losses = self._train_step([self._on_device(batch) for batch in batches])
             progress.update()
-            if self.step % loop.log_every == 0:
+            is_last = self.step == loop.steps
+            if is_last or self.step % loop.log_every == 0:
                 losses = {name: self.accelerator.reduce(value, "mean") for name, value in losses.items()}
                 rate = (self.step - since) * self.batches.share.batch_size / (time.monotonic() - started)
                 self._log(losses, rate)
-            is_last = self.step == loop.steps
             if is_last or self.step % loop.save_every == 0:
                 self._save()
             if is_last or self.step % loop.sheet_every == 0:

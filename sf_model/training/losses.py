@@ -1,4 +1,7 @@
-"""Losses of the depth path (arXiv 2604.26341, section 4) and of the language model. Each is a mean over images."""
+"""Losses of the depth path (arXiv 2604.26341, section 4) and of the language model.
+
+Each is a mean over images or documents, so that it is the same however a step's samples are split.
+"""
 
 from __future__ import annotations
 
@@ -70,9 +73,7 @@ def confidence_loss(
     error = torch.where(valid, error.abs(), torch.sigmoid(prediction.validity_logit)).detach() / CONFIDENT_ERROR
     log_confidence = F.logsigmoid(prediction.confidence_logit)
     each = (log_confidence.exp() * error - log_confidence).mean(dim=(1, 2))
-    if is_given is None:
-        return each.mean()
-    return (each * ~is_given).sum() / (~is_given).sum().clamp_min(1)
+    return each.mean() if is_given is None else (each * ~is_given).mean()
 
 
 def mean_over(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -100,6 +101,7 @@ def difference_loss(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
 
 
 def language_loss(logits: torch.Tensor, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Next-token cross entropy; logits (B, T, V), ids (B, T), mask (B, T) bool."""
-    targets = ids[:, 1:].masked_fill(~mask[:, 1:], -100)
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), ignore_index=-100)
+    """Next-token cross entropy; logits (B, T, V), ids (B, T), mask (B, T) bool. Every document counts alike."""
+    targets, seen = ids[:, 1:], mask[:, 1:]
+    each = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets.flatten(), reduction="none").view_as(seen)
+    return ((each * seen).sum(dim=1) / seen.sum(dim=1).clamp_min(1)).mean()

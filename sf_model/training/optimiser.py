@@ -15,9 +15,16 @@ LAST_RATE = 0.02
 
 
 def build_optimiser(module: nn.Module, parameters: Mapping[str, nn.Parameter], loop: LoopSettings) -> torch.optim.AdamW:
-    """AdamW of a module's named `parameters`. Matrices are decayed; norms, biases and embeddings are not."""
+    """AdamW of a module's named `parameters`. Matrices are decayed; norms, biases and embeddings are not.
+
+    Embeddings are those of nn.Embedding, and parameters that are no layer's weight: positions, indices of images.
+    """
     embedded = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
-    decayed = {name for name, value in parameters.items() if value.ndim > 1 and name not in embedded}
+    decayed = {
+        name
+        for name, value in parameters.items()
+        if value.ndim > 1 and name.endswith("weight") and name not in embedded
+    }
     groups = [
         {"params": [value for name, value in parameters.items() if name in decayed], "weight_decay": loop.weight_decay},
         {"params": [value for name, value in parameters.items() if name not in decayed], "weight_decay": 0.0},

@@ -56,6 +56,11 @@ def load_reader_settings(path: Path) -> ReaderSettings:
         raise ValueError(f"{path}: {error}") from error
     if settings.version != SETTINGS_VERSION:
         raise ValueError(f"{path}: config.version is {settings.version}, this code reads {SETTINGS_VERSION}")
+    if settings.loop.micro_batch != settings.loop.batch_size:
+        raise ValueError(
+            f"{path}: set loop.micro_batch to loop.batch_size ({settings.loop.batch_size}): the reader's losses are "
+            "means over all objects of a step"
+        )
     return settings
 
 

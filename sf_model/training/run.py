@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..backbones import get_backbone
+from ..backbones.mini import TOKENIZER_DIR
 from . import run_record
 from .bases.loading import load_base, spatial_config, tokenizer_folder
-from .bases.tokenizer import train_tokenizer
+from .bases.tokenizer import same_vocabulary, train_tokenizer
 from .data.numbered import Batches, Share
 from .data.prepare import cache_settings
 from .data.prepared import StoreBatches, split_rows
@@ -18,6 +20,7 @@ from .data.store import Store
 from .data.world import DocumentBatches, WorldBatches, WorldStream
 from .export import export_beside_base, export_mini
 from .loop import Trainer, build_accelerator
+from .process_state import process_state
 from .revision import current_commit
 from .run_record import RunError
 from .run_state import latest_state, load_average, saved_progress
@@ -27,10 +30,27 @@ from .system import System
 
 
 def make_tokenizer(settings: TrainingSettings) -> None:
-    """Learn the vocabulary of a base that is trained from nothing, unless it is there."""
-    folder = tokenizer_folder(settings)
-    if settings.system is not None and not folder.is_dir():
-        train_tokenizer(folder, settings.system.decoder.vocab_size, settings.stage(settings.stages[0]).loop.seed)
+    """Bring the vocabulary of a base that is trained from nothing: that of the runs in `starts`, or a new one.
+
+    RunError where a run in `starts` has another vocabulary than the one that is there.
+    """
+    folder, system = tokenizer_folder(settings), settings.system
+    if system is None:
+        return
+    found = {Path(start).parent / TOKENIZER_DIR for start in settings.starts.values()}
+    theirs = sorted(path for path in found if path.is_dir())
+    if not folder.is_dir():
+        # A kill on the way leaves no folder that looks complete.
+        partial = folder.with_name(f"{folder.name}.partial")
+        if theirs:
+            shutil.copytree(theirs[0], partial, dirs_exist_ok=True)
+        else:
+            seed = settings.stage(settings.stages[0]).loop.seed
+            train_tokenizer(partial, system.decoder.vocab_size, seed, system.tokenizer_captions)
+        partial.rename(folder)
+    for other in theirs:
+        if not same_vocabulary(folder, other):
+            raise RunError(f"name other runs, or other starts: {other} is another vocabulary than {folder}")
 
 
 def run_dir(settings: TrainingSettings, name: str) -> Path:
@@ -119,11 +139,11 @@ def train_stage(settings: TrainingSettings, name: str) -> None:
             loop=loop,
             stage=_stage_record(settings, name),
             base=_base_record(settings),
-            start={earlier: str(run_dir(settings, earlier)) for earlier in earlier_stages(settings, name)},
+            # Those beside it by their names: the runs may be moved together.
+            start={earlier: settings.starts.get(earlier, earlier) for earlier in earlier_stages(settings, name)},
         )
     accelerator.wait_for_everyone()
-    cached = settings.data.cache if settings.data is not None else "nothing"
-    stage.release_unused(has_latents=cached != "nothing", has_prompts=cached == "latents+prompts")
+    stage.release_unused(has_prompts=settings.data is not None and settings.data.cache == "latents+prompts")
     if loop.gradient_checkpointing and stage.system.base.transformer is not None:
         stage.system.base.transformer.enable_gradient_checkpointing()
     if loop.compile:
@@ -160,11 +180,13 @@ def export_run(settings: TrainingSettings, name: str, output: Path, file_name: s
 
 
 def train_all(settings: TrainingSettings, output: Path, file_name: str) -> list[Path]:
-    """Every stage of the config that is not finished, in order, and the export."""
+    """Every stage of the config that is not finished, in order, and the export, which one process writes."""
     for name in settings.stages:
         state = latest_state(run_dir(settings, name))
         if state is not None and saved_progress(state)["step"] >= settings.stage(name).loop.steps:
             continue
         if name not in settings.starts:
             train_stage(settings, name)
+    if not process_state().is_main_process:
+        return []
     return export_run(settings, settings.stages[-1], output, file_name)

@@ -68,19 +68,21 @@ def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any]) ->
         f"{group}.{name}: {before.get(group, {}).get(name)!r} before, {value!r} now"
         for group, values in asked.items()
         for name, value in values.items()
-        if name not in FREE_SETTINGS.get(group, ()) and not _is_same(before.get(group, {}).get(name), value)
+        if name not in FREE_SETTINGS.get(group, ()) and not _is_same_field(before.get(group, {}), name, value)
     ]
     if differing:
         raise RunError(f"give the settings that {run_dir} was begun with, or another --runs: {'; '.join(differing)}")
 
 
 def _is_same(before: Any, now: Any) -> bool:
-    """Also where `before` does not know yet what is off now: it was begun by an earlier version."""
     if not isinstance(before, dict) or not isinstance(now, dict):
         return before == now
-    return before.keys() <= now.keys() and all(
-        _is_same(before[name], value) if name in before else value in (None, False) for name, value in now.items()
-    )
+    return before.keys() <= now.keys() and all(_is_same_field(before, name, value) for name, value in now.items())
+
+
+def _is_same_field(before: dict[str, Any], name: str, now: Any) -> bool:
+    """Also where `before` does not know yet what is off now: it was begun by an earlier version."""
+    return _is_same(before[name], now) if name in before else now in (None, False)
 
 
 def _log(run_dir: Path) -> list[dict[str, Any]]:

@@ -76,9 +76,16 @@ class RunState:
         trained = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
         with self.average.applied(self._parameters()):
             average = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
+            # On the CPU these are the parameters themselves, which take their own values again.
+            average = {name: value.clone() for name, value in average.items()}
+        return {TRAINED: trained, AVERAGE: average, OPTIMISER: self._moments()}
+
+    def _moments(self) -> Tensors:
+        if not self.optimiser.state:
+            # torch would take a step of zeros, which is a step nevertheless.
+            return {}
         state = get_optimizer_state_dict(self.module, self.optimiser, options=WHOLE)["state"]
-        moments = {f"{name}|{slot}": value for name, slots in state.items() for slot, value in slots.items()}
-        return {TRAINED: trained, AVERAGE: average, OPTIMISER: _contiguous(moments)}
+        return _contiguous({f"{name}|{slot}": value for name, slots in state.items() for slot, value in slots.items()})
 
     def _learns(self) -> set[str]:
         return {_bare(name) for name in self._parameters()}
@@ -98,6 +105,8 @@ class RunState:
         self._load_moments(safetensors.torch.load_file(state_dir / OPTIMISER))
 
     def _load_moments(self, stored: Mapping[str, torch.Tensor]) -> None:
+        if not stored:
+            return
         state: dict[str, dict[str, torch.Tensor]] = {}
         for key, value in stored.items():
             name, _, slot = key.rpartition("|")
@@ -106,6 +115,10 @@ class RunState:
         groups = get_optimizer_state_dict(self.module, self.optimiser, options=WHOLE)["param_groups"]
         loaded: dict[str, Any] = {"state": state, "param_groups": groups}
         set_optimizer_state_dict(self.module, self.optimiser, loaded, options=WHOLE)
+        # torch has taken a step of zeros for what had no gradient yet, such as what only edits reach.
+        for name, value in self._parameters().items():
+            if _bare(name) not in state:
+                self.optimiser.state.pop(value, None)
 
 
 def _bare(name: str) -> str:

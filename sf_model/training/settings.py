@@ -260,6 +260,7 @@ def settings_from_dict(values: Any) -> TrainingSettings:
     _check_parts(settings)
     for name in settings.stages:
         _check_stage(settings.stage(name), name, settings.data is None)
+    _check_together(settings)
     return settings
 
 
@@ -283,31 +284,42 @@ def migrated(values: Any) -> Any:
     return values
 
 
+# Of a stage.
+VERSION_1_FIELDS = {
+    *("steps", "batch_size", "micro_batch", "learning_rate", "warmup_steps", "weight_decay", "gradient_clip"),
+    *("ema_decay", "seed", "time_mean", "time_std", "caption_dropout", "depth_dropout", "depth_weight", "depth_flow"),
+    *("depth_time_mean", "depth_time_std", "lora_rank", "lora_alpha", "gradient_checkpointing", "mixed_precision"),
+    *("workers", "log_every", "save_every", "sheet_every"),
+}
+
+
 def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
     """A stage of version 1: one flat list of fields, with a cosine in place of the linear decay."""
-    flat = {"decay_steps": flat.get("steps"), "compile": False, **flat}
-    loop = {field.name: flat[field.name] for field in fields(LoopSettings) if field.name in flat}
-    times = {name: flat.get(name) for name in ("time_mean", "time_std")}
-    dropouts = {name: flat.get(name) for name in ("caption_dropout", "depth_dropout")}
+    missing, unknown = sorted(VERSION_1_FIELDS - set(flat)), sorted(set(flat) - VERSION_1_FIELDS)
+    if missing or unknown:
+        raise ValueError(f"config.{name}: missing fields {missing}, unknown fields {unknown}")
+    flat = {**flat, "decay_steps": flat["steps"], "compile": False}
+    loop = {field.name: flat[field.name] for field in fields(LoopSettings)}
+    diffusion = {name: flat[name] for name in ("time_mean", "time_std", "caption_dropout", "depth_dropout")}
     depth = {
-        "flow": flat.get("depth_flow"),
-        "time_mean": flat.get("depth_time_mean"),
-        "time_std": flat.get("depth_time_std"),
-        "prompt_dropout": flat.get("caption_dropout"),
+        "flow": flat["depth_flow"],
+        "time_mean": flat["depth_time_mean"],
+        "time_std": flat["depth_time_std"],
+        "prompt_dropout": flat["caption_dropout"],
         "draws": 1,
     }
     is_fusion = name == "stage2"
     fusion = {
-        "depth_weight": flat.get("depth_weight"),
+        "depth_weight": flat["depth_weight"],
         "true_depth": 0.0,
         "freeze_predictor": False,
-        "lora_rank": flat.get("lora_rank"),
-        "lora_alpha": flat.get("lora_alpha"),
+        "lora_rank": flat["lora_rank"],
+        "lora_alpha": flat["lora_alpha"],
     }
     return {
         "loop": loop,
         "world": None,
-        "diffusion": {**times, **dropouts, "joint_dropout": 0.0} if is_fusion else None,
+        "diffusion": {**diffusion, "joint_dropout": 0.0} if is_fusion else None,
         "depth": depth,
         "fusion": fusion if is_fusion else None,
     }
@@ -368,6 +380,10 @@ def _check_parts(settings: TrainingSettings) -> None:
             raise ValueError(f"config.{name} {state} for the base {settings.base!r}")
     if from_nothing != (settings.data is None):
         raise ValueError("config.data must be null for the base 'mini', which learns from the world, and only for it")
+    if settings.system is not None and settings.system.tokenizer_captions < 1:
+        raise ValueError("config.system.tokenizer_captions must be at least 1: the vocabulary is learned from them")
+    if settings.data is not None and settings.data.validation_samples < 1:
+        raise ValueError("config.data.validation_samples must be at least 1")
     unknown = sorted(set(settings.starts) - set(STAGE_NAMES))
     if unknown:
         raise ValueError(f"config.starts names stages that do not exist: {unknown}; choose of {STAGE_NAMES}")
@@ -386,9 +402,39 @@ def _check_stage(stage: StageSettings, name: str, from_world: bool) -> None:
             raise ValueError(f"{name}.{group} {state}")
     if (stage.world is not None) != from_world:
         raise ValueError(f"{name}.world {'is missing' if from_world else 'must be null where config.data is given'}")
-    if stage.world is not None and stage.world.scenes and stage.world.edits:
-        raise ValueError(f"{name}.world.edits must be 0 where scenes limits the training set: edits have no end")
+    if stage.world is not None:
+        _check_world(stage.world, name)
     for group, field in SHARES:
         value = getattr(getattr(stage, group), field, 0.0)
         if not 0 <= value <= 1:
             raise ValueError(f"{name}.{group}.{field} {value} is a share of the samples: from 0 to 1")
+
+
+def _check_world(world: WorldSettings, name: str) -> None:
+    if world.scenes < 0 or (world.scenes and world.edits):
+        raise ValueError(
+            f"{name}.world.scenes must not be negative, and edits 0 where it limits the training set: edits have no end"
+        )
+    if world.validation_samples < 1:
+        raise ValueError(f"{name}.world.validation_samples must be at least 1")
+
+
+def _check_together(settings: TrainingSettings) -> None:
+    """What a stage needs of the base, and of the stages before it."""
+    first, second = settings.stage1, settings.stage2
+    for name in settings.stages:
+        world = settings.stage(name).world
+        if world is None:
+            continue
+        patch = settings.system.transformer.patch_size
+        if not world.image_sizes or any(size < 1 or size % patch for size in world.image_sizes):
+            raise ValueError(f"{name}.world.image_sizes {list(world.image_sizes)} must be multiples of {patch}")
+        if world.edits > 0 and settings.source is None:
+            raise ValueError(f"{name}.world.edits must be 0 without the stage 'source', which learns to see sources")
+    if first is None or second is None or second.fusion.freeze_predictor:
+        return
+    if first.depth.flow > 0 and second.depth.flow == 0:
+        raise ValueError(
+            "stage2.depth.flow must be above 0, or stage2.fusion.freeze_predictor true: the flow that stage 1 trained "
+            "would not fit the predictor any more"
+        )

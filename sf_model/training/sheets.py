@@ -38,9 +38,13 @@ def joined(sheets: list[Sheet]) -> Sheet:
     return Sheet(columns, {n: sum(s.metrics[n] * s.count for s in sheets) / count for n in names}, count)
 
 
-def in_sheet_batches(items: list[Item]) -> list[list[Item]]:
-    """Cut into SHEET_BATCH each; the last may have one more, since a sample alone has no other's depth to try."""
-    batches = [items[start : start + SHEET_BATCH] for start in range(0, len(items), SHEET_BATCH)]
+def in_sheet_batches(items: list[Item], micro_batch: int) -> list[list[Item]]:
+    """Cut into what one process holds at once, two to SHEET_BATCH each.
+
+    The last may have one more, since a sample alone has no other's depth to try.
+    """
+    size = min(SHEET_BATCH, max(2, micro_batch))
+    batches = [items[start : start + size] for start in range(0, len(items), size)]
     if len(batches) > 1 and len(batches[-1]) == 1:
         last = batches.pop()
         batches[-1] = batches[-1] + last

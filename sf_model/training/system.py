@@ -93,6 +93,29 @@ class System(nn.Module):
         return DepthFeatures(injection, self.adapter.infer(depth, rows, columns, torch.float32).float())
 
     @torch.no_grad()
+    def draw_latent(
+        self,
+        prompt: Prompt,
+        empty: Prompt,
+        features: DepthFeatures | None,
+        noise: torch.Tensor,
+        sampling: ImageSampling,
+        reference: torch.Tensor | None = None,
+        empty_reference: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The latents that grow from `noise` (B, C, h, w), as KSampler draws them with euler and simple.
+
+        Both halves of the guidance see the depth. reference: the latent of the source image beside `prompt`;
+        empty_reference: the one beside `empty`.
+        """
+
+        def velocity(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+            unconditional = self.base.velocity(x, time, empty, empty_reference, features)
+            conditional = self.base.velocity(x, time, prompt, reference, features)
+            return unconditional + sampling.guidance * (conditional - unconditional)
+
+        return euler_sample(velocity, noise, sampling.steps, self.base.sampling_shift)
+
     def draw(
         self,
         prompt: Prompt,
@@ -102,14 +125,6 @@ class System(nn.Module):
         sampling: ImageSampling,
         reference: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Images (B, 3, H, W) in [0, 1] that grow from `noise`, as KSampler draws them with euler and simple.
-
-        Both halves of the guidance see the depth and the reference, which is the source's latent.
-        """
-
-        def velocity(x: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
-            unconditional = self.base.velocity(x, time, empty, reference, features)
-            conditional = self.base.velocity(x, time, prompt, reference, features)
-            return unconditional + sampling.guidance * (conditional - unconditional)
-
-        return self.base.decode_latent(euler_sample(velocity, noise, sampling.steps, self.base.sampling_shift))
+        """Images (B, 3, H, W) in [0, 1] that grow from `noise`. Both halves of the guidance see the reference."""
+        latent = self.draw_latent(prompt, empty, features, noise, sampling, reference, reference)
+        return self.base.decode_latent(latent)

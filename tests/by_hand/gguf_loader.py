@@ -92,8 +92,8 @@ def lora(keys: dict[str, str], key: str, shape: tuple[int, int]) -> dict[str, An
 
 
 def sample(nodes: ModuleType, model: Any, loaded: Any, depth: Any, encoded: Any, video: bool) -> torch.Tensor:
-    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
-    patched = nodes.generate.apply.inject(model, loaded.adapter, control)
+    control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    patched = nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone)
     latent = torch.zeros(1, 16, *((1,) if video else ()), 12, 8)
     noise = comfy.sample.prepare_noise(latent, 7)
     sigmas, euler = torch.tensor([1.0, 0.5, 0.0]), comfy.samplers.sampler_object("euler")
@@ -135,18 +135,14 @@ def check(architecture: str, nodes: ModuleType, pack: ModuleType, tiny_bases: Mo
         model = plain_model
     name = write_tiny_checkpoint(folder, f"{architecture}.safetensors", tiny_config(architecture, "token"))
     packed = nodes.runtime.loaded_checkpoint.load_checkpoint(folder / name)
-    patchers = nodes.runtime.loaded_checkpoint.build_patchers(folder / name, packed)
 
     def run(model: Any, clip: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        path = nodes.runtime.text_decoder.find_decoder(clip, packed.config, name)
-        loaded = nodes.runtime.loaded_checkpoint.SpatialFusionModel(
-            packed.config, clip, path, *patchers, None, "tiny", {}
-        )
-        encoded = nodes.generate.predict.encode_prompt(clip, path, PROMPT)
-        predict = nodes.generate.predict
-        sampling = predict.DepthSampling(predict.draw_noise(loaded.predictor.model.noise_shape(1, 96, 64), 0))
-        depth = predict._predict(loaded, encoded, 64, 96, None, sampling)
-        nodes.generate.apply._check_model(model, packed.config)
+        loaded = nodes.runtime.loaded_checkpoint.load_beside(clip, packed, folder / name, name)
+        encoded = nodes.runtime.prompt_capture.encode_prompt(clip, loaded.decoder_path, PROMPT)
+        prediction = nodes.runtime.prediction
+        sampling = prediction.DepthSampling(prediction.draw_noise(loaded.predictor.model.noise_shape(1, 96, 64), 0))
+        depth = prediction.predict_depth(loaded, encoded, 64, 96, None, sampling)
+        nodes.generate.apply._check_model(model, loaded)
         return depth.log_depth(), sample(nodes, model, loaded, depth, encoded, architecture == "qwen_image")
 
     depth, image = run(model, clip)

@@ -13,7 +13,7 @@ from sf_model.checkpoint import save_checkpoint
 from sf_model.config import MINI, SpatialFusionConfig
 from sf_model.models.depth_adapter import DepthAdapter
 from sf_model.models.depth_predictor import DepthPredictor
-from sf_model.models.source_encoder import PixelEncoder, source_patch_dim
+from sf_model.models.pixel_encoder import PixelEncoder, source_patch_dim
 
 TOKEN, LATENT, EDITING = "token.safetensors", "latent.safetensors", "editing.safetensors"
 PATCHES = "editing_from_patches.safetensors"

@@ -7,22 +7,21 @@ has transformers' decoders, diffusers' transformer and autoencoders, and its twi
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import safetensors.torch
 import torch
 from PIL import Image
-from sf_model.training.bases.sampling import sample_latent
 
 from sf_model.checkpoint import load_checkpoint
-from sf_model.models.depth_adapter import DepthAdapter
 from sf_model.models.depth_flow import DepthSampling, draw_noise
-from sf_model.models.depth_predictor import DepthPredictor
-from sf_model.training.bases.base import Base, BaseFiles
+from sf_model.training.bases.base import Base
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
+from sf_model.training.bases.released import BaseFiles
+from sf_model.training.system import ImageSampling, System
 from tests.host.mini_graphs import node, sampler_inputs
 from tests.host.server import ComfyServer, Graph
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
@@ -148,27 +147,26 @@ def base_of(case: Case, files: BaseFiles) -> Base:
 def sf_model_image(server: ComfyServer, base: Base, case: Case, checkpoint: str, strength: float = 1.0) -> torch.Tensor:
     """(1, 3, H, W) in [0, 1], as the graph draws it, by sf_model alone."""
     contents = load_checkpoint(server.base / "models" / "spatialfusion" / checkpoint)
-    predictor, adapter = DepthPredictor(contents.config).eval(), DepthAdapter(contents.config.depth_adapter).eval()
-    predictor.load_state_dict(contents.predictor_state())
-    adapter.load_state_dict(contents.adapter_state())
+    system = System(base, contents.config, seed=0).eval()
+    system.predictor.load_state_dict(contents.predictor_state())
+    system.adapter.load_state_dict(contents.adapter_state())
 
-    seen, reference, features, grid = None, None, None, None
+    source, seen, reference = None, None, None
     if case.is_edit:
         picture = np.asarray(Image.open(server.base / "input" / SOURCE_FILE), dtype=np.float32) / 255
         source = torch.from_numpy(picture).movedim(-1, 0)[None]
         reference = base.encode_image(source)
-        features, grid = base.source_features(source)
         seen = source if base.mllm_sees_source else None
     prompt = base.encode(*base.tokens.batch([PROMPT], case.is_edit and base.mllm_sees_source), seen)
     negative = base.encode(*base.tokens.batch([""], False), None)
 
-    noise = draw_noise(predictor.noise_shape(1, HEIGHT, WIDTH), DEPTH_SEED)
-    sampling = DepthSampling(noise, DEPTH_STEPS, DEPTH_GUIDANCE)
-    prediction = predictor.sample(prompt.keys_values, HEIGHT, WIDTH, sampling, prompt.mask, features, grid)
-    rows, columns = HEIGHT // 8, WIDTH // 8
-    added = strength * adapter.infer(prediction.to_metric_depth(), rows, columns, torch.float32)
-    noise = torch.randn(1, 16, rows, columns, generator=torch.Generator().manual_seed(SEED))
-    latent = sample_latent(base, prompt, negative, added, noise, STEPS, CFG, reference)
+    noise = draw_noise(system.predictor.noise_shape(1, HEIGHT, WIDTH), DEPTH_SEED)
+    inputs = system.inputs(prompt, HEIGHT, WIDTH, source)
+    prediction = system.predictor.sample(inputs, DepthSampling(noise, DEPTH_STEPS, DEPTH_GUIDANCE))
+    noise = torch.randn(1, 16, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(SEED))
+    features = system.features(prediction.to_metric_depth(), noise)
+    features = replace(features, values=strength * features.values)
+    latent = system.draw_latent(prompt, negative, features, noise, ImageSampling(STEPS, CFG), reference)
     return base.decode_latent(latent)
 
 

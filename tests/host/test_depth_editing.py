@@ -271,15 +271,18 @@ def mask_batch() -> Graph:
 
 
 CASES: dict[str, tuple[Callable[[], Graph], str]] = {
-    "adjust zero depth": (adjusting("zero"), "zero or negative.*Connect Predict Metric Depth"),
-    "adjust negative depth": (adjusting("negative"), "zero or negative.*Connect Predict Metric Depth"),
-    "adjust NaN": (adjusting("nan"), "NaN.*Connect Predict Metric Depth"),
-    "adjust without metres": (adjusting("da3_small"), "not in metres.*Adjust Metric Depth with the distance_m"),
+    "adjust zero depth": (adjusting("zero"), "connect Predict Metric Depth.*zero or negative"),
+    "adjust negative depth": (adjusting("negative"), "connect Predict Metric Depth.*zero or negative"),
+    "adjust NaN": (adjusting("nan"), "connect Predict Metric Depth.*NaN"),
+    "adjust without metres": (
+        adjusting("da3_small"),
+        "distance_m of something in the image in Adjust Metric Depth.*not in metres",
+    ),
     "adjust a region without metres": (
         adjusting("da3_small", mask=whole_mask(1.0), distance_m=2.0),
-        "not in metres.*moving the whole image",
+        "moving the whole image.*not in metres",
     ),
-    "intrinsics that contradict the size": (adjusting("stretched"), "intrinsics contradict.*64x48.*square"),
+    "intrinsics that contradict the size": (adjusting("stretched"), "intrinsics contradict.*square.*64x48"),
     "principal point off the centre": (
         adjusting("cropped"),
         "principal point is off the centre, at 0.70 of its width and 0.50.*measure the depth after the crop",
@@ -300,8 +303,8 @@ CASES: dict[str, tuple[Callable[[], Graph], str]] = {
         "crop.*second geometry is 64x64.*the first 64x48",
     ),
     "blend other camera": (blending(second=measured("da3")), "ignore_camera.*fields of view differ.*90.0 and 56"),
-    "blend NaN": (blending(second=measured("nan")), "NaN.*Connect Predict Metric Depth"),
-    "blend without metres": (blending(second=measured("da3_views")), "not in metres.*Adjust Metric Depth"),
+    "blend NaN": (blending(second=measured("nan")), "connect Predict Metric Depth.*NaN"),
+    "blend without metres": (blending(second=measured("da3_views")), "Adjust Metric Depth.*not in metres"),
     "picture of zero depth": (picturing("zero"), "zero or negative"),
     "near above far": (picturing(near_m=4.0, far_m=2.0), "swap near_m and far_m.*near_m 4 must be below far_m 2"),
     "near beyond everything": (

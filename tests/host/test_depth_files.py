@@ -160,7 +160,7 @@ def test_only_the_hosts_folders_are_read(server: ComfyServer) -> None:
         "a\0b.npy",
     ]
     for name in names:
-        with pytest.raises(PromptError, match="there is no depth file.*put it there") as caught:
+        with pytest.raises(PromptError, match="put the depth file.*there is no such file") as caught:
             server.run({"load": load(name, fov_y_deg=40), "digest": digest(["load", 0])})
         assert (caught.value.kind, caught.value.node_id) == ("validation", "load")
 

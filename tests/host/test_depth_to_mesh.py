@@ -130,7 +130,7 @@ def test_the_hosts_mesh_node_takes_our_geometry(newest_server: ComfyServer) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_index": 3}, "batch_index is 3, but this geometry has 1 image"),
+        ({"batch_index": 3}, "set batch_index below 1: it is 3, and this geometry has 1 image"),
         ({"max_depth_m": 1.0}, "nothing is left of this depth"),
         ({"decimation": 20}, "the mesh has no faces"),
         ({"kind": "panorama"}, "it has no camera"),

@@ -146,9 +146,9 @@ def test_omnigen2_edits_from_dinov2_features_and_a_reference_latent(server: Comf
 @pytest.mark.parametrize(
     ("architecture", "backbone", "clip_type", "message"),
     [
-        ("qwen_image", "qwen_image", "HUNYUAN_IMAGE", "language model of Qwen-Image.*another base.*type qwen_image"),
-        ("qwen_image", "qwen_image", "LONGCAT_IMAGE", "LongCatImageTEModel.*type qwen_image"),
-        ("z_image", "z_image", "FLUX2", "language model of Z-Image.*<think>.*type lumina2"),
+        ("qwen_image", "qwen_image", "HUNYUAN_IMAGE", "type qwen_image.*language model of Qwen-Image.*another base"),
+        ("qwen_image", "qwen_image", "LONGCAT_IMAGE", "type qwen_image.*LongCatImageTEModel"),
+        ("z_image", "z_image", "FLUX2", "type lumina2.*language model of Z-Image.*<think>"),
     ],
 )
 def test_a_clip_of_the_wrong_type_is_refused_by_name(
@@ -165,7 +165,7 @@ def test_a_clip_of_the_wrong_type_is_refused_by_name(
 
 def test_a_checkpoint_of_another_base_is_refused_by_name(server: ComfyServer) -> None:
     graph = tiny_graph("qwen_image", checkpoint(server, "omnigen2"))
-    with pytest.raises(PromptError, match="is for OmniGen2.*type omnigen2") as caught:
+    with pytest.raises(PromptError, match="type omnigen2.*is for OmniGen2") as caught:
         server.run(graph)
     assert caught.value.node_id == "loader"
 

@@ -278,19 +278,31 @@ BAD_INPUT: dict[str, tuple[Callable[[], Graph], str, str]] = {
     "NaN": (lambda: probe_mesh("NaN"), "object", "export the mesh again.*NaN or infinite"),
     "out of range": (lambda: probe_mesh("out of range"), "object", "export.*vertices 3 to 7.*only 5"),
     "flat": (lambda: probe_mesh("flat", size_m=1.0), "object", "set another size_of.*height is 0"),
-    "no batch": (lambda: probe_mesh("no batch"), "object", r"\(5, 3\).*check the node"),
-    "batch index": (lambda: probe_mesh("pyramid", batch_index=1), "object", "only 1 meshes; count from 0"),
-    "no mesh": (lambda: mesh_graph(), "object", "no mesh: connect mesh"),
-    "orthographic": (lambda: camera_graph(cameraType="orthographic"), "compose", "orthographic; switch it"),
-    "camera without a place": (lambda: camera_graph(position=None), "compose", "cannot be read.*connect camera_info"),
+    "no batch": (lambda: probe_mesh("no batch"), "object", r"check the node.*\(5, 3\)"),
+    "batch index": (
+        lambda: probe_mesh("pyramid", batch_index=1),
+        "object",
+        "set batch_index below 1: it is 1, and there are 1 meshes",
+    ),
+    "no mesh": (lambda: mesh_graph(), "object", "connect mesh and set model_file to none.*no mesh"),
+    "orthographic": (
+        lambda: camera_graph(cameraType="orthographic"),
+        "compose",
+        "switch the camera to perspective.*orthographic",
+    ),
+    "camera without a place": (lambda: camera_graph(position=None), "compose", "connect camera_info.*cannot be read"),
     "camera in its target": (
         lambda: camera_graph(target=VIEWER_CAMERA["position"]),
         "compose",
         "move the camera or its target.*one point",
     ),
-    "camera field of view": (lambda: camera_graph(fov=200), "compose", "200.0 degrees.*set them again"),
+    "camera field of view": (
+        lambda: camera_graph(fov=200),
+        "compose",
+        "set field of view and zoom again.*200.0 degrees",
+    ),
     "NaN camera": (lambda: camera_graph(position={"x": math.nan, "y": 0, "z": 0}), "compose", "set the camera again"),
-    "too many masks": (lambda: many_objects(33), "compose", "33 objects at 4096x4096 .*set width and height smaller"),
+    "too many masks": (lambda: many_objects(33), "compose", "set width and height smaller.*33 objects at 4096x4096 "),
 }
 
 
@@ -306,7 +318,7 @@ def test_error_is_on_the_right_node_with_a_remedy_and_the_server_lives_on(server
 
 def test_a_mesh_and_a_file_at_once_are_refused(server: ComfyServer) -> None:
     graph = probe_mesh("pyramid", model_file=put(server, "3d/pyramid.obj", PYRAMID))
-    with pytest.raises(PromptError, match="both a mesh and a file: .*set model_file to none") as caught:
+    with pytest.raises(PromptError, match="set model_file to none.*both a mesh and a file") as caught:
         arrays_of(server, graph)
     assert caught.value.node_id == "object"
 
@@ -328,7 +340,7 @@ def test_files_that_are_no_meshes_are_refused(server: ComfyServer, content: byte
 
 @pytest.mark.parametrize("name", ["3d/nowhere.glb", "../../../../../../etc/passwd", "a\0b.obj"])
 def test_files_that_are_not_there_or_not_ours_are_refused_before_anything_runs(server: ComfyServer, name: str) -> None:
-    with pytest.raises(PromptError, match="there is no mesh file") as caught:
+    with pytest.raises(PromptError, match="put the mesh file.*there is no such file") as caught:
         arrays_of(server, mesh_graph(model_file=name))
     assert (caught.value.kind, caught.value.node_id) == ("validation", "object")
 

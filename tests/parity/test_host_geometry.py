@@ -134,7 +134,7 @@ def test_depth_anything_views_need_a_scale(nodes: ModuleType, views: int, pose_m
     geometry = da3_geometry(views, "dualdpt", "multiview", pose_method)
     assert geometry["intrinsics"].shape == (1, views, 3, 3)
     assert geometry["depth"].shape == (views, HEIGHT, WIDTH)
-    with pytest.raises(ValueError, match="not in metres.*Adjust Metric Depth"):
+    with pytest.raises(ValueError, match="Adjust Metric Depth.*not in metres"):
         nodes.host.geometry.to_metric_depth(geometry)
     adjusted = nodes.SpatialFusionAdjustDepth.execute(geometry, 1.0, 0.0, 5.0, "whole image", 0.0, 0.0).args[0]
     depth = nodes.host.geometry.to_metric_depth(adjusted)

@@ -7,54 +7,57 @@ import comfy.sample
 import node_helpers
 import pytest
 import torch
-from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 
 from sf_model import world
-from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT, TOKENIZER_DIR
+from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT
 from sf_model.models.depth_flow import DepthSampling, draw_noise
 from sf_model.models.flow_times import shifted_times
+from sf_model.training.bases.base import Prompt
 from sf_model.training.export import load_exported
-from sf_model.training.sheets import sample_images
-from sf_model.training.system import SpatialFusionSystem
+from sf_model.training.system import ImageSampling, System
 from tests.parity.measures import relative_error
 
+SAMPLING = ImageSampling(steps=6, guidance=3.0)
 PROMPT = "a red car 4.0 m away, facing left, and a blue chair on grass, at sunset"
 
 
 @pytest.fixture(scope="module")
-def system() -> SpatialFusionSystem:
+def system() -> System:
     return load_exported(MINI_DIR)
 
 
+def encoded_by(system: System, text: str) -> Prompt:
+    return system.base.encode(*system.base.tokens.batch([text], False), None)
+
+
 @torch.no_grad()
-def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSystem) -> None:
+def test_prompt_depth_and_image_agree(nodes: ModuleType, system: System) -> None:
     """Tokens, hidden states, keys/values, depth, and 6 Euler steps with guidance on the depth, from the same noise."""
     model, clip, _ = nodes.SpatialFusionMiniLoader.execute().args
     loaded = nodes.SpatialFusionLoader.execute(clip, nodes.generate.load_checkpoint.BUILT_IN).args[0]
 
-    tokenizer = load_tokenizer(MINI_DIR / TOKENIZER_DIR)
-    ids, mask = encode_prompts(tokenizer, [PROMPT])
-    assert [token for token, _ in next(iter(clip.tokenize(PROMPT).values()))[0]] == ids[0].tolist()
-    prompt, empty = system.encode(ids, mask), system.encode(*encode_prompts(tokenizer, [""]))
+    ids = system.base.tokens.ids(PROMPT, False)
+    assert [token for token, _ in next(iter(clip.tokenize(PROMPT).values()))[0]] == ids
+    prompt, empty = encoded_by(system, PROMPT), encoded_by(system, "")
 
-    encoded = nodes.generate.predict.encode_prompt(clip, loaded.decoder_path, PROMPT)
+    encoded = nodes.runtime.prompt_capture.encode_prompt(clip, loaded.decoder_path, PROMPT)
     assert relative_error(encoded.conditioning[0][0], prompt.hidden) < 1e-5
     for (key, value), (expected_key, expected_value) in zip(encoded.keys_values, prompt.keys_values):
         assert relative_error(key, expected_key) < 1e-5
         assert relative_error(value, expected_value) < 1e-5
 
     sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
-    for how, expected in (
-        (None, system.predict_depth(prompt, 64, 64)),
-        (sampling, system.sample_depth(prompt, 64, 64, sampling)),
-    ):
-        depth = nodes.generate.predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=how)
+    inputs = system.inputs(prompt, 64, 64)
+    for how, expected in ((None, system.mean_depth(inputs)), (sampling, system.predictor.sample(inputs, sampling))):
+        depth = nodes.runtime.prediction.predict_depth(
+            loaded, encoded, width=64, height=64, features=None, sampling=how
+        )
         expected_depth = expected.to_metric_depth()
         assert torch.equal(depth.valid, expected_depth.valid)
         assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
 
-    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
-    patched = nodes.generate.apply.inject(model, loaded.adapter, control)
+    control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    patched = nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone)
     latent = torch.zeros(1, 3, 64, 64)
     noise = comfy.sample.prepare_noise(latent, 7)
     negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
@@ -70,42 +73,41 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: SpatialFusionSy
         latent,
         disable_pbar=True,
     )
-    expected = sample_images(system, prompt, empty, expected_depth, noise, guidance=3.0, steps=6)
+    expected = system.draw_latent(prompt, empty, system.features(expected_depth, noise), noise, SAMPLING)
     assert relative_error(image, expected) < 1e-3
 
 
 @torch.no_grad()
-def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: SpatialFusionSystem) -> None:
+def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: System) -> None:
     """The source is read for the depth by its own pixels, and is a reference latent of both conditionings."""
     model, clip, vae = nodes.SpatialFusionMiniLoader.execute().args
     loaded = nodes.SpatialFusionLoader.execute(clip, nodes.generate.load_checkpoint.BUILT_IN).args[0]
     pair = world.sample_edit(random.Random("edit parity"), "pose")
     source = world.render([pair.source], 64, 64).rgb
     image = source.movedim(1, -1)
-    prompt, empty = (
-        system.encode(*encode_prompts(load_tokenizer(MINI_DIR / TOKENIZER_DIR), [text]))
-        for text in (pair.instruction, "")
-    )
+    prompt, empty = encoded_by(system, pair.instruction), encoded_by(system, "")
 
-    predict = nodes.generate.predict
-    features = predict.source_features(loaded, image, 64, 64, needed=True)
-    encoded = predict.encode_prompt_with_source(clip, loaded.decoder_path, pair.instruction, image, vae, None)
+    runtime = nodes.runtime
+    features = runtime.source_features.source_features(loaded, image, 64, 64, needed=True)
+    encoded = runtime.prompt_capture.encode_prompt_with_source(
+        clip, loaded.decoder_path, pair.instruction, image, vae, loaded.backbone.source_view
+    )
     sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
-    depth = predict._predict(loaded, encoded, width=64, height=64, features=features, sampling=sampling)
-    expected_depth = system.sample_depth(prompt, 64, 64, sampling, source).to_metric_depth()
+    depth = runtime.prediction.predict_depth(loaded, encoded, 64, 64, features, sampling)
+    expected_depth = system.predictor.sample(system.inputs(prompt, 64, 64, source), sampling).to_metric_depth()
     assert torch.equal(depth.valid, expected_depth.valid)
     assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
-    without = system.sample_depth(prompt, 64, 64, sampling).to_metric_depth()
+    without = system.predictor.sample(system.inputs(prompt, 64, 64), sampling).to_metric_depth()
     assert relative_error(without.log_depth(), expected_depth.log_depth()) > 0.01
 
-    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     negative = node_helpers.conditioning_set_values(
         clip.encode_from_tokens_scheduled(clip.tokenize("")), {"reference_latents": [vae.encode(image)]}, append=True
     )
     latent = torch.zeros(1, 3, 64, 64)
     noise = comfy.sample.prepare_noise(latent, 7)
     drawn = comfy.sample.sample_custom(
-        nodes.generate.apply.inject(model, loaded.adapter, control),
+        nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone),
         noise,
         3.0,
         comfy.samplers.sampler_object("euler"),
@@ -115,10 +117,11 @@ def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: SpatialFusi
         latent,
         disable_pbar=True,
     )
-    drawing = (system, prompt, empty, expected_depth, noise)
-    expected = sample_images(*drawing, guidance=3.0, steps=6, source=source)
+    drawing = (prompt, empty, system.features(expected_depth, noise), noise, SAMPLING)
+    reference = system.base.encode_image(source)
+    expected = system.draw_latent(*drawing, reference, reference)
     assert relative_error(drawn, expected) < 1e-3
-    assert relative_error(sample_images(*drawing, guidance=3.0, steps=6), expected) > 0.01
+    assert relative_error(system.draw_latent(*drawing), expected) > 0.01
 
 
 @torch.no_grad()
@@ -130,15 +133,15 @@ def test_half_precision_predicts_the_same_scene(
     precision."""
     _, clip, _ = nodes.SpatialFusionMiniLoader.execute().args
     loaded = nodes.SpatialFusionLoader.execute(clip, nodes.generate.load_checkpoint.BUILT_IN).args[0]
-    predict = nodes.generate.predict
-    encoded = predict.encode_prompt(clip, loaded.decoder_path, PROMPT)
+    prediction = nodes.runtime.prediction
+    encoded = nodes.runtime.prompt_capture.encode_prompt(clip, loaded.decoder_path, PROMPT)
     noise_shape = loaded.predictor.model.noise_shape(1, 64, 64)
     for seed in range(4 if sampled else 1):
-        sampling = predict.DepthSampling(draw_noise(noise_shape, seed)) if sampled else None
-        whole = predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
+        sampling = prediction.DepthSampling(draw_noise(noise_shape, seed)) if sampled else None
+        whole = prediction.predict_depth(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
         with monkeypatch.context() as patch:
-            patch.setattr(predict.comfy.model_management, "should_use_bf16", lambda device: True)
-            half = predict._predict(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
+            patch.setattr(prediction.comfy.model_management, "should_use_bf16", lambda device: True)
+            half = prediction.predict_depth(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
         both = whole.valid & half.valid
         assert (whole.valid == half.valid).float().mean() > 0.995
         error = (whole.log_depth() - half.log_depth())[both].abs()

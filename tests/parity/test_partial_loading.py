@@ -64,25 +64,21 @@ def test_offloaded_weights_give_the_same_depth_and_image(
         layer, outputs, inputs = LORA_LAYER[architecture]
         keys = comfy.lora.model_lora_keys_unet(model.model, {})
         model.add_patches(lora_patches(keys, f"diffusion_model.{layer}", outputs, inputs), 1.0)
-        patchers = nodes.runtime.loaded_checkpoint.build_patchers(tmp_path / name, packed)
-        path = nodes.runtime.text_decoder.find_decoder(clip, packed.config, name)
-        loaded = nodes.runtime.loaded_checkpoint.SpatialFusionModel(
-            packed.config, clip, path, *patchers, None, "tiny", {}
-        )
+        loaded = nodes.runtime.loaded_checkpoint.load_beside(clip, packed, tmp_path / name, name)
         if offload:
             monkeypatch.setattr(comfy.model_management, "is_device_cpu", lambda device: False)
             monkeypatch.setattr(comfy.model_management, "vram_state", comfy.model_management.VRAMState.NO_VRAM)
-        encoded = nodes.generate.predict.encode_prompt(clip, path, PROMPT)
+        encoded = nodes.runtime.prompt_capture.encode_prompt(clip, loaded.decoder_path, PROMPT)
         noise = draw_noise(loaded.predictor.model.noise_shape(1, 96, 64), seed=3)
-        sampling = nodes.generate.predict.DepthSampling(noise, steps=2, guidance=2.0)
-        depth = nodes.generate.predict._predict(loaded, encoded, 64, 96, None, sampling)
+        sampling = nodes.runtime.prediction.DepthSampling(noise, steps=2, guidance=2.0)
+        depth = nodes.runtime.prediction.predict_depth(loaded, encoded, 64, 96, None, sampling)
         with monkeypatch.context() as patch:
             patch.setattr(comfy.model_management, "should_use_bf16", lambda *_, **__: True)
-            half = nodes.generate.predict._predict(loaded, encoded, 64, 96, None, sampling)
+            half = nodes.runtime.prediction.predict_depth(loaded, encoded, 64, 96, None, sampling)
         error = (half.log_depth() - depth.log_depth())[depth.valid & half.valid].abs().mean()
         assert 0 < error < 0.005
-        control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
-        patched = nodes.generate.apply.inject(model, loaded.adapter, control)
+        control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+        patched = nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone)
         latent = torch.zeros(1, 16, *((1,) if architecture == "qwen_image" else ()), 12, 8)
         image = comfy.sample.sample_custom(
             patched,

@@ -19,18 +19,17 @@ import pytest
 import safetensors.torch
 import torch
 from diffusers import AutoencoderKL
-from sf_model.training.bases.sampling import sample_latent
 
 from sf_model.backbones import get_backbone
 from sf_model.checkpoint import load_checkpoint
 from sf_model.depth.metric_depth import MetricDepth
-from sf_model.models.depth_adapter import DepthAdapter
 from sf_model.models.depth_flow import DepthSampling, draw_noise
-from sf_model.models.depth_predictor import DepthPredictor
 from sf_model.models.flow_times import shifted_times
-from sf_model.training.bases.base import Base, BaseFiles, Prompt
+from sf_model.training.bases.base import Base, Prompt
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
+from sf_model.training.bases.released import BaseFiles
+from sf_model.training.system import ImageSampling, System
 from tests.host.tiny_checkpoints import tiny_config, write_tiny_checkpoint
 from tests.parity.measures import relative_error
 
@@ -123,8 +122,7 @@ def write_image_autoencoder(folder: Path) -> Path:
 
 
 def sf_model_image(
-    base: Base,
-    adapter: DepthAdapter,
+    system: System,
     depth: MetricDepth,
     prompt: Prompt,
     empty: Prompt,
@@ -132,8 +130,8 @@ def sf_model_image(
     noise: torch.Tensor,
 ) -> torch.Tensor:
     """The negative knows the depth, not the reference."""
-    features = adapter.infer(depth, *noise.shape[-2:], torch.float32)
-    return sample_latent(base, prompt, empty, features, noise, STEPS, GUIDANCE, reference)
+    features = system.features(depth, noise)
+    return system.draw_latent(prompt, empty, features, noise, ImageSampling(STEPS, GUIDANCE), reference)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -152,11 +150,8 @@ def test_prompt_depth_and_image_agree(
     contents = load_checkpoint(checkpoint)
     # The pack under its own name has its own classes.
     packed = nodes.runtime.loaded_checkpoint.load_checkpoint(checkpoint)
-    decoder_path = nodes.runtime.text_decoder.find_decoder(clip, packed.config, checkpoint.name)
-    patchers = nodes.runtime.loaded_checkpoint.build_patchers(checkpoint, packed)
-    loaded = nodes.runtime.loaded_checkpoint.SpatialFusionModel(
-        packed.config, clip, decoder_path, *patchers, vision, packed.base_revision, packed.base_fingerprint
-    )
+    loaded = nodes.runtime.loaded_checkpoint.load_beside(clip, packed, checkpoint, checkpoint.name, vision)
+    decoder_path = loaded.decoder_path
     if case.architecture == "qwen_image":
         host_vae = tiny_bases.load_vae(folder)
         base = sf_model_base(case, folder, folder / "vae.safetensors", with_vision)
@@ -165,22 +160,22 @@ def test_prompt_depth_and_image_agree(
     latent_format = model.get_model_object("latent_format")
     video = case.architecture == "qwen_image"
 
-    reference, features, expected_features, grid = None, None, None, None
+    reference, features = None, None
     if case.is_edit:
         # Sides of whole pairs of tokens: from odd ones diffusers and the host count Qwen-Image's positions one apart.
         stored = torch.randn(1, 16, 8, 12, generator=torch.Generator().manual_seed(4))
         stored = stored.unsqueeze(2) if video else stored
         reference = latent_format.process_in(stored)
         reference = reference[:, :, 0] if video else reference
-        view = nodes.generate.predict.get_backbone(case.backbone).source_view
+        view = loaded.backbone.source_view
         if with_vision:
-            features = nodes.generate.predict.source_features(loaded, source, WIDTH, HEIGHT, needed=True)
-            expected_features, grid = base.source_features(source.movedim(-1, 1))
-            assert features.grid == grid
-            assert relative_error(features.tokens, expected_features) < 1e-3
+            features = nodes.runtime.source_features.source_features(loaded, source, WIDTH, HEIGHT, needed=True)
+            expected_features = base.source_features(source.movedim(-1, 1))
+            assert features.grid == expected_features.grid
+            assert relative_error(features.tokens, expected_features.tokens) < 1e-3
         encoded = nodes.runtime.prompt_capture.encode_prompt_with_source(clip, decoder_path, PROMPT, source, None, view)
     else:
-        encoded = nodes.generate.predict.encode_prompt(clip, decoder_path, PROMPT)
+        encoded = nodes.runtime.prompt_capture.encode_prompt(clip, decoder_path, PROMPT)
 
     ids, mask = base.tokens.batch([PROMPT], case.is_edit)
     seen = source.movedim(-1, 1) if case.is_edit and video else None
@@ -192,30 +187,33 @@ def test_prompt_depth_and_image_agree(
         for tensor, expected_tensor in zip(pair, expected_pair):
             assert relative_error(tensor, expected_tensor) < 1e-4
 
-    predictor, adapter = DepthPredictor(contents.config).eval(), DepthAdapter(contents.config.depth_adapter).eval()
-    predictor.load_state_dict(contents.predictor_state())
-    adapter.load_state_dict(contents.adapter_state())
-    seen_by_both = prompt.mask, expected_features, grid
-    sampling = DepthSampling(draw_noise(predictor.noise_shape(1, HEIGHT, WIDTH), seed=3), steps=3, guidance=2)
-    for how, expected in (
-        (None, predictor(prompt.keys_values, HEIGHT, WIDTH, *seen_by_both)),
-        (sampling, predictor.sample(prompt.keys_values, HEIGHT, WIDTH, sampling, *seen_by_both)),
-    ):
+    if case.is_edit and video:
+        # An image takes fewer positions than tokens: queries at the number of tokens would not be where they learned.
+        assert encoded.next_position.tolist() == prompt.next_position.tolist() != [prompt.mask.sum()]
+    else:
+        assert encoded.next_position is None
+
+    system = System(base, contents.config, seed=0).eval()
+    system.predictor.load_state_dict(contents.predictor_state())
+    system.adapter.load_state_dict(contents.adapter_state())
+    inputs = system.inputs(prompt, HEIGHT, WIDTH, source.movedim(-1, 1) if with_vision else None)
+    sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, HEIGHT, WIDTH), seed=3), steps=3, guidance=2)
+    for how, expected in ((None, system.mean_depth(inputs)), (sampling, system.predictor.sample(inputs, sampling))):
         depth, expected_depth = (
-            nodes.generate.predict._predict(loaded, encoded, WIDTH, HEIGHT, features, how),
+            nodes.runtime.prediction.predict_depth(loaded, encoded, WIDTH, HEIGHT, features, how),
             expected.to_metric_depth(),
         )
         assert torch.equal(depth.valid, expected_depth.valid)
         assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-3
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(comfy.model_management, "should_use_bf16", lambda *_, **__: True)
-            half = nodes.generate.predict._predict(loaded, encoded, WIDTH, HEIGHT, features, how)
+            half = nodes.runtime.prediction.predict_depth(loaded, encoded, WIDTH, HEIGHT, features, how)
         both = depth.valid & half.valid
         assert (depth.valid == half.valid).float().mean() > 0.99
         assert 0 < relative_error(half.log_depth()[both], depth.log_depth()[both]) < 2e-3
 
-    control = nodes.generate.apply.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
-    patched = nodes.generate.apply.inject(model, loaded.adapter, control)
+    control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
+    patched = nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone)
     latent = torch.zeros(1, 16, *((1,) if video else ()), HEIGHT // 8, WIDTH // 8)
     noise = comfy.sample.prepare_noise(latent, 7)
     positive = encoded.conditioning
@@ -233,13 +231,12 @@ def test_prompt_depth_and_image_agree(
         disable_pbar=True,
     )
     flat_noise = noise[:, :, 0] if video else noise
-    expected = sf_model_image(base, adapter, expected_depth, prompt, empty, reference, flat_noise)
+    expected = sf_model_image(system, expected_depth, prompt, empty, reference, flat_noise)
     found = latent_format.process_in(image)
     found = found[:, :, 0] if video else found
     assert relative_error(found, expected) < IMAGE_TOLERANCE
     without = sf_model_image(
-        base,
-        adapter,
+        system,
         MetricDepth(depth.depth, torch.zeros_like(depth.confidence), depth.fov_y_deg),
         prompt,
         empty,

@@ -89,6 +89,28 @@ def test_sampling_reaches_what_is_predicted() -> None:
         assert torch.allclose(state, time * target + (1 - time) * noise, atol=1e-5)
 
 
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_a_sampled_depth_has_the_confidence_of_the_first_prediction(guidance: float) -> None:
+    """The last one is as sure as it is told: it has seen what the steps before have drawn. Guided, the first half of
+    the first prediction counts, which knows the prompt."""
+    seen: list[float] = []
+
+    def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
+        logits = torch.zeros(len(noisy.state), 8, 8) + len(seen)
+        if guided:
+            logits[len(logits) // 2 :] = 99.0
+        seen.append(noisy.time[0].item())
+        of_zeros = prediction(torch.zeros_like(logits), torch.full_like(logits, 9.0))
+        return replace(of_zeros, log_depth=torch.full_like(logits, float(len(seen))), confidence_logit=logits)
+
+    sampled = sample_depth(predict, DepthSampling(torch.zeros(2, 2, 8, 8), 4, guidance))
+    assert len(seen) == 4
+    assert (sampled.confidence_logit == 0).all() and (sampled.log_depth == 4).all()
+    seen.clear()
+    # Where the first prediction is the only one, it is the last as well.
+    assert (sample_depth(predict, DepthSampling(torch.zeros(2, 2, 8, 8), 1, guidance)).confidence_logit == 0).all()
+
+
 def test_sampling_draws_one_of_two_scenes_and_not_their_mean() -> None:
     """Two equally likely flat scenes, with the exact posterior mean of each state: samples are the one or the other."""
     near, far = 0.0, 2.0

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from sf_model.training.tokenizer import train_tokenizer
 
 from sf_model.depth import metrics as depth_metrics
 from sf_model.evaluation import __main__ as command_line
@@ -15,11 +14,11 @@ from sf_model.evaluation.arguments import PUBLISHED_SEED
 from sf_model.evaluation.bootstrap import Estimate
 from sf_model.evaluation.depth import measures, shown_prediction
 from sf_model.evaluation.depth_baselines import fit_baselines
+from sf_model.evaluation.sheet import ROWS, SCALE
+from sf_model.files.picture_sheet import GUTTER_PX
 from sf_model.models.depth_prediction import DepthPrediction
-from sf_model.training.export import export_system, load_exported
-from sf_model.training.mini_sizes import SIZES
-from sf_model.training.sheets import GUTTER, SCALE, SHEET_ROWS
-from sf_model.training.system import SpatialFusionSystem
+from sf_model.training.export import export_mini, load_exported
+from tests.unit.dummy_systems import DUMMY, untrained_system
 
 
 def test_measures_by_hand() -> None:
@@ -69,11 +68,8 @@ def test_the_mean_map_is_the_geometric_mean_of_surfaces() -> None:
 def test_the_command_measures_an_exported_system(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = SIZES["dummy"]
-    train_tokenizer(tmp_path / "tokenizer", sizes.decoder.vocab_size, seed=0, size=300)
-    system = SpatialFusionSystem(sizes, seed=0)
-    torch.nn.init.normal_(system.predictor.depth_flow.patch.weight)  # an untrained flow would not be exported
-    export_system(system, tmp_path / "tokenizer", tmp_path, "base-0", {}, dtype=torch.float32)
+    system = untrained_system(tmp_path, DUMMY)
+    export_mini(system, tmp_path / "tokenizer", tmp_path, "base-0", {}, dtype=torch.float32)
     loaded = load_exported(tmp_path).state_dict()
     assert all(torch.equal(value, loaded[name]) for name, value in system.state_dict().items())
 
@@ -104,7 +100,7 @@ def test_the_command_measures_an_exported_system(
     monkeypatch.setattr("sys.argv", ["evaluation", "sheet", "--weights", str(tmp_path), "--output", str(sheet)])
     command_line.main()
     captions = capsys.readouterr().out.splitlines()
-    assert [line.split(".")[0] for line in captions] == [str(row) for row in range(1, SHEET_ROWS + 1)]
-    cell = SCALE * (sizes.image_size + 2 * GUTTER)
+    assert [line.split(".")[0] for line in captions] == [str(row) for row in range(1, ROWS + 1)]
+    cell = SCALE * (DUMMY.image_size + 2 * GUTTER_PX)
     with Image.open(sheet) as image:
-        assert image.size == (5 * cell, SHEET_ROWS * cell)
+        assert image.size == (5 * cell, ROWS * cell)

@@ -16,9 +16,9 @@ from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_ch
 from sf_model.evaluation.minispace.rows import BLANK, FUSION, MEAN, ORACLE, SHUFFLED
 from sf_model.evaluation.sampling import SystemSampler
 from sf_model.scene_reader.reading import SceneReading, true_reading
-from sf_model.training.mini_sizes import SIZES, SystemSizes
+from sf_model.training.bases.sizes import MiniSizes
 from sf_model.world import Camera, EditPair, Fact, Scene, SceneObject
-from tests.unit.dummy_systems import export_untrained
+from tests.unit.dummy_systems import DUMMY, export_untrained, without_sources
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +200,7 @@ def test_a_shuffled_depth_is_of_another_edit_of_the_kind(prompts: list[EditPromp
     assert len({partner.number for partner in partners.values()}) == len(prompts)
 
 
-def exported_system(directory: Path, sizes: SystemSizes) -> SystemSampler:
+def exported_system(directory: Path, sizes: MiniSizes) -> SystemSampler:
     export_untrained(directory, sizes)
     return SystemSampler(directory, steps=2, bfloat16=False)
 
@@ -219,11 +219,11 @@ def test_the_pixels_that_an_edit_changes_by_hand() -> None:
 
 def test_weights_without_a_source_image_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no source image"):
-        edit_drawer(exported_system(tmp_path, SIZES["dummy"]), FUSION, {}, seed=0)
+        edit_drawer(exported_system(tmp_path, without_sources()), FUSION, {}, seed=0)
 
 
 def test_an_edit_is_drawn_from_its_source_and_its_instruction(tmp_path: Path, prompts: list[EditPrompt]) -> None:
-    sampler = exported_system(tmp_path, SIZES["dummy"].with_source(at_queries=True))
+    sampler = exported_system(tmp_path, DUMMY)
     partners = shuffled_partners(prompts)
     draw = edit_drawer(sampler, FUSION, partners, seed=0)
     two = prompts[:2]
@@ -237,6 +237,5 @@ def test_an_edit_is_drawn_from_its_source_and_its_instruction(tmp_path: Path, pr
     other = [replace(prompt, pair=replace(prompt.pair, instruction="remove the house")) for prompt in two]
     assert (draw(other, sources) - drawn).abs().max() > 1e-3
     # The depth knows the source as well.
-    encoded = sampler._encode(["remove the house"])
-    depths = [sampler.system.predict_depth(encoded, 32, 32, source=source[None]).log_depth for source in sources]
+    depths = [sampler.predict(["remove the house"], source[None]).log_depth for source in sources]
     assert (depths[0] - depths[1]).abs().max() > 1e-4

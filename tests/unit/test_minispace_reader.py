@@ -2,30 +2,45 @@
 
 import json
 import random
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from sf_model import world
 from sf_model.scene_reader.accuracy import accuracy, accuracy_table, match
 from sf_model.scene_reader.augment import degrade
 from sf_model.scene_reader.data import (
     MAX_OBJECTS,
-    ReaderBatches,
-    ReaderDataConfig,
     object_columns,
+    rendered,
     sample_scene,
+    sample_scenes,
     scene_targets,
 )
 from sf_model.scene_reader.decode import decode, decode_depth, decode_heading
 from sf_model.scene_reader.losses import MEAN_LOG_SIZE, cell_middles, heading_target, reader_losses
 from sf_model.scene_reader.network import READER, TINY_READER, DenseReading, SceneReader
 from sf_model.scene_reader.reading import SceneReading, true_reading
-from sf_model.scene_reader.weights import load_reader, save_reader, train_reader
-from sf_model.training.data.world import Batch
-from sf_model.training.loop import LoopConfig
+from sf_model.scene_reader.weights import load_reader, save_reader
+from sf_model.training import __main__ as command_line
+from sf_model.training.batch import Batch
+from sf_model.training.data.numbered import Share
+from sf_model.training.loop import Trainer
+from sf_model.training.reader import (
+    TRAINING_STREAM,
+    ReaderBatches,
+    ReaderSettings,
+    averaged_reader,
+    load_reader_settings,
+    train_reader,
+)
+from sf_model.training.run_state import latest_state, load_average
 from sf_model.world import Scene
+from tests.unit.mini_training import MINI_CONFIG, changed
 
 SIZE, ROWS = 64, 16
 CERTAIN = 12.0
@@ -133,15 +148,16 @@ def test_degrading_changes_most_images_and_stays_in_range() -> None:
 
 
 def test_batches_depend_on_seed_and_number_alone() -> None:
-    batches = ReaderBatches(ReaderDataConfig(32, 40, "train", 0))
-    batch = batches[1]
-    assert torch.equal(batch["objects"], ReaderBatches(batches.config)[1]["objects"])
-    assert not torch.equal(batch["objects"], batches[0]["objects"])
-    counts = [len(scene.objects) for scene in batches.scenes(1)]
+    batches = ReaderBatches(32, Share(40, 40), seed=0)
+    (batch,), (again,), (other,) = batches[1], ReaderBatches(32, Share(40, 40), seed=0)[1], batches[0]
+    assert torch.equal(batch["objects"], again["objects"]) and torch.equal(batch["noise_seed"], again["noise_seed"])
+    assert not torch.equal(batch["objects"], other["objects"])
+    assert not torch.equal(batch["noise_seed"], other["noise_seed"])
+    scenes = sample_scenes(TRAINING_STREAM, 0, 1, 40)
+    counts = [len(scene.objects) for scene in scenes]
     assert object_columns(batch["objects"])["present"].sum(dim=1).tolist() == counts
     assert max(counts) <= MAX_OBJECTS
-    held_out = {(obj.category, obj.color) for scene in batches.scenes(1) for obj in scene.objects} & world.HELD_OUT
-    assert held_out
+    assert {(obj.category, obj.color) for scene in scenes for obj in scene.objects} & world.HELD_OUT
 
 
 def test_accuracy_of_a_perfect_and_of_a_blind_reader() -> None:
@@ -168,39 +184,64 @@ def test_the_shipped_size_is_small() -> None:
     assert sum(p.numel() for p in SceneReader(READER).parameters()) < 3_000_000
 
 
-def test_a_short_training_lowers_the_loss_and_its_file_reads_back(tmp_path: Path) -> None:
-    loop = LoopConfig(
-        steps=40,
-        learning_rate=3e-3,
-        warmup_steps=2,
-        weight_decay=0.01,
-        gradient_clip=1.0,
-        ema_decay=0.9,
-        seed=0,
-        log_every=20,
-        save_every=20,
-        sheet_every=40,
-        workers=0,
-        mixed_precision="no",
+def tiny_settings(folder: Path, steps: int) -> ReaderSettings:
+    """The config of the shipped reader, tiny and short."""
+    settings = load_reader_settings(MINI_CONFIG.with_name("scene_reader.yaml"))
+    settings = changed(
+        settings, runs=str(folder / "run"), output=str(folder / "reader.safetensors"), reader=TINY_READER
     )
-    held_out = ReaderBatches(ReaderDataConfig(TINY_READER.image_size, 32, "test", 0))[0]
+    loop = {"steps": steps, "batch_size": 16, "micro_batch": 16, "learning_rate": 3e-3, "warmup_steps": 2, "workers": 0}
+    loop |= {"decay_steps": steps, "ema_decay": 0.9, "log_every": 20, "save_every": 20, "sheet_every": steps}
+    return changed(settings, loop__mixed_precision="no", **{f"loop__{name}": value for name, value in loop.items()})
+
+
+def test_a_short_training_lowers_the_loss_and_its_file_reads_back(tmp_path: Path) -> None:
+    held_out = rendered(sample_scenes("test", 0, 0, 32), TINY_READER.image_size)
 
     def loss(reader: SceneReader) -> float:
         with torch.no_grad():
             return reader_losses(reader(held_out["rgb"]), held_out, torch.Generator().manual_seed(0))["loss"].item()
 
-    reader = train_reader(TINY_READER, 16, loop, tmp_path)
+    settings = tiny_settings(tmp_path, 40)
+    reader = train_reader(settings)
     assert loss(reader) < 0.85 * loss(SceneReader(TINY_READER, seed=0))
-    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    entries = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert "objects_found" in entries[-1]["validation"]
 
     # A finished run is not trained again.
-    again = train_reader(TINY_READER, 16, loop, tmp_path)
+    again = train_reader(settings)
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in reader.state_dict().items())
 
-    path = tmp_path / "reader.safetensors"
-    save_reader(reader, path, {"steps": 20})
+    path = Path(settings.output)
     assert load_reader(path).config == TINY_READER
     assert loss(load_reader(path)) == pytest.approx(loss(reader), rel=1e-2)
-    with pytest.raises(ValueError, match="evaluation reader"):
+    save_reader(reader, tmp_path / "other.safetensors", {"steps": 20})
+    assert loss(load_reader(tmp_path / "other.safetensors")) == pytest.approx(loss(reader), rel=1e-2)
+    with pytest.raises(ValueError, match="train one with `python -m sf_model.training reader"):
         load_reader(tmp_path / "none.safetensors")
+    with pytest.raises(ValueError, match="holds no trained state"):
+        averaged_reader(TINY_READER, tmp_path / "none")
+
+
+def test_the_reader_command_resumes_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after its first state; in bf16."""
+    states = {}
+    for name, killed in (("whole", False), ("killed", True)):
+        settings = changed(tiny_settings(tmp_path / name, 4), loop__mixed_precision="bf16", loop__save_every=2)
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(json.loads(json.dumps(asdict(settings)))), encoding="utf-8")
+        monkeypatch.setattr("sys.argv", ["training", "reader", "--config", str(config)])
+        save = Trainer._save
+
+        def save_then_die(trainer: Trainer, save: Any = save) -> None:
+            save(trainer)
+            raise KeyboardInterrupt
+
+        if killed:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(Trainer, "_save", save_then_die)
+                command_line.main()
+        command_line.main()
+        states[name] = load_average(latest_state(Path(settings.runs)))
+        assert load_reader(Path(settings.output)).config == TINY_READER
+    assert all(torch.equal(value, states["killed"][name]) for name, value in states["whole"].items())

@@ -19,7 +19,7 @@ from sf_model.evaluation.ambiguity import measures
 from sf_model.evaluation.bootstrap import Estimate, mean_with_interval, ratio_over_trainings, ratio_with_interval
 from sf_model.evaluation.confidence import deciles, rank_correlation
 from sf_model.evaluation.editing.depth import SOURCE
-from sf_model.evaluation.minispace.prompts import minispace_prompts
+from sf_model.evaluation.minispace.prompts import Prompt, minispace_prompts
 from sf_model.evaluation.minispace.rows import (
     BUILTIN_ROWS,
     FUSION,
@@ -47,13 +47,13 @@ from sf_model.evaluation.minispace.table import (
 )
 from sf_model.evaluation.obedience import obedience, si_rmse
 from sf_model.evaluation.recognition import UNASKED, recognised
-from sf_model.evaluation.sampling import SystemSampler, no_depth, noise_for, scene_depth
+from sf_model.evaluation.sampling import SystemSampler, no_depth, scene_depth
 from sf_model.scene_reader.network import TINY_READER, SceneReader
 from sf_model.scene_reader.reading import FoundObject, true_reading
 from sf_model.scene_reader.weights import save_reader
-from sf_model.training.mini_sizes import SIZES
 from sf_model.world.scene import SceneObject
-from tests.unit.dummy_systems import export_untrained
+from tests.unit.dummy_systems import DUMMY, export_untrained, without_sources
+from tests.unit.mini_training import mini_settings
 
 
 def test_intervals_of_means() -> None:
@@ -176,10 +176,12 @@ def test_where_found_leaves_out_images_that_lack_an_object() -> None:
     assert "| - |" in markdown(prompts, {"lost": [PromptResult(0.0, 0.0, 0.5, 0.5, 0.0, 0.0)] * len(prompts)})
 
 
-def test_noise_belongs_to_the_prompt() -> None:
-    both = noise_for([3, 7], seed=1, image_size=8)
-    assert torch.equal(both[1:], noise_for([7], seed=1, image_size=8))
-    assert not torch.equal(both[1:], noise_for([7], seed=2, image_size=8))
+def test_noise_belongs_to_the_prompt(exported: Path) -> None:
+    noise = SystemSampler(exported, steps=1).noise
+    both = noise([3, 7], seed=1, image_size=8)
+    assert both.shape == (2, 3, 8, 8) and noise([3], seed=1).shape == (1, 3, 32, 32)
+    assert torch.equal(both[1:], noise([7], seed=1, image_size=8))
+    assert not torch.equal(both[1:], noise([7], seed=2, image_size=8))
 
 
 def test_true_renders_and_depths_are_the_prompts_own() -> None:
@@ -256,7 +258,7 @@ def test_a_system_without_depth_is_drawn_without(
 ) -> None:
     """A base's adapter gives zeros: no depth is predicted for it."""
     base = shutil.copytree(exported, tmp_path / "base")
-    export_untrained(base, SIZES["dummy"], adapter=False)
+    export_untrained(base, without_sources(), adapter=False)
     monkeypatch.setattr(SystemSampler, "scaffold", lambda *_: pytest.fail("a depth was predicted"))
     monkeypatch.setattr("sf_model.evaluation.minispace.command.READER_IMAGES", 8)
     common = ["--reader", str(exported / "reader.safetensors"), "--steps", "1", "--output", str(tmp_path)]
@@ -280,7 +282,7 @@ def test_confidence_deciles_by_hand() -> None:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dummy system and a tiny reader, both untrained; no layer of the system is zero, as it would be at the start."""
     directory = tmp_path_factory.mktemp("dummy")
-    export_untrained(directory, SIZES["dummy"])
+    export_untrained(directory, without_sources())
     save_reader(SceneReader(TINY_READER), directory / "reader.safetensors", {})
     return directory
 
@@ -288,7 +290,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_scaffolds_reach_the_image(exported: Path) -> None:
     sampler = SystemSampler(exported, steps=2, bfloat16=False)
     prompts = minispace_prompts(seed=0, per_template=1)[:3]
-    texts, noise = [prompt.text for prompt in prompts], noise_for([0, 1, 2], 0, 32)
+    texts, noise = [prompt.text for prompt in prompts], sampler.noise([0, 1, 2], 0)
     blank = sampler.draw(texts, no_depth(3, 32), noise)
     oracle = sampler.draw(texts, true_depth(prompts, 32), noise)
     assert (blank - oracle).abs().max() > 1e-3
@@ -307,7 +309,7 @@ def test_the_default_scaffold_is_the_prompt_s_own_sampled_scene(exported: Path) 
         assert not torch.allclose(first, otherwise)
     (prompt,) = minispace_prompts(seed=0, per_template=1)[:1]
     rows = {name: system_drawer(sampler, name, {}, 0)([prompt]) for name in (FUSION, "mean depth")}
-    noise = noise_for([prompt.number], 0, 32)
+    noise = sampler.noise([prompt.number], 0)
     assert torch.equal(rows["mean depth"], sampler.draw([prompt.text], sampler.predict_depth([prompt.text]), noise))
     assert not torch.equal(rows[FUSION], rows["mean depth"])
     misplaced = sampler.draw([prompt.text], scene_depth([scattered_scene(prompt)], 32), noise)
@@ -364,7 +366,7 @@ def test_the_minispace_command(
     # The same weights from the same noise.
     assert written["rows"]["data-only"] == written["rows"][FUSION]
     assert {"commit", "seed", "reader_sha256", "weights"} <= set(written["run"])
-    assert written["run"]["image_size"] == SIZES["dummy"].image_size
+    assert written["run"]["image_size"] == DUMMY.image_size
     table = (tmp_path / "minispace.md").read_text(encoding="utf-8")
     assert "| floor | 0.0 [0.0, 0.0] |" in table
     assert "SpatialFusion against" in table
@@ -387,11 +389,12 @@ def test_every_system_is_drawn_at_the_first_one_s_size(
     systems = ["--weights", str(exported), "--compare", "mini=builtin", "--rows", "floor", "--prompts", "1"]
     reader = ["--reader", str(exported / "reader.safetensors"), "--output", str(tmp_path)]
     run_command(monkeypatch, "minispace", *systems, *reader, "--steps", "1")
-    assert set(drawn) == {SIZES["dummy"].image_size}
+    assert set(drawn) == {DUMMY.image_size}
     run = json.loads((tmp_path / "minispace.json").read_text(encoding="utf-8"))["run"]
-    assert run["image_size"] == SIZES["dummy"].image_size
+    assert run["image_size"] == DUMMY.image_size
     assert [entry["directory"] for entry in run["weights"]] == [str(exported), "builtin"]
-    assert [entry["image_size"] for entry in run["weights"]] == [SIZES[name].image_size for name in ("dummy", "mini")]
+    sizes = [DUMMY.image_size, mini_settings().system.image_size]
+    assert [entry["image_size"] for entry in run["weights"]] == sizes
 
 
 @pytest.mark.parametrize(
@@ -404,11 +407,12 @@ def test_rows_that_are_there_are_not_measured_again(
     measured: list[str] = []
     ends = ["ceiling"]
 
-    def counted(label: str, *arguments: Any) -> list[PromptResult]:
+    def counted(label: str, prompts: list[Prompt], *_: Any) -> list[PromptResult]:
+        """What a row scores does not matter here, and drawing takes seconds."""
         if label in ends:
             raise RuntimeError(ends.pop())
         measured.append(label)
-        return run_row(label, *arguments)
+        return [PromptResult(len(label) / 99, 0.0, 1.0, 1.0, 0, 1.0)] * len(prompts)
 
     monkeypatch.setattr("sf_model.evaluation.minispace.command.run_row", counted)
     monkeypatch.setattr("sf_model.evaluation.minispace.command.READER_IMAGES", 8)
@@ -433,7 +437,7 @@ def test_rows_that_are_there_are_not_measured_again(
     assert measured == ["floor", "ceiling", system]
     measured.clear()
     other = shutil.copytree(exported, tmp_path / "other")
-    export_untrained(other, SIZES["dummy"], adapter=False)
+    export_untrained(other, without_sources(), adapter=False)
     run_command(monkeypatch, *rows, "--seed", "3", "--compare", f"base={other}")
     assert measured == (["base (other)"] if kept else ["floor", "ceiling", system, "base (other)"])
 
@@ -468,7 +472,7 @@ def test_the_other_commands(
     message = f"not trained to edit: {exported}; only floor, unchanged and ceiling are measured"
     assert message in capsys.readouterr().out
     editing = ["--weights", str(tmp_path / "editing")]
-    export_untrained(tmp_path / "editing", SIZES["dummy"].with_source(at_queries=True))
+    export_untrained(tmp_path / "editing", DUMMY)
     # Two training seeds, and another system.
     more = [str(tmp_path / "editing"), "--compare", f"data-only={tmp_path / 'editing'}"]
     run_command(monkeypatch, "edit", *editing, *more, "--prompts", "1", *common)
@@ -494,7 +498,7 @@ def test_the_other_commands(
     run_command(monkeypatch, "obedience", "--weights", str(exported), "--images", "3", *common)
     obeyed = json.loads((tmp_path / "obedience.json").read_text(encoding="utf-8"))["table"]
     assert all(math.isfinite(cell["mean"]) for row in obeyed.values() for cell in row.values())
-    export_untrained(tmp_path / "base", SIZES["dummy"], adapter=False)
+    export_untrained(tmp_path / "base", without_sources(), adapter=False)
     with pytest.raises(SystemExit, match="two captions at least"):
         run_command(monkeypatch, "obedience", "--weights", str(exported), "--images", "1", *common)
     with pytest.raises(SystemExit, match="adapter was not trained"):

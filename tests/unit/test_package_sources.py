@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -57,30 +58,41 @@ def dotted(node: ast.expr) -> str:
     return ""
 
 
-def imports(path: Path, only_at_start: bool = False) -> Iterator[str]:
-    """The modules that a file names: those outside the pack by their names, its own as paths with a leading dot.
-
-    only_at_start: not those in functions and under TYPE_CHECKING.
-    """
+def import_statements(path: Path, only_at_start: bool = False) -> Iterator[ast.Import | ast.ImportFrom]:
+    """only_at_start: not those in functions and under TYPE_CHECKING."""
     stack: list[ast.AST] = [parsed(path)]
     while stack:
         node = stack.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            if node.level == 0:
-                yield node.module or ""
-                continue
-            folder = path.parents[node.level - 1].relative_to(ROOT)
-            target = ".".join(["", *folder.parts, *((node.module or "").split(".") if node.module else [])])
-            yield target
-            yield from (f"{target}.{alias.name}" for alias in node.names)
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield node
         elif only_at_start and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
         elif only_at_start and isinstance(node, ast.If) and dotted(node.test).endswith("TYPE_CHECKING"):
             stack.extend(node.orelse)
         else:
             stack.extend(ast.iter_child_nodes(node))
+
+
+def own_target(path: Path, node: ast.ImportFrom) -> str:
+    """What a relative import takes from, as a path in the pack with a leading dot."""
+    folder = path.parents[node.level - 1].relative_to(ROOT)
+    return ".".join(["", *folder.parts, *((node.module or "").split(".") if node.module else [])])
+
+
+def imports(path: Path, only_at_start: bool = False) -> Iterator[str]:
+    """The modules that a file names: those outside the pack by their names, its own as paths with a leading dot.
+
+    only_at_start: not those in functions and under TYPE_CHECKING.
+    """
+    for node in import_statements(path, only_at_start):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif node.level == 0:
+            yield node.module or ""
+        else:
+            target = own_target(path, node)
+            yield target
+            yield from (f"{target}.{alias.name}" for alias in node.names)
 
 
 def file_of(module: str) -> Path | None:
@@ -90,6 +102,17 @@ def file_of(module: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def imported_files(path: Path, only_at_start: bool = False) -> set[Path]:
+    """The pack's own files that a file takes something from."""
+    found = set()
+    for node in import_statements(path, only_at_start):
+        if isinstance(node, ast.ImportFrom) and node.level > 0:
+            target = own_target(path, node)
+            files = [file_of(f"{target}.{alias.name}") or file_of(target) for alias in node.names]
+            found |= {file for file in files if file is not None}
+    return found
 
 
 def reached_at_start() -> dict[Path, set[str]]:
@@ -216,3 +239,69 @@ def test_nothing_runs_at_install() -> None:
     """ComfyUI or its Manager would run a file of these names."""
     names = ("install.py", "uninstall.py", "prestartup_script.py", "disable.py", "enable.py")
     assert [name for name in names if (ROOT / name).exists()] == []
+
+
+# The rooms of nodes/: a file imports from its own room and from rooms on lower floors.
+FLOORS = {"inputs": 0, "host": 1, "runtime": 2, "generate": 3, "depth": 3, "scaffold": 3, "mini": 3, "__init__": 4}
+
+
+def room(path: Path) -> str:
+    """The room of a file of nodes/: its folder there, or the name of a file that stands alone."""
+    return Path(path.relative_to(ROOT / "nodes").parts[0]).stem
+
+
+def test_imports_in_nodes_go_down_only() -> None:
+    """The rooms on the top floor do not know each other."""
+    assert {room(path) for path in NODES} == set(FLOORS)
+
+    def upward(path: Path) -> list[str]:
+        own = [file for file in imported_files(path) if file.is_relative_to(ROOT / "nodes")]
+        others = [file for file in own if room(file) != room(path)]
+        return [relative(file) for file in others if FLOORS[room(file)] >= FLOORS[room(path)]]
+
+    assert imported_files(ROOT / "nodes" / "host" / "preview.py") >= {ROOT / "nodes" / "host" / "images.py"}
+    assert offenders(NODES, upward) == []
+
+
+def test_nodes_are_in_the_rooms_of_users_only() -> None:
+    def schemas(path: Path) -> list[int]:
+        functions = [part for part in ast.walk(parsed(path)) if isinstance(part, ast.FunctionDef)]
+        return [function.lineno for function in functions if function.name == "define_schema"]
+
+    below = [path for path in NODES if FLOORS[room(path)] < FLOORS["generate"]]
+    assert offenders(below, schemas) == []
+    assert len([path for path in NODES if schemas(path)]) >= 16
+
+
+def test_no_node_decides_by_assert() -> None:
+    """`python -O` leaves them out, and a user would read no remedy."""
+
+    def asserts(path: Path) -> list[int]:
+        return [part.lineno for part in ast.walk(parsed(path)) if isinstance(part, ast.Assert)]
+
+    assert offenders(NODES, asserts) == []
+
+
+def test_no_circle_of_imports() -> None:
+    every = [path for path in SOURCES if path.is_relative_to(ROOT / "nodes") or path.is_relative_to(ROOT / "sf_model")]
+    graph = {relative(path): {relative(file) for file in imported_files(path, only_at_start=True)} for path in every}
+    assert "sf_model/backbones/base.py" in graph["sf_model/backbones/mini.py"]
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(" <- ".join(error.args[1])) from error
+
+
+def test_rooms_of_the_model_that_do_not_know_each_other() -> None:
+    """A scaffold is a user's, the world is the training's; and nothing of the method knows the nodes."""
+
+    def importing(room: str, other: str) -> list[tuple[str, object]]:
+        files = [path for path in SOURCES if path.is_relative_to(ROOT / room)]
+        assert files
+        return offenders(
+            files, lambda path: [file for file in imported_files(path) if file.is_relative_to(ROOT / other)]
+        )
+
+    assert importing("sf_model", "nodes") == []
+    assert importing("sf_model/scaffold", "sf_model/world") == []
+    assert importing("sf_model/world", "sf_model/scaffold") == []

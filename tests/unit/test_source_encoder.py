@@ -13,9 +13,9 @@ from sf_model.models.depth_predictor import DepthPredictor
 from sf_model.models.expert_inputs import ExpertInputs, SourceFeatures
 from sf_model.models.pixel_encoder import PixelEncoder, own_patch_px, source_patch_dim, source_patches
 from sf_model.models.source_encoder import SourceEncoder
-from sf_model.training.mini_sizes import SIZES
+from sf_model.training.bases.sizes import smoke_sizes
 
-PATCHES = SIZES["dummy"].with_source(at_queries=True).spatialfusion
+PATCHES = smoke_sizes().spatialfusion
 
 
 def test_source_patches_by_hand() -> None:

@@ -1,6 +1,7 @@
-"""The commands of the Mini's training, from tokenizer to export."""
+"""The commands of a training from nothing: from a config file to an exported folder."""
 
-import argparse
+from __future__ import annotations
+
 import json
 import math
 import re
@@ -11,209 +12,254 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from sf_model.training.arguments import image_sizes
-from sf_model.training.starting_weights import check_source_encoder
-from sf_model.training.tokenizer import load_tokenizer
 
 from sf_model.backbones.mini import DIT_FILE, MLLM_FILE, SPATIALFUSION_FILE, TOKENIZER_DIR, load_base_weights
 from sf_model.checkpoint import load_checkpoint
-from sf_model.models.source_encoder import PixelEncoder
+from sf_model.evaluation.sampling import SystemSampler
 from sf_model.training import __main__ as command_line
-from sf_model.training.data.world import WorldBatches
-from sf_model.training.export import load_exported, part_state_dict
-from sf_model.training.run_state import latest_state
-from sf_model.training.system import SpatialFusionSystem
-from tests.unit.mini_training import DUMMY, data_config
+from sf_model.training.bases.prompts import load_tokenizer
+from sf_model.training.export import export_mini, load_exported
+from sf_model.training.loop import Trainer
+from sf_model.training.run import export_run, make_tokenizer, train_all, train_stage
+from sf_model.training.run_record import RunError
+from sf_model.training.run_state import AVERAGE, OPTIMISER, TRAINED, load_average
+from sf_model.training.settings import STAGE_NAMES, TrainingSettings
+from tests.unit.mini_training import DUMMY, MINI_CONFIG, build_stage, changed, smoke_settings
 
-# As much as edits ask of an encoder of source images.
-LEARN_TO_SEE = ("--steps", "100", "--batch-size", "8", "--learning-rate", "3e-3", "--ema-decay", "0.9")
-LEARN_TO_SEE += ("--sheet-every", "100")
-
-
-@pytest.mark.parametrize("text", ["", "64,", "100", "0", "-64", "big"])
-def test_image_sizes_that_cut_patches_are_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="multiples of 8"):
-        image_sizes(text)
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+FIRST, LAST = "state-0000001", "state-0000002"
 
 
-def test_an_encoder_that_unlearned_trains_no_edits(tokenizer_dir: Path) -> None:
-    """Once it had learned; later stages have moved its weights since."""
-    system = SpatialFusionSystem(DUMMY.with_source(at_queries=True), 0)
-    encoder = system.predictor.source_encoder
-    assert isinstance(encoder, PixelEncoder)
-    torch.nn.init.normal_(encoder.monocular_depth.state_out.weight, generator=torch.Generator().manual_seed(0))
-    batch = WorldBatches(data_config({"free": 1.0}), tokenizer_dir)[0]
-    edits = argparse.Namespace(edits=0.5)
-    with pytest.raises(SystemExit, match="no trained encoder .*a delta1 of 0"):
-        check_source_encoder(edits, system, batch)
-    check_source_encoder(argparse.Namespace(edits=0.0), system, batch)
+class KilledError(Exception):
+    """In place of a signal."""
 
 
-def test_the_guide_s_commands_for_the_mini(
-    tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two steps of each, at dummy size, as they are written there."""
-    guide = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8").replace("\\\n", "")
-    found = re.findall(r"^python -m sf_model\.training (.+)$", guide, re.MULTILINE)
-    # With --config they train beside a real base.
-    commands = [command for command in found if "--config" not in command]
-    assert [command.split()[0] for command in commands[:2] + commands[-1:]] == ["tokenizer", "mllm", "export"]
-    runs = tmp_path / "runs"
-    shutil.copytree(tokenizer_dir, runs / "dummy" / TOKENIZER_DIR)
-    for command in commands[1:]:
-        words = command.split("#")[0].replace("runs/mini", f"{runs}/dummy").replace("my_mini", str(tmp_path / "out"))
-        arguments = [*words.split(), "--size", "dummy", "--runs", str(runs)]
-        if "--steps" in arguments:
-            arguments += ["--steps", "2", "--batch-size", "4", "--workers", "0", "--sheet-every", "2"]
-        if arguments[0] == "source":
-            arguments += LEARN_TO_SEE
-        monkeypatch.setattr("sys.argv", ["training", *arguments])
-        command_line.main()
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr("sys.argv", ["training", *map(str, arguments)])
+    command_line.main()
+
+
+def editing_settings(runs: Path) -> TrainingSettings:
+    """The smoke run with a state after every step; every second step of the last stages is an edit."""
+    settings = smoke_settings(runs)
+    for name in STAGE_NAMES:
+        settings = changed(settings, **{f"{name}__loop__save_every": 1})
+    return changed(settings, stage1__world__edits=0.5, stage2__world__edits=0.5)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingSettings, Path]:
+    """A training that nothing interrupted, and its exported folder."""
+    folder = tmp_path_factory.mktemp("finished")
+    settings = editing_settings(folder / "runs")
+    train_all(settings, folder / "out", "")
+    return settings, folder / "out"
+
+
+def state_files(settings: TrainingSettings, stage: str, state: str = LAST) -> dict[str, dict[str, torch.Tensor]]:
+    folder = Path(settings.runs) / stage / state
+    return {name: safetensors.torch.load_file(folder / name) for name in (TRAINED, AVERAGE, OPTIMISER)}
+
+
+def log_of(settings: TrainingSettings, stage: str) -> list[dict]:
+    path = Path(settings.runs) / stage / "log.jsonl"
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_the_guide_s_command_trains_the_mini_from_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is written there, with --smoke: what it exports loads strictly, and measures."""
+    guide = GUIDE.read_text(encoding="utf-8")
+    found = re.findall(r"^python -m sf_model\.training (all --config configs/mini\.yaml .+)$", guide, re.MULTILINE)
+    (line,) = found
+    words = line.replace("configs/mini.yaml", str(MINI_CONFIG)).replace("my_mini", str(tmp_path / "out"))
+    command(monkeypatch, *words.split(), "--smoke", "--runs", tmp_path / "runs")
+    assert load_exported(tmp_path / "out").base.sizes == replace(DUMMY, tokenizer_captions=0)
     checkpoint = load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE)
-    assert list(checkpoint.training["stages"]) == ["mllm", "joint", "source", "stage1", "stage2"]
-    assert checkpoint.config == DUMMY.with_source(at_queries=True).spatialfusion
+    assert list(checkpoint.training["stages"]) == list(STAGE_NAMES)
+    assert checkpoint.config == DUMMY.spatialfusion
+    sampler = SystemSampler(tmp_path / "out", steps=1)
+    assert sampler.takes_source and sampler.samples_depth and sampler.image_size == DUMMY.image_size
+    assert sampler.scaffold(["a red car"], [0], 0).depth.shape == (1, 32, 32)
 
 
-def test_commands_from_tokenizer_to_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """base, stage1 and stage2 at dummy size: what they write loads strictly, and holds the averaged weights."""
-    common = ["--size", "dummy", "--runs", str(tmp_path / "runs")]
-    short = ["--steps", "2", "--batch-size", "4", "--workers", "0", "--log-every", "1", "--supersample", "1"]
+def test_a_training_killed_within_and_between_its_stages_equals_an_uninterrupted_one(
+    finished: tuple[TrainingSettings, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After every state that it saves; each start goes on with the stage that is not finished."""
+    whole, exported = finished
+    settings = editing_settings(tmp_path / "runs")
+    saved: list[tuple[str, int]] = []
+    save = Trainer._save
 
-    def run(*arguments: str) -> None:
-        monkeypatch.setattr("sys.argv", ["training", *arguments, *common])
-        command_line.main()
+    def save_then_die(self: Trainer) -> None:
+        save(self)
+        saved.append((self.run_dir.name, self.step))
+        raise KilledError
 
-    with pytest.raises(SystemExit, match=r"holds no trained state; run `python -m sf_model.training base"):
-        run("tokenizer")
-        run("stage1", *short)
-    for stage in ("base", "stage1", "stage2"):
-        run(stage, *short, *(["--gradient-checkpointing"] if stage == "stage2" else []))
-        log = [json.loads(line) for line in (tmp_path / f"runs/dummy/{stage}/log.jsonl").read_text().splitlines()]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_save", save_then_die)
+        for _ in range(2 * len(STAGE_NAMES)):
+            with pytest.raises(KilledError):
+                train_all(settings, tmp_path / "out", "")
+    assert saved == [(name, step) for name in STAGE_NAMES for step in (1, 2)]
+    assert not (tmp_path / "out").exists()
+    train_all(settings, tmp_path / "out", "")
+    for name in STAGE_NAMES:
+        expected = state_files(whole, name)
+        for file, tensors in state_files(settings, name).items():
+            assert tensors.keys() == expected[file].keys()
+            assert all(torch.equal(value, expected[file][key]) for key, value in tensors.items()), (name, file)
+        assert [entry["step"] for entry in log_of(settings, name) if "loss" in entry] == [1, 2]
+    for file in (MLLM_FILE, DIT_FILE, SPATIALFUSION_FILE):
+        tensors, expected = (safetensors.torch.load_file(folder / file) for folder in (tmp_path / "out", exported))
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(value, expected[key]) for key, value in tensors.items()), file
+
+
+def test_every_stage_logs_and_draws(finished: tuple[TrainingSettings, Path]) -> None:
+    settings, _ = finished
+    depth = {"abs_rel", "delta1"}
+    sampled = {f"{name}_sampled" for name in depth}
+    measured = {
+        "language": {"language"},
+        "image": {"flow_without_depth"},
+        "source": depth | {"recognised"},
+        "stage1": depth | sampled,
+        "stage2": depth | sampled | {"flow", "flow_shuffled_depth", "flow_without_depth"},
+    }
+    for name in STAGE_NAMES:
+        log = log_of(settings, name)
         assert [entry["step"] for entry in log] == [1, 2, 2]
-        assert math.isfinite(log[1]["loss"])
-        assert (tmp_path / f"runs/dummy/{stage}/sheets/0000002.png").stat().st_size > 1000
-    run("export", "--output", str(tmp_path / "out"))
-    run("export", "--stage", "base", "--output", str(tmp_path / "base"))
-    run("export", "--part", f"transformer={tmp_path / 'base'}", "--output", str(tmp_path / "mixed"))
-    for part, origin in (("transformer", "base"), ("predictor", "out"), ("adapter", "out")):
-        mixed, own = part_state_dict(part, tmp_path / "mixed"), part_state_dict(part, tmp_path / origin)
-        assert all(torch.equal(mixed[name], own[name]) for name in own), part
-    assert list(load_checkpoint(tmp_path / "base" / SPATIALFUSION_FILE).training["stages"]) == ["base"]
-    with pytest.raises(SystemExit, match="export --stage base needs --output"):
-        run("export", "--stage", "base")
+        assert all(math.isfinite(entry["loss"]) and entry["gradient_norm"] > 0 for entry in log[:2])
+        assert log[2]["validation"].keys() == measured[name]
+        sheet = Path(settings.runs) / name / "sheets/0000002.png"
+        assert sheet.exists() == (name != "language")
+        assert not sheet.exists() or sheet.stat().st_size > 1000
 
-    checkpoint = load_checkpoint(tmp_path / "out" / SPATIALFUSION_FILE)
-    # Nothing of this training has met a noisy depth: the checkpoint does not claim to know what to do with one.
-    assert checkpoint.config == replace(DUMMY.spatialfusion, depth_flow=None)
-    assert list(checkpoint.training["stages"]) == ["base", "stage1", "stage2"]
+
+def test_what_is_exported_are_the_averages_of_all_stages(finished: tuple[TrainingSettings, Path]) -> None:
+    settings, folder = finished
+    checkpoint = load_checkpoint(folder / SPATIALFUSION_FILE)
     stage2 = checkpoint.training["stages"]["stage2"]
-    assert (stage2["steps"], stage2["batch_size"], stage2["seed"]) == (2, 4, 0)
+    assert (stage2["steps"], stage2["batch_size"], stage2["seed"]) == (2, 2, 0)
     assert stage2["commits"] and stage2["commits"][0] in checkpoint.base_revision
-    averages = safetensors.torch.load_file(tmp_path / "runs/dummy/stage2/state-0000002/average.safetensors")
-    name = "depth_head.fov.weight"
-    assert torch.equal(checkpoint.state_dict[name], averages[f"predictor.{name}"].bfloat16())
-    base = load_base_weights(tmp_path / "out" / DIT_FILE)
-    assert base.revision == checkpoint.base_revision
-    assert base.config["hidden_size"] == DUMMY.transformer.hidden_size
-    mllm = load_base_weights(tmp_path / "out" / MLLM_FILE)
-    assert "lm_head.weight" not in mllm.state_dict
-    assert load_tokenizer(tmp_path / "out" / TOKENIZER_DIR)("a car")["input_ids"]
-
-    # The same command again has nothing left to do; another one is refused, and nothing is lost.
-    run("stage2", *short)
-    with pytest.raises(SystemExit, match=r"begun with other settings \(loop.learning_rate: 0.0006 before, 1.0 now\)"):
-        run("stage2", *short, "--learning-rate", "1")
-
-    # The data-only control on a limited set of scenes, whose captions no option changes.
-    controls = ["--runs", str(tmp_path / "control"), "--init", str(tmp_path / "out"), "--scenes", "8"]
-    shutil.copytree(tmp_path / "runs/dummy" / TOKENIZER_DIR, tmp_path / "control/dummy" / TOKENIZER_DIR)
-    common[-1] = str(tmp_path / "control")
-    run("stage2", *short, *controls, "--depth-dropout", "1", "--freeze-predictor", "--true-depth", "1")
-    settings = json.loads((tmp_path / "control/dummy/stage2/config.json").read_text(encoding="utf-8"))["settings"]
-    assert (settings["data"]["scenes"], settings["stage"]["depth_dropout"]) == (8, 1.0)
-    for wrong, message in ((["--plain", "1"], "fixed set"), (["--edits", "0.5"], "no edits")):
-        with pytest.raises(SystemExit, match=message):
-            run("stage2", *short, *controls, *wrong)
-
-    # A run can start from what was exported: with no rate of learning it stays there.
-    common[-1] = str(tmp_path / "again")
-    shutil.copytree(tmp_path / "runs/dummy" / TOKENIZER_DIR, tmp_path / "again/dummy" / TOKENIZER_DIR)
-    run("stage1", *short, "--init", str(tmp_path / "out"), "--learning-rate", "0")
-    system = safetensors.torch.load_file(tmp_path / "again/dummy/stage1/state-0000002/system.safetensors")
-    assert torch.equal(system[f"predictor.{name}"].bfloat16(), checkpoint.state_dict[name])
-
-    # Base and stage 1 run side by side on one frozen MLLM; stage 2 joins them.
-    common[-1] = str(tmp_path / "beside")
-    shutil.copytree(tmp_path / "runs/dummy" / TOKENIZER_DIR, tmp_path / "beside/dummy" / TOKENIZER_DIR)
-    decoder, runs = f"decoder={tmp_path / 'out'}", tmp_path / "beside/dummy"
-    run("base", *short, "--part", decoder, "--freeze-mllm")
-    run("stage1", *short, "--part", decoder)
-    run("stage2", *short, "--part", f"transformer={runs / 'base'}", "--learning-rate", "0")
-    log = [json.loads(line) for line in (runs / "base/log.jsonl").read_text().splitlines()]
-    assert "flow" in log[0] and "language" not in log[0]
-    joined = safetensors.torch.load_file(runs / "stage2/state-0000002/system.safetensors")
-    norm = "model.norm.weight"
-    assert torch.equal(joined[f"decoder.{norm}"].bfloat16(), mllm.state_dict[norm])
-    for stage, part in (("base", "transformer.x_embedder.weight"), ("stage1", f"predictor.{name}")):
-        assert torch.equal(joined[part], average_of(runs / stage)[part])
-    common[-1] = str(tmp_path / "other")
-    run("tokenizer")
-    with pytest.raises(SystemExit, match="adapter=.*neither exported weights nor a run"):
-        run("stage1", *short, "--part", f"adapter={tmp_path}", "--part", decoder)
+    averages = {name: load_average(Path(settings.runs) / name / LAST) for name in STAGE_NAMES}
+    decoder, transformer = load_base_weights(folder / MLLM_FILE), load_base_weights(folder / DIT_FILE)
+    for key, value in averages["language"].items():
+        assert torch.equal(decoder.state_dict[key.removeprefix("system.base.text_encoder.")], value.bfloat16()), key
+    for key, value in averages["stage2"].items():
+        part, _, name = key.removeprefix("system.").partition(".")
+        stored = {
+            "predictor": checkpoint.predictor_state(),
+            "adapter": checkpoint.adapter_state(),
+            "base": {f"transformer.{name}": value for name, value in transformer.state_dict.items()},
+        }[part]
+        assert torch.equal(stored[name], value.bfloat16()), key
+    for key, value in averages["source"].items():
+        # What sees sources is as its own stage left it.
+        assert torch.equal(checkpoint.state_dict[key.removeprefix("system.predictor.")], value.bfloat16()), key
+    trained = state_files(settings, "stage2")[TRAINED]
+    assert any(not torch.equal(trained[key], value) for key, value in averages["stage2"].items())
+    assert transformer.revision == decoder.revision == checkpoint.base_revision
+    assert transformer.config["hidden_size"] == DUMMY.transformer.hidden_size
+    assert "lm_head.weight" not in decoder.state_dict
+    assert load_tokenizer(folder / TOKENIZER_DIR)("a car")["input_ids"]
 
 
-def average_of(run_dir: Path) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(latest_state(run_dir) / "average.safetensors")
+def test_edits_train_what_reads_the_source(finished: tuple[TrainingSettings, Path]) -> None:
+    settings, folder = finished
+    first, second = (state_files(settings, name)[AVERAGE] for name in ("stage1", "stage2"))
+    moments = state_files(settings, "stage1")[OPTIMISER]
+    reads = "system.predictor.source_encoder.project.weight"
+    assert moments[f"{reads}|exp_avg"].any() and not torch.equal(first[reads], second[reads])
+    assert not any("monocular_depth" in name for name in (*first, *second))
+    image = state_files(settings, "image")[AVERAGE]
+    references = [name for name in second if "ref_image_" in name]
+    assert references and not set(references) & image.keys()
+    assert any(state_files(settings, "stage2")[OPTIMISER][f"{name}|exp_avg"].any() for name in references)
+    assert SystemSampler(folder).takes_source
 
 
-def test_edits_train_and_export_what_reads_the_source(
-    tmp_path: Path, tokenizer_dir: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_stage_needs_those_before_it(
+    finished: tuple[TrainingSettings, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From weights without editing; a run that would drop it is refused."""
-    runs = tmp_path / "runs"
-    shutil.copytree(tokenizer_dir, runs / "dummy" / TOKENIZER_DIR)
-    common = ["--size", "dummy", "--runs", str(runs), "--steps", "2", "--batch-size", "4", "--workers", "0"]
-
-    def train(stage: str, *more: str) -> None:
-        monkeypatch.setattr("sys.argv", ["training", stage, *common, *more])
-        command_line.main()
-
-    train("joint")
-    parts = [f"--part={name}={runs / 'dummy' / 'joint'}" for name in ("decoder", "predictor", "transformer", "adapter")]
-    with pytest.raises(SystemExit, match="run `python -m sf_model.training source` first"):
-        train("stage1", *parts, "--edits", "0.5")
-    train("source", parts[1], *LEARN_TO_SEE)
-    log = (runs / "dummy" / "source" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(log[-1])["validation"].keys() == {"abs_rel", "delta1", "recognised"}
-    assert (runs / "dummy" / "source" / "sheets" / "0000100.png").stat().st_size > 1000
-    parts[1] = f"--part=predictor={runs / 'dummy' / 'source'}"
-    train("stage1", *parts, "--edits", "0.5")
-    parts[1] = f"--part=predictor={runs / 'dummy' / 'stage1'}"
-    with pytest.raises(SystemExit, match="trained to edit: give --edits"):
-        train("stage2", *parts)
-    train("stage2", *parts, "--edits", "0.5")
-    export = ["training", "export", "--size", "dummy", "--runs", str(runs), "--output"]
-    monkeypatch.setattr("sys.argv", [*export, str(tmp_path / "out")])
-    command_line.main()
-    state = latest_state(runs / "dummy" / "stage2")
-    for name in ("system", "average"):
-        _forget(state / f"{name}.safetensors", "source_encoder.at_queries.")
-    monkeypatch.setattr("sys.argv", [*export, str(tmp_path / "of an older run")])
-    command_line.main()
-    older = load_exported(tmp_path / "of an older run")
-    assert older.sizes == older.sizes.with_source(at_queries=False)
-    shutil.rmtree(runs / "dummy" / "stage2")
-    with pytest.raises(SystemExit, match="trained to edit: give --edits"):
-        train("stage2", "--init", str(tmp_path / "out"))
-    exported = load_exported(tmp_path / "out")
-    assert exported.sizes == exported.sizes.with_source(at_queries=True) != DUMMY
-    before = part_state_dict("transformer", runs / "dummy" / "joint")
-    learned = [name for name, value in exported.transformer.named_parameters() if name.startswith("ref_image_")]
-    after = exported.transformer.state_dict()
-    assert learned and any((after[name] - before[name].bfloat16()).abs().max() > 0 for name in learned)
+    whole, _ = finished
+    common = ("--config", MINI_CONFIG, "--smoke", "--runs")
+    shutil.copytree(Path(whole.runs) / TOKENIZER_DIR, tmp_path / "runs" / TOKENIZER_DIR)
+    with pytest.raises(SystemExit, match=r"run language first: .*runs/language holds no trained state"):
+        command(monkeypatch, "stage1", *common, tmp_path / "runs")
+    with pytest.raises(SystemExit, match=r"run language first"):
+        command(monkeypatch, "export", *common, tmp_path / "runs", "--output", tmp_path / "out")
+    for name in ("language", "image"):
+        shutil.copytree(Path(whole.runs) / name, tmp_path / "runs" / name)
+    shutil.rmtree(tmp_path / "runs/image" / LAST)
+    with pytest.raises(SystemExit, match=r"run image to its end, or set image.loop.steps to 1 .* has 1 of its 2 steps"):
+        command(monkeypatch, "source", *common, tmp_path / "runs")
 
 
-def _forget(path: Path, part: str) -> None:
-    """Take the tensors with `part` in their names out of a file."""
-    tensors = {name: value for name, value in safetensors.torch.load_file(path).items() if part not in name}
-    safetensors.torch.save_file(tensors, path)
+def test_a_finished_stage_has_nothing_left_to_do_and_refuses_other_settings(
+    finished: tuple[TrainingSettings, Path], tmp_path: Path
+) -> None:
+    """The runs were moved meanwhile, all together."""
+    whole, _ = finished
+    settings = replace(whole, runs=str(shutil.copytree(whole.runs, tmp_path / "runs")))
+    before = state_files(settings, "stage2")
+    train_stage(settings, "stage2")
+    with pytest.raises(RunError, match=r"give the settings .*loop.learning_rate: 0.0006 before, 1.0 now"):
+        train_stage(changed(settings, stage2__loop__learning_rate=1.0), "stage2")
+    with pytest.raises(RunError, match=r"stage.fusion: .*'depth_weight': 0.5.*'depth_weight': 0.7"):
+        train_stage(changed(settings, stage2__fusion__depth_weight=0.7), "stage2")
+    after = state_files(settings, "stage2")[TRAINED]
+    assert all(torch.equal(value, after[key]) for key, value in before[TRAINED].items())
+
+
+def test_a_stage_can_start_from_runs_elsewhere(finished: tuple[TrainingSettings, Path], tmp_path: Path) -> None:
+    """With no rate of learning it stays what it started from; its vocabulary is theirs."""
+    whole, _ = finished
+    starts = {name: str(Path(whole.runs) / name) for name in STAGE_NAMES[:4]}
+    settings = replace(whole, runs=str(tmp_path / "runs"), starts=starts)
+    settings = changed(settings, stage2__loop__learning_rate=0.0, system__tokenizer_captions=1)
+    train_stage(settings, "stage2")
+    started, trained = load_average(Path(starts["stage1"]) / LAST), state_files(settings, "stage2")[TRAINED]
+    assert started and all(torch.equal(value, trained[key]) for key, value in started.items())
+    image = load_average(Path(starts["image"]) / LAST)
+    assert image and all(torch.equal(value, trained[key]) for key, value in image.items())
+    vocabularies = [Path(runs) / TOKENIZER_DIR / "vocab.json" for runs in (whole.runs, settings.runs)]
+    assert vocabularies[0].read_bytes() == vocabularies[1].read_bytes()
+    # One that is there already must be the same.
+    vocabularies[1].write_bytes(b"{}")
+    with pytest.raises(RunError, match="tokenizer is another vocabulary than"):
+        make_tokenizer(settings)
+
+
+def test_an_earlier_stage_is_exported_by_its_name(finished: tuple[TrainingSettings, Path], tmp_path: Path) -> None:
+    settings, whole = finished
+    export_run(settings, "image", tmp_path / "base", "")
+    checkpoint = load_checkpoint(tmp_path / "base" / SPATIALFUSION_FILE)
+    assert list(checkpoint.training["stages"]) == ["language", "image"]
+    assert not SystemSampler(tmp_path / "base").reads_depth and SystemSampler(whole).reads_depth
+    first, second = (load_base_weights(folder / DIT_FILE).state_dict for folder in (tmp_path / "base", whole))
+    assert any(not torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_predictor_that_met_no_noisy_depth_offers_no_flow(tokenizer_dir: Path, tmp_path: Path) -> None:
+    stage = build_stage("stage2", tokenizer_dir, depth__flow=0.0)
+    export_mini(stage.system, tokenizer_dir, tmp_path, "test", {})
+    assert load_checkpoint(tmp_path / SPATIALFUSION_FILE).config == replace(DUMMY.spatialfusion, depth_flow=None)
+    sampler = SystemSampler(tmp_path)
+    assert not sampler.samples_depth
+    # The scaffold is then the mean.
+    assert torch.equal(sampler.scaffold(["a car"], [0], 0).depth, sampler.predict_depth(["a car"]).depth)
+
+
+def test_what_cannot_be_asked_for_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    omnigen2 = MINI_CONFIG.with_name("omnigen2.yaml")
+    for arguments, message in (
+        (("all", "--config", omnigen2, "--smoke", "--output", tmp_path), "--smoke is for a base that is trained from"),
+        (("image", "--config", omnigen2), "the config has no stage 'image'; it has stage1, stage2"),
+        (("cache", "--config", MINI_CONFIG), "this config's data is the synthetic world, which needs none"),
+        (("label", "--config", MINI_CONFIG), "this config's data is the synthetic world, which has its depth"),
+        (("stage1", "--config", tmp_path / "none.yaml"), "none.yaml: no such config file"),
+    ):
+        with pytest.raises(SystemExit, match=message):
+            command(monkeypatch, *arguments)

@@ -1,25 +1,20 @@
 """What the Mini is trained on: batches of the synthetic world, and its tokenizer."""
 
 import json
+import math
 import random
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from sf_model.training.tokenizer import encode_prompts, load_tokenizer
 
 from sf_model import world
-from sf_model.training.data.world import (
-    PLAIN_MIXTURE,
-    SPATIAL_MIXTURE,
-    WorldBatches,
-    WorldDataConfig,
-    cell_labels,
-    language_batch,
-)
-from tests.unit.mini_training import data_config
+from sf_model.training.bases.prompts import PromptTokens
+from sf_model.training.data.numbered import Share
+from sf_model.training.data.world import WorldStream, caption_mixture, cell_labels
+from sf_model.training.sheets import in_sheet_batches
+from tests.unit.mini_training import CELL_PX, FREE, PLAIN, SPATIAL, batches_of, world_batches
 
 
 def test_the_labels_of_cells_by_hand() -> None:
@@ -36,12 +31,12 @@ def test_the_labels_of_cells_by_hand() -> None:
     assert list(zip(category[0, 0].tolist(), color[0, 0].tolist())) == [none, second, first]
 
 
-def test_documents_tell_a_scene_twice(tokenizer_dir: Path) -> None:
+def test_documents_tell_a_scene_twice(tokens: PromptTokens) -> None:
     """Each is two prompts in the template: a caption and where its objects are, or two texts that fix one scene, with
     the same numbers in both."""
-    tokenizer = load_tokenizer(tokenizer_dir)
-    batch = language_batch(tokenizer, 0, "train", 0, 128)
-    documents = [tokenizer.decode(ids[mask]) for ids, mask in zip(batch["language_ids"], batch["language_mask"])]
+    data = batches_of("language", tokens, Share(128, 128))
+    (batch,) = data[0]
+    documents = [tokens.tokenizer.decode(ids[mask]) for ids, mask in zip(*batch.values())]
     both_fix = grounded = 0
     for document in documents:
         first, second = re.findall(r"<\|im_start\|>(.*?)<\|im_end\|>", document)
@@ -56,55 +51,95 @@ def test_documents_tell_a_scene_twice(tokenizer_dir: Path) -> None:
             )
             assert numbers == again
     assert 70 < grounded < 110  # GROUNDED_SHARE is 0.7
-    assert 3 < both_fix < 25  # LANGUAGE_MIXTURE has 0.3 of them among the rest
+    assert 3 < both_fix < 30  # 0.4 of SPATIAL's captions fix their scene
 
 
-def test_scenes_of_too_many_objects_are_drawn_again(tokenizer_dir: Path) -> None:
-    few = WorldBatches(replace(data_config({"plain": 1.0}), max_objects=1), tokenizer_dir)
-    assert {len(item.scene.objects) for index in range(8) for item in few.captioned(index)} == {1}
+def test_the_shares_of_captions_by_hand() -> None:
+    """What three kinds leave goes evenly to GenSpace's nine sub-domains."""
+    mixture = caption_mixture(SPATIAL)
+    assert (mixture["plain"], mixture["view"], mixture["free"]) == (0.1, 0.15, 0.4)
+    assert [mixture[kind] for kind in world.SPATIAL_KINDS] == pytest.approx([0.35 / 9] * 9)
+    assert sum(caption_mixture(PLAIN).values()) == 1.0
 
 
-def test_batches_are_a_function_of_seed_and_index(tokenizer_dir: Path) -> None:
-    first, again = (WorldBatches(data_config(dict(SPATIAL_MIXTURE)), tokenizer_dir) for _ in range(2))
+def test_scenes_of_too_many_objects_are_drawn_again(tokens: PromptTokens) -> None:
+    few = world_batches(tokens, PLAIN, max_objects=1)
+    assert {len(item.scene.objects) for step in range(8) for item in few.captioned(step)} == {1}
+
+
+@pytest.mark.parametrize("stage", ["language", "image", "source"])
+def test_batches_are_a_function_of_seed_and_step(stage: str, tokens: PromptTokens) -> None:
+    """Whatever was asked for before, and however a step is spread over processes and micro-batches."""
+    first, again = (batches_of(stage, tokens) for _ in range(2))
     again[0]
-    assert all(torch.equal(value, again[3][key]) for key, value in first[3].items())
-    assert not torch.equal(first[3]["rgb"], first[4]["rgb"])
+    (third,), (other,) = first[3], first[4]
+    (thrice,) = again[3]
+    assert all(torch.equal(value, thrice[key]) for key, value in third.items())
+    name = "language_ids" if stage == "language" else "rgb"
+    assert third[name].shape != other[name].shape or not torch.equal(third[name], other[name])
+    halves = [part for rank in range(2) for part in batches_of(stage, tokens, Share(4, 1, rank, 2))[3]]
+    assert len(halves) == 4
+    for key, value in third.items():
+        for row, half in enumerate(halves):
+            # What stands alone is padded less.
+            kept = tuple(slice(0, length) for length in half[key].shape[1:])
+            assert torch.equal(half[key][0], value[row][kept]), key
 
 
-def test_batches_take_their_image_sizes_by_turns(tokenizer_dir: Path) -> None:
-    data = WorldBatches(replace(data_config(dict(SPATIAL_MIXTURE)), image_sizes=(24, 24, 16)), tokenizer_dir)
-    assert [data[index]["rgb"].shape[-2:] for index in range(4)] == [(24, 24), (24, 24), (16, 16), (24, 24)]
-    assert data[2]["depth_m"].shape[-2:] == (16, 16)
+def test_the_samples_of_a_step_are_split_evenly_or_not_at_all() -> None:
+    assert Share(8, 2, 1, 2).micro_batches(list(range(8))) == [[4, 5], [6, 7]]
+    with pytest.raises(ValueError, match="change batch_size or micro_batch: 6 is no multiple of 2 processes x micro"):
+        Share(6, 2, 0, 2)
 
 
-def test_a_limited_set_is_the_same_for_every_run_and_every_epoch_shows_it_once(tokenizer_dir: Path) -> None:
-    limited = replace(data_config(dict(SPATIAL_MIXTURE)), scenes=16)
+def test_batches_take_their_image_sizes_by_turns(tokens: PromptTokens) -> None:
+    data = world_batches(tokens, image_sizes=(24, 24, 16))
+    assert [data[step][0]["rgb"].shape[-2:] for step in range(4)] == [(24, 24), (24, 24), (16, 16), (24, 24)]
+    assert data[2][0]["depth_m"].shape[-2:] == (16, 16)
 
-    def captions(config: WorldDataConfig, batches: range) -> list[str]:
-        data = WorldBatches(config, tokenizer_dir)
-        return [item.caption for index in batches for item in data.captioned(index)]
 
-    first, second = captions(limited, range(4)), captions(limited, range(4, 8))
+def test_a_limited_set_is_the_same_for_every_run_and_every_epoch_shows_it_once(tokens: PromptTokens) -> None:
+    def captions(steps: range, stream: WorldStream | None = None, **changes: object) -> list[str]:
+        data = world_batches(tokens, changes.pop("captions", SPATIAL), stream, **{"scenes": 16, **changes})
+        return [item.caption for step in steps for item in data.captioned(step)]
+
+    first, second = captions(range(4)), captions(range(4, 8))
     assert len(set(first)) == 16 and sorted(first) == sorted(second) and first != second
-    other = captions(replace(limited, stream="stage2", seed=5), range(4))
+    other = captions(range(4), WorldStream("stage2", 5, "train"))
     assert sorted(other) == sorted(first) and other != first
-    assert set(captions(replace(limited, scenes=8), range(2))) < set(first)
+    assert set(captions(range(2), scenes=8)) < set(first)
     # Nothing that a stage has of its own changes the set.
-    own = replace(limited, mixture=tuple(PLAIN_MIXTURE.items()), max_objects=1, image_sizes=(16,))
-    assert sorted(captions(own, range(4))) == sorted(first)
-    for wrong in ({"scenes": -1}, {"scenes": 16, "edits": 0.5}):
-        with pytest.raises(ValueError, match="positive number of scenes, and no edits"):
-            replace(limited, **wrong)
+    assert sorted(captions(range(4), captions=PLAIN, max_objects=1, image_sizes=(16,))) == sorted(first)
 
 
-def test_batches_of_edits_are_a_share_of_all(tokenizer_dir: Path) -> None:
-    data = WorldBatches(replace(data_config(dict(SPATIAL_MIXTURE)), edits=0.4), tokenizer_dir)
-    assert [data.is_edit(index) for index in range(10)] == [False, False, True, False, True] * 2
-    batch, pairs = data[2], data.edit_pairs(2)
-    assert torch.equal(batch["rgb"], world.render([pair.target for pair in pairs], 32, 32).rgb * 2 - 1)
-    assert torch.equal(batch["source"], world.render([pair.source for pair in pairs], 32, 32).rgb)
-    assert "source" not in data[1]
-    assert data.edit_pairs(2) != data.edit_pairs(4)
+def test_steps_of_edits_are_a_share_of_all(tokens: PromptTokens) -> None:
+    data = world_batches(tokens, edits=0.4)
+    assert [data.is_edit(step) for step in range(10)] == [False, False, True, False, True] * 2
+    (batch,), examples = data[2], data.examples(2)
+    assert torch.equal(batch["rgb"], world.render([example.scene for example in examples], 32, 32).rgb)
+    assert torch.equal(batch["source"], world.render([example.source for example in examples], 32, 32).rgb)
+    assert "source" not in data[1][0]
+    assert data.examples(2) != data.examples(4)
+
+
+def test_held_out_samples_have_no_edits_and_times_of_their_own(tokens: PromptTokens) -> None:
+    """Ten samples in batches of four, four and two; their times are spread over all of them."""
+    data = world_batches(tokens, FREE, edits=0.5, validation_samples=10, cell_px=CELL_PX)
+    batches = data.validation()
+    assert [len(batch["rgb"]) for batch in batches] == [4, 4, 2]
+    assert not any("source" in batch for batch in batches) and all("category" in batch for batch in batches)
+    times = torch.cat([batch["sheet_time"] for batch in batches])
+    torch.testing.assert_close(times, (torch.arange(10) + 0.5) / 10)
+    assert not torch.equal(batches[0]["rgb"], data[0][0]["rgb"])
+    assert all(math.isfinite(value) for batch in batches for value in batch["fov_y_deg"].tolist())
+
+
+def test_sheets_hold_no_more_at_once_than_training_does() -> None:
+    """At least two, so that a sample has another's depth to try; at most eight."""
+    assert [len(part) for part in in_sheet_batches(list(range(5)), 1)] == [2, 3]
+    assert [len(part) for part in in_sheet_batches(list(range(7)), 3)] == [3, 4]
+    assert [len(part) for part in in_sheet_batches(list(range(20)), 32)] == [8, 8, 4]
+    assert [len(part) for part in in_sheet_batches([0], 4)] == [1]
 
 
 def test_tokenizer_directory_has_nothing_that_transformers_4_refuses(tokenizer_dir: Path) -> None:
@@ -116,10 +151,10 @@ def test_tokenizer_directory_has_nothing_that_transformers_4_refuses(tokenizer_d
     }
 
 
-def test_tokenizer_keeps_every_text(tokenizer_dir: Path) -> None:
-    tokenizer = load_tokenizer(tokenizer_dir)
+def test_tokenizer_keeps_every_text(tokens: PromptTokens) -> None:
+    tokenizer = tokens.tokenizer
     text = "a red car 2.5 m away, Gr\u00fc\u00dfe \u732b (x)"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
-    ids, mask = encode_prompts(tokenizer, ["a red car", ""])
+    ids, mask = tokens.batch(["a red car", ""], is_edit=False)
     assert ids[1, : mask[1].sum()].tolist() == [1, 2]  # the template's two special tokens
     assert not ids[~mask].any()

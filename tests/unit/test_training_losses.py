@@ -1,15 +1,15 @@
-"""The losses of the Mini's training, its times and its averages, by hand."""
+"""The losses of the training and its averages, by hand."""
 
 import math
 
 import pytest
 import torch
-from sf_model.training.ema import ParameterAverage
 
 from sf_model.depth.metric_depth import LOG_DEPTH_STD
 from sf_model.models.depth_prediction import DepthPrediction
 from sf_model.models.flow_times import shifted_times
-from sf_model.training.flow import euler_sample, interpolate, sample_times
+from sf_model.training.average import ParameterAverage
+from sf_model.training.flow import euler_sample, interpolate
 from sf_model.training.losses import (
     CONFIDENCE_WEIGHT,
     DIFFERENCE_WEIGHT,
@@ -88,6 +88,62 @@ def test_the_total_counts_differences_and_an_image_s_weight() -> None:
     assert alone["depth"].item() == pytest.approx(total.item(), rel=1e-6)
 
 
+def random_prediction(images: int) -> tuple[DepthPrediction, torch.Tensor, torch.Tensor]:
+    """Predictions of 6 x 6 pixels, true depths of which the first is nearly all sky, and fields of view."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(3, images, 6, 6, generator=generator)
+    depth_m = torch.rand(images, 6, 6, generator=generator) * 9 + 1
+    depth_m[0, :5] = math.inf
+    fov_y_deg = torch.rand(images, generator=generator) * 40 + 30
+    return DepthPrediction(*maps, 1.1 * fov_y_deg), depth_m, fov_y_deg
+
+
+def some(prediction: DepthPrediction, rows: slice) -> DepthPrediction:
+    return DepthPrediction(
+        prediction.log_depth[rows],
+        prediction.validity_logit[rows],
+        prediction.confidence_logit[rows],
+        prediction.fov_y_deg[rows],
+    )
+
+
+@pytest.mark.parametrize("micro_batch", [1, 2, 3])
+def test_any_split_of_a_step_gives_the_same_depth_losses(micro_batch: int) -> None:
+    """An image that is mostly sky counts as much as another, and so does one whose depth was given."""
+    prediction, depth_m, fov_y_deg = random_prediction(6)
+    weight = torch.tensor([1.0, 4.0, 2.0, 1.0, 25.0, 1.0])
+    is_given = torch.tensor([False, True, True, False, True, True])
+    whole = depth_losses(prediction, depth_m, fov_y_deg, weight, is_given)
+    rows = [slice(start, start + micro_batch) for start in range(0, 6, micro_batch)]
+    parts = [depth_losses(some(prediction, r), depth_m[r], fov_y_deg[r], weight[r], is_given[r]) for r in rows]
+    for name, value in whole.items():
+        mean = sum(part[name].item() for part in parts) / len(parts)
+        assert mean == pytest.approx(value.item(), rel=1e-5), name
+
+
+def test_an_image_of_mostly_sky_counts_as_much_as_another() -> None:
+    """By hand: 1 pixel of 36 is off by 2 in one image, all 36 by 1 in the other."""
+    log_depth = torch.zeros(2, 6, 6)
+    log_depth[0, 0, 0], log_depth[1] = 2.0, 1.0
+    depth_m = torch.ones(2, 6, 6)
+    depth_m[0] = math.inf
+    depth_m[0, 0, 0] = 1.0
+    zeros = torch.zeros(2, 6, 6)
+    losses = depth_losses(DepthPrediction(log_depth, zeros, zeros, torch.ones(2)), depth_m, torch.ones(2))
+    assert losses["log_depth"].item() == pytest.approx((4 + 1) / 2 / LOG_DEPTH_STD**2, rel=1e-5)
+
+
+def test_confidence_is_learned_only_where_the_depth_was_not_given() -> None:
+    prediction, depth_m, fov_y_deg = random_prediction(4)
+    logit = prediction.confidence_logit.requires_grad_()
+    is_given = torch.tensor([True, False, True, False])
+    depth_losses(prediction, depth_m, fov_y_deg, is_given=is_given)["depth"].backward()
+    learns = logit.grad.abs().amax(dim=(1, 2)) > 0
+    assert torch.equal(learns, ~is_given)
+    none = depth_losses(prediction, depth_m, fov_y_deg, is_given=torch.ones(4, dtype=torch.bool))
+    assert none["confidence"].item() == 0.0
+
+
 def test_difference_loss_by_hand() -> None:
     """A step of 1 between two columns of three rows, beside a column of sky: of the distances 1, 2, 4, 8 only 1 joins
     two surfaces across (3 pairs); down, nothing differs. 6 pixels have a surface."""
@@ -108,6 +164,17 @@ def test_language_loss_ignores_padding() -> None:
     assert language_loss(logits, ids, mask).item() == pytest.approx(math.log(8) / 2, rel=1e-5)
 
 
+@pytest.mark.parametrize("micro_batch", [1, 2])
+def test_any_split_of_a_step_gives_the_same_language_loss(micro_batch: int) -> None:
+    """Documents of different lengths count alike."""
+    generator = torch.Generator().manual_seed(0)
+    logits, ids = torch.randn(4, 9, 8, generator=generator), torch.randint(0, 8, (4, 9), generator=generator)
+    mask = torch.arange(9) < torch.tensor([9, 3, 5, 2])[:, None]
+    rows = [slice(start, start + micro_batch) for start in range(0, 4, micro_batch)]
+    mean = sum(language_loss(logits[r], ids[r], mask[r]).item() for r in rows) / len(rows)
+    assert mean == pytest.approx(language_loss(logits, ids, mask).item(), rel=1e-5)
+
+
 def test_flow_goes_from_noise_to_data() -> None:
     data, noise = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
     assert torch.equal(interpolate(data, noise, torch.ones(2)), data)
@@ -120,12 +187,6 @@ def test_flow_goes_from_noise_to_data() -> None:
 def test_shifted_times_by_hand() -> None:
     # sigma 1/2 with shift 3: 1.5 / 2 = 0.75, so a quarter of the way in time.
     assert shifted_times(2, 3.0).tolist() == [0.0, 0.25, 1.0]
-
-
-def test_times_are_logit_normal() -> None:
-    """With the mean -1.8 and the deviation 1.5, 39.4% of the times lie below 0.1: Phi((logit(0.1) + 1.8) / 1.5)."""
-    time = sample_times(100_000, -1.8, 1.5, torch.Generator().manual_seed(0))
-    assert (time < 0.1).float().mean().item() == pytest.approx(0.3943, abs=0.005)
 
 
 def test_the_average_follows_and_is_applied_only_inside() -> None:

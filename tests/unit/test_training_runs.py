@@ -1,46 +1,62 @@
-"""Runs of the Mini's training: exact resume, states and records."""
+"""Runs of a training: exact resume of every stage, states and records."""
+
+from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 
-from sf_model.training import run_record
-from sf_model.training.data.world import PLAIN_MIXTURE, SPATIAL_MIXTURE, WorldBatches
-from sf_model.training.loop import Trainer
-from sf_model.training.mini_sizes import SIZES
-from sf_model.training.run_state import latest_state, load_optimizer, save_state
-from sf_model.training.stages import StageConfig
-from sf_model.training.system import SpatialFusionSystem
-from tests.unit.mini_training import DUMMY, build_stage, data_config, loop_config
+from sf_model.training import run, run_record
+from sf_model.training.average import ParameterAverage
+from sf_model.training.bases import tokenizer
+from sf_model.training.bases.prompts import PromptTokens
+from sf_model.training.loop import Trainer, build_accelerator
+from sf_model.training.run_state import AVERAGE, OPTIMISER, TRAINED, RunState, latest_state, save_state, saved_progress
+from tests.unit.dummy_systems import without_sources
+from tests.unit.mini_training import (
+    DUMMY,
+    batches_of,
+    build_stage,
+    loop_settings,
+    mini_settings,
+    smoke_settings,
+    world_settings,
+)
 
 
-@pytest.mark.parametrize(("name", "depth_flow"), [("base", 0.0), ("stage1", 0.0), ("stage1", 0.7), ("stage2", 0.7)])
+class KilledError(Exception):
+    """In place of a signal."""
+
+
+@pytest.mark.parametrize(
+    ("name", "flow"),
+    [("language", None), ("image", None), ("source", None), ("stage1", 0.0), ("stage1", 0.7), ("stage2", 0.7)],
+)
 def test_two_steps_resume_two_steps_are_four_steps(
-    name: str, depth_flow: float, tokenizer_dir: Path, tmp_path: Path
+    name: str, flow: float | None, tokenizer_dir: Path, tokens: PromptTokens, tmp_path: Path
 ) -> None:
-    mixture = PLAIN_MIXTURE if name == "base" else SPATIAL_MIXTURE
-    data = WorldBatches(data_config(dict(mixture), language_batch=2 if name == "base" else 0), tokenizer_dir)
-    validation = WorldBatches(data_config(dict(SPATIAL_MIXTURE)), tokenizer_dir)[7]
+    """In bf16, with edits where a stage knows them."""
+    changes: dict[str, Any] = {"loop__mixed_precision": "bf16"} | ({} if flow is None else {"depth__flow": flow})
+    data = batches_of(name, tokens, **({"edits": 0.5} if name in ("stage1", "stage2") else {}))
     states = {}
-    for run, stops in (("whole", [4]), ("resumed", [2, 4])):
+    for kind, stops in (("whole", [4]), ("resumed", [2, 4])):
         for stop in stops:
-            # A resumed run is built anew, from other random weights, as a restarted process builds it.
-            trainer = Trainer(
-                build_stage(name, tokenizer_dir, 0 if stop == stops[0] else 5, StageConfig(depth_flow=depth_flow)),
-                data,
-                validation,
-                loop_config(4),
-                tmp_path / run,
-            )
+            stage = build_stage(name, tokenizer_dir, **changes)
+            if stop != stops[0]:
+                # What learned comes from the state, whatever a restarted process built.
+                for value in stage.trainable_parameters().values():
+                    torch.nn.init.normal_(value)
+            trainer = Trainer(stage, data, loop_settings(4), tmp_path / kind, build_accelerator())
             _train_until(trainer, stop)
-        states[run] = {
-            file: safetensors.torch.load_file(tmp_path / run / "state-0000004" / file)
-            for file in ("system.safetensors", "optimizer.safetensors", "average.safetensors")
-        }
+        folder = tmp_path / kind / "state-0000004"
+        states[kind] = {file: safetensors.torch.load_file(folder / file) for file in (TRAINED, AVERAGE, OPTIMISER)}
+    learned = build_stage(name, tokenizer_dir, **changes).trainable_parameters()
+    assert states["whole"][TRAINED].keys() == states["whole"][AVERAGE].keys() == learned.keys()
     for file, tensors in states["whole"].items():
         assert tensors.keys() == states["resumed"][file].keys()
         assert all(torch.equal(value, states["resumed"][file][key]) for key, value in tensors.items()), file
@@ -48,10 +64,6 @@ def test_two_steps_resume_two_steps_are_four_steps(
 
 def _train_until(trainer: Trainer, stop: int) -> None:
     """Train, and be killed right after the state of step `stop` was saved."""
-
-    class KilledError(Exception):
-        pass
-
     save = trainer._save
 
     def save_then_die() -> None:
@@ -64,21 +76,21 @@ def _train_until(trainer: Trainer, stop: int) -> None:
         trainer.train()
 
 
-def test_only_complete_states_count_and_unfinished_ones_go(tokenizer_dir: Path, tmp_path: Path) -> None:
-    system = SpatialFusionSystem(DUMMY, 0)
-    optimizer = torch.optim.AdamW(system.predictor.parameters())
+def test_only_complete_states_count_and_unfinished_ones_go(tmp_path: Path) -> None:
     (tmp_path / "state-0000400.partial").mkdir()
-    for step in (200, 300):
-        save_state(tmp_path, step, system, optimizer, [], {"w": torch.ones(1)})
-    assert [path.name for path in tmp_path.iterdir()] == ["state-0000300"]
+    for step in (100, 200, 300):
+        save_state(tmp_path, {TRAINED: {"w": torch.ones(1)}}, {"step": step, "skipped": 1})
+    # The last two: one that turns out to be bad is not the only one.
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state-0000200", "state-0000300"]
     assert latest_state(tmp_path) == tmp_path / "state-0000300"
+    assert saved_progress(tmp_path / "state-0000300") == {"step": 300, "skipped": 1}
 
 
 def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path) -> None:
-    run_record.begin_session(tmp_path, 0, loop=loop_config(4))
+    run_record.begin_session(tmp_path, 0, loop=loop_settings(4))
     for step in (1, 2, 3):
         run_record.append_log(tmp_path, {"step": step, "loss": 1.0})
-    run_record.begin_session(tmp_path, 2, loop=loop_config(4))
+    run_record.begin_session(tmp_path, 2, loop=loop_settings(4))
     run_record.append_log(tmp_path, {"step": 3, "loss": 2.0})
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(entry["step"], entry["loss"]) for entry in log] == [(1, 1.0), (2, 1.0), (3, 2.0)]
@@ -86,39 +98,70 @@ def test_the_log_of_a_resumed_run_has_every_step_once(tmp_path: Path) -> None:
     assert [session["from_step"] for session in sessions] == [0, 2]
 
 
+def test_a_session_may_change_what_leaves_the_result_as_it_is(tmp_path: Path) -> None:
+    loop = loop_settings(4)
+    run_record.begin_session(tmp_path, 0, loop=loop)
+    free = {"workers": 3, "micro_batch": 1, "log_every": 7, "save_every": 9, "sheet_every": 5, "compile": True}
+    run_record.begin_session(tmp_path, 2, loop=replace(loop, **free, gradient_checkpointing=True))
+    for field, value in (("learning_rate", 1.0), ("batch_size", 8), ("seed", 3), ("decay_steps", 2)):
+        with pytest.raises(run_record.RunError, match=rf"give the settings that .* was begun with.*loop.{field}: "):
+            run_record.begin_session(tmp_path, 2, loop=replace(loop, **{field: value}))
+
+
 def test_a_run_of_an_earlier_version_goes_on_where_what_is_new_is_off(tmp_path: Path) -> None:
-    sizes = SIZES["dummy"]
-    assert not SIZES["mini"].spatialfusion.spatial_transformer.source_at_queries
-    with_source = sizes.with_source(at_queries=True)
-    for name, now in (("off", sizes.with_source(at_queries=False)), ("on", with_source)):
-        run_record.begin_session(tmp_path / name, 0, sizes=now)
+    def base(sizes: Any) -> dict[str, Any]:
+        return {"name": "mini", **json.loads(json.dumps(asdict(sizes)))}
+
+    for name, sizes in (("off", without_sources()), ("on", DUMMY)):
+        run_record.begin_session(tmp_path / name, 0, base=base(sizes))
         path = tmp_path / name / run_record.CONFIG_FILE
         record = json.loads(path.read_text(encoding="utf-8"))
-        del record["settings"]["sizes"]["spatialfusion"]["spatial_transformer"]["source_at_queries"]
+        del record["settings"]["base"]["spatialfusion"]["spatial_transformer"]["source_at_queries"]
         path.write_text(json.dumps(record), encoding="utf-8")
-    run_record.begin_session(tmp_path / "off", 2, sizes=sizes.with_source(at_queries=False))
-    with pytest.raises(run_record.RunError, match="begun with other settings"):
-        run_record.begin_session(tmp_path / "on", 2, sizes=with_source)
-    with pytest.raises(run_record.RunError, match="begun with other settings"):
-        run_record.begin_session(tmp_path / "off", 2, sizes=SIZES["mini"])
+    run_record.begin_session(tmp_path / "off", 2, base=base(without_sources()))
+    with pytest.raises(run_record.RunError, match="give the settings that"):
+        run_record.begin_session(tmp_path / "on", 2, base=base(DUMMY))
+    with pytest.raises(run_record.RunError, match="give the settings that"):
+        run_record.begin_session(tmp_path / "off", 2, base=base(mini_settings().system))
     # A field of the data, which is a level higher.
-    data = data_config({"free": 1.0})
-    run_record.begin_session(tmp_path / "data", 0, data=data)
-    path = tmp_path / "data" / run_record.CONFIG_FILE
-    record = json.loads(path.read_text(encoding="utf-8"))
-    del record["settings"]["data"]["cell_px"]
-    path.write_text(json.dumps(record), encoding="utf-8")
+    data = asdict(world_settings())
+    run_record.begin_session(tmp_path / "data", 0, data={key: data[key] for key in data if key != "scenes"})
     run_record.begin_session(tmp_path / "data", 2, data=data)
-    with pytest.raises(run_record.RunError, match="data.cell_px: None before, 8 now"):
-        run_record.begin_session(tmp_path / "data", 2, data=replace(data, cell_px=8))
+    with pytest.raises(run_record.RunError, match="data.scenes: None before, 8 now"):
+        run_record.begin_session(tmp_path / "data", 2, data={**data, "scenes": 8})
 
 
-def test_moments_of_what_no_longer_learns_are_refused_by_name(tmp_path: Path) -> None:
+def test_a_state_of_what_no_longer_learns_is_refused_by_name(tmp_path: Path) -> None:
     module = torch.nn.Linear(2, 2)
-    optimizer = torch.optim.AdamW(module.parameters())
+    state = _state_of(module)
     module(torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    state = save_state(tmp_path, 1, module, optimizer, ["weight", "bias"], {})
-    load_optimizer(state, optimizer, ["weight", "bias"])
-    with pytest.raises(ValueError, match="1 parameters learned .* such as bias: begin a new run"):
-        load_optimizer(state, torch.optim.AdamW([module.weight]), ["weight"])
+    state.optimiser.step()
+    saved = save_state(tmp_path, state.whole(), {"step": 1, "skipped": 0})
+    state.load(saved)
+    module.bias.requires_grad_(False)
+    with pytest.raises(ValueError, match=r"other parameters learned \(\['bias'\]\): begin a new run .*starts"):
+        _state_of(module).load(saved)
+
+
+def _state_of(module: torch.nn.Module) -> RunState:
+    learned = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    return RunState(module, torch.optim.AdamW(learned.values()), ParameterAverage(learned, 0.9))
+
+
+def test_a_tokenizer_that_was_not_finished_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = smoke_settings(tmp_path)
+
+    def die(_folder: Path) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(tokenizer, "_write_config", die)
+        run.make_tokenizer(settings)
+    assert not run.tokenizer_folder(settings).exists()
+    run.make_tokenizer(settings)
+    made = {path.name: path.read_bytes() for path in run.tokenizer_folder(settings).iterdir()}
+    assert set(made) == {"vocab.json", "merges.txt", "tokenizer_config.json"}
+    # One that is there is kept.
+    (run.tokenizer_folder(settings) / "vocab.json").write_text("mine", encoding="utf-8")
+    run.make_tokenizer(settings)
+    assert (run.tokenizer_folder(settings) / "vocab.json").read_text(encoding="utf-8") == "mine"

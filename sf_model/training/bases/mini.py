@@ -125,6 +125,7 @@ def load_mini(folder: Path, config: SpatialFusionConfig) -> MiniBase:
     decoder, transformer = load_base_weights(folder / MLLM_FILE), load_base_weights(folder / DIT_FILE)
     sizes = MiniSizes(
         transformer.image_size or IMAGE_SIZE_PX,
+        0,
         dataclass_from_dict(DecoderConfig, decoder.config, MLLM_FILE),
         dataclass_from_dict(OmniGen2Config, transformer.config, DIT_FILE),
         config,

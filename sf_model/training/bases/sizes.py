@@ -71,6 +71,8 @@ class MiniSizes:
 
     # Pixels a side of the images that it draws.
     image_size: int
+    # Captions that its vocabulary is learned from. 0: it comes with the weights.
+    tokenizer_captions: int
     decoder: DecoderConfig
     transformer: OmniGen2Config
     spatialfusion: SpatialFusionConfig
@@ -103,4 +105,4 @@ def smoke_sizes() -> MiniSizes:
         text_feat_dim=32,
     )
     spatial = replace(DUMMY.spatial_transformer, source_feature_dim=source_patch_dim(transformer.patch_size))
-    return MiniSizes(32, decoder, transformer, replace(DUMMY, spatial_transformer=spatial))
+    return MiniSizes(32, 300, decoder, transformer, replace(DUMMY, spatial_transformer=spatial))

@@ -19,18 +19,17 @@ from .prompts import PromptTokens
 QWEN2_SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-CORPUS_SIZE = 20_000
 
 
-def corpus(seed: int, size: int = CORPUS_SIZE) -> Iterator[str]:
-    """Captions of every kind in equal parts."""
+def corpus(seed: int, size: int) -> Iterator[str]:
+    """So many captions, of every kind in equal parts."""
     rng = random.Random(seed)
     for index in range(size):
         yield world.sample(rng, world.KINDS[index % len(world.KINDS)]).caption
 
 
-def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int = CORPUS_SIZE) -> None:
-    """Learn a vocabulary of at most `vocab_size` and write a Qwen2 tokenizer directory."""
+def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int) -> None:
+    """Learn a vocabulary of at most `vocab_size` from `size` captions and write a Qwen2 tokenizer directory."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

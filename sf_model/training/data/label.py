@@ -161,9 +161,11 @@ def label_all(
 def label_samples(settings: TrainingSettings) -> None:
     """The `label` command: the config's data, to its data.depth folder; every process does its share."""
     data, label = settings.data, settings.label
+    if data is None:
+        raise ValueError("label is for images on disk; this config's data is the synthetic world, which has its depth")
     if data.depth is None:
         raise ValueError("data.depth is null: name the folder that the depth files go to")
-    if label.teacher is None:
+    if label is None or label.teacher is None:
         raise ValueError("label.teacher is null: name the folder of a metric depth model, such as Depth Pro's")
     state = process_state()
     folder = Path(data.depth)

@@ -136,7 +136,7 @@ class StoreBatches(NumberedBatches):
             groups[place.row.size, place.row.is_edit].append((place.shard, place.index))
         largest = max(groups.values(), key=len)
         batches = []
-        for part in in_sheet_batches(list(enumerate(largest))):
+        for part in in_sheet_batches(list(enumerate(largest)), self.share.micro_batch):
             numbers, places = zip(*part)
             batch = self.collate(list(places), list(numbers))
             batches.append({**batch, "sheet_time": sheet_times(numbers, len(largest))})

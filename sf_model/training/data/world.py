@@ -171,7 +171,7 @@ class WorldBatches(NumberedBatches):
         stream = WorldStream(VALIDATION_STREAM, self.stream.seed, "held_out")
         held_out = WorldBatches(settings, self.tokens, share, stream, self.cell_px)
         batches = []
-        for part in in_sheet_batches(list(enumerate(held_out.examples(0)))):
+        for part in in_sheet_batches(list(enumerate(held_out.examples(0))), self.share.micro_batch):
             numbers, examples = zip(*part)
             batch = held_out.collate(examples, numbers, settings.image_sizes[0])
             batches.append({**batch, "sheet_time": sheet_times(numbers, count)})

@@ -47,6 +47,11 @@ class Stage(nn.Module):
 
     def __init__(self, system: System, settings: StageSettings) -> None:
         super().__init__()
+        if settings.depth is not None and settings.depth.flow > 0 and system.config.depth_flow is None:
+            raise ValueError(
+                f"set {self.name}.depth.flow to 0, or give configuration {system.config.name!r} a depth_flow "
+                '({"time_channels": 256, "detail_channels": 32}): it has none'
+            )
         self.system, self.settings = system, settings
         self._freeze()
 
@@ -70,8 +75,8 @@ class Stage(nn.Module):
         for name, value in tensors.items():
             own[name].copy_(value)
 
-    def release_unused(self, has_latents: bool, has_prompts: bool) -> None:
-        """Drop what takes memory and is never called. has_latents, has_prompts: the batches carry them."""
+    def release_unused(self, has_prompts: bool) -> None:
+        """Drop what takes memory and is never called. has_prompts: the batches carry them."""
         unused = set(self.unused)
         if has_prompts:
             unused.add("text_encoder")
