@@ -26,7 +26,7 @@ from .average import ParameterAverage
 from .batch import Batch
 from .data.numbered import Batches
 from .losses import Losses
-from .optimiser import build_optimiser, learning_rate
+from .optimiser import build_optimiser, learning_rate, trainable_parameters
 from .run_record import RunError, append_log
 from .run_state import RunState, latest_state, save_state, saved_progress
 from .settings import LoopSettings
@@ -64,10 +64,8 @@ class Trainer:
     ) -> None:
         self.batches, self.loop, self.run_dir, self.accelerator = batches, loop, run_dir, accelerator
         run_dir.mkdir(parents=True, exist_ok=True)
-        parameters = {name: value for name, value in stage.named_parameters() if value.requires_grad}
-        optimiser = build_optimiser(stage, parameters, loop)
-        self.stage, self.optimiser = accelerator.prepare(stage, optimiser)
-        self.average = ParameterAverage(self._parameters(), loop.ema_decay)
+        self.stage, self.optimiser = accelerator.prepare(stage, build_optimiser(stage, loop))
+        self.average = ParameterAverage(trainable_parameters(self.stage), loop.ema_decay)
         bare = getattr(self.optimiser, "optimizer", self.optimiser)
         self.state = RunState(self.stage, bare, self.average)
         self.step = self.skipped = self._skipped_in_a_row = 0
@@ -76,9 +74,6 @@ class Trainer:
             progress = saved_progress(saved)
             self.step, self.skipped = progress["step"], progress["skipped"]
             self.state.load(saved)
-
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        return {name: value for name, value in self.stage.named_parameters() if value.requires_grad}
 
     def train(self) -> None:
         """Run to the end. What it has is saved on the way."""
@@ -127,7 +122,7 @@ class Trainer:
         if is_finite:
             self._skipped_in_a_row = 0
             self.optimiser.step()
-            self.average.update(self._parameters(), self.step)
+            self.average.update(trainable_parameters(self.stage), self.step)
         else:
             self.skipped += 1
             self._skipped_in_a_row += 1
@@ -159,7 +154,7 @@ class Trainer:
     def _sheet(self) -> None:
         self.stage.eval()
         sheets: list[Sheet] = []
-        with self.average.applied(self._parameters()), torch.no_grad():
+        with self.average.applied(trainable_parameters(self.stage)), torch.no_grad():
             for batch in self.batches.validation():
                 sheets.append(self.stage(self._on_device(batch), sum(sheet.count for sheet in sheets) < SHEET_ROWS))
         self.stage.train()

@@ -18,6 +18,7 @@ from sf_model.models.depth_predictor import DepthPredictor
 from sf_model.training.bases import commands
 from sf_model.training.bases.loading import spatial_config
 from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
+from sf_model.training.optimiser import trainable_parameters
 from tests.training import tiny_bases, tiny_data
 from tools.counting import spatial_flops
 from tools.preparation_cost import DEPTH_DOWNSCALE, counted_flops, depth_pro, preparations, stored_bytes
@@ -99,7 +100,7 @@ def test_a_tiny_training_holds_the_bytes_that_are_computed(stage: str, lora_rank
     trained = BASE_STAGES[stage](base, config, run)
     if stage == "stage1":
         del trained.base.transformer
-    parameters = trained.trainable_parameters()
+    parameters = trainable_parameters(trained)
     optimizer = torch.optim.AdamW(parameters.values())
     average = ParameterAverage(parameters, 0.9)
     ids, mask = base.tokens.batch(["a red car"], False)
