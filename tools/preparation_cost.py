@@ -31,6 +31,7 @@ LATENT_STRIDE_PX = 8
 # The prompt of a dropped caption: only the template.
 EMPTY_TOKENS = 30
 NUMBER_BYTES = 2
+POSITION_BYTES = 8
 # Depth Pro resizes every image to this.
 DEPTH_PRO_PX = 1536
 VIT_LARGE = {
@@ -97,12 +98,13 @@ def stored_bytes(
     depth = (side_px // DEPTH_DOWNSCALE) ** 2
     latent = get_backbone(config.backbone).latent_channels * (side_px // LATENT_STRIDE_PX) ** 2
     numbers = depth + latent
-    masks = 0
+    others = 0
     if prompts:
         pair = 2 * config.mllm.num_kv_heads * config.mllm.head_dim
         numbers += config.spatial_transformer.num_layers * pair * tokens + hidden_size * (tokens + empty_tokens)
-        masks = 2 * tokens + empty_tokens
-    return NUMBER_BYTES * numbers + masks
+        # Three masks, and the position after the prompt.
+        others = 2 * tokens + empty_tokens + POSITION_BYTES
+    return NUMBER_BYTES * numbers + others
 
 
 def preparations() -> list[Preparation]:

@@ -8,6 +8,7 @@ training continues where it stopped when its command is given again. docs/traini
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,18 +38,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
-    """User errors end it with their message."""
-    arguments = build_parser().parse_args()
+def main(arguments: Sequence[str] | None = None) -> None:
+    """arguments: the command line's where none are given. User errors end it with their message."""
+    chosen = build_parser().parse_args(arguments)
     avoid_refused_instructions()
     torch.set_float32_matmul_precision("high")
     try:
-        if arguments.command == "reader":
+        if chosen.command == "reader":
             from .reader import load_reader_settings, train_reader
 
-            train_reader(load_reader_settings(arguments.config))
+            train_reader(load_reader_settings(chosen.config))
         else:
-            run(arguments, chosen_settings(arguments))
+            run(chosen, chosen_settings(chosen))
     except ValueError as error:
         raise SystemExit(str(error)) from error
 

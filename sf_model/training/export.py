@@ -21,8 +21,6 @@ from .bases.released import ReleasedBase
 from .settings import FusionSettings
 from .system import System
 
-TRANSFORMER_PREFIX = "base.transformer."
-
 
 def export_mini(
     system: System,

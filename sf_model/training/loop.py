@@ -26,7 +26,7 @@ from .average import ParameterAverage
 from .batch import Batch
 from .data.numbered import Batches
 from .losses import Losses
-from .optimiser import build_optimiser, learning_rate
+from .optimiser import build_optimiser, learning_rate, trainable_parameters
 from .run_record import RunError, append_log
 from .run_state import RunState, latest_state, save_state, saved_progress
 from .settings import LoopSettings
@@ -36,21 +36,24 @@ from .sheets import SHEET_ROWS, Sheet, joined
 MAX_SKIPPED_IN_A_ROW = 50
 
 
-def build_accelerator() -> Accelerator:
-    """As the environment says that `accelerate launch` makes from its config. ValueError for FSDP1 and DeepSpeed."""
-    plugin = None
+def fsdp_plugin() -> FullyShardedDataParallelPlugin | None:
+    """None where accelerate's config does not ask for FSDP. ValueError for FSDP1 and DeepSpeed."""
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
         raise ValueError("use configs/accelerate/fsdp.yaml: DeepSpeed's states are not those of this training")
-    if parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        if os.environ.get("FSDP_VERSION", "1") != "2":
-            raise ValueError("set fsdp_version: 2 in accelerate's config: this training saves FSDP2's parameters")
-        # Not the plugin's own policy: it rounds whatever goes in, metres of depth too, and the trained weights with the
-        # gradients' sum to bf16. Stages compute in bf16 as they do without FSDP.
-        policy = MixedPrecisionPolicy(cast_forward_inputs=False)
-        plugin = FullyShardedDataParallelPlugin(mixed_precision_policy=policy)
+    if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return None
+    if os.environ.get("FSDP_VERSION", "1") != "2":
+        raise ValueError("set fsdp_version: 2 in accelerate's config: this training saves FSDP2's parameters")
+    # Not the plugin's own policy: it rounds whatever goes in, metres of depth too, and the trained weights with the
+    # gradients' sum to bf16. Stages compute in bf16 as they do without FSDP.
+    return FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+
+
+def build_accelerator() -> Accelerator:
+    """As the environment says that `accelerate launch` makes from its config. ValueError for FSDP1 and DeepSpeed."""
     return Accelerator(
         mixed_precision="no",
-        fsdp_plugin=plugin,
+        fsdp_plugin=fsdp_plugin(),
         # Edits and text-to-image take turns, so that not every parameter has a gradient in every step.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
@@ -64,10 +67,8 @@ class Trainer:
     ) -> None:
         self.batches, self.loop, self.run_dir, self.accelerator = batches, loop, run_dir, accelerator
         run_dir.mkdir(parents=True, exist_ok=True)
-        parameters = {name: value for name, value in stage.named_parameters() if value.requires_grad}
-        optimiser = build_optimiser(stage, parameters, loop)
-        self.stage, self.optimiser = accelerator.prepare(stage, optimiser)
-        self.average = ParameterAverage(self._parameters(), loop.ema_decay)
+        self.stage, self.optimiser = accelerator.prepare(stage, build_optimiser(stage, loop))
+        self.average = ParameterAverage(trainable_parameters(self.stage), loop.ema_decay)
         bare = getattr(self.optimiser, "optimizer", self.optimiser)
         self.state = RunState(self.stage, bare, self.average)
         self.step = self.skipped = self._skipped_in_a_row = 0
@@ -76,9 +77,6 @@ class Trainer:
             progress = saved_progress(saved)
             self.step, self.skipped = progress["step"], progress["skipped"]
             self.state.load(saved)
-
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        return {name: value for name, value in self.stage.named_parameters() if value.requires_grad}
 
     def train(self) -> None:
         """Run to the end. What it has is saved on the way."""
@@ -127,7 +125,7 @@ class Trainer:
         if is_finite:
             self._skipped_in_a_row = 0
             self.optimiser.step()
-            self.average.update(self._parameters(), self.step)
+            self.average.update(trainable_parameters(self.stage), self.step)
         else:
             self.skipped += 1
             self._skipped_in_a_row += 1
@@ -159,7 +157,7 @@ class Trainer:
     def _sheet(self) -> None:
         self.stage.eval()
         sheets: list[Sheet] = []
-        with self.average.applied(self._parameters()), torch.no_grad():
+        with self.average.applied(trainable_parameters(self.stage)), torch.no_grad():
             for batch in self.batches.validation():
                 sheets.append(self.stage(self._on_device(batch), sum(sheet.count for sheet in sheets) < SHEET_ROWS))
         self.stage.train()

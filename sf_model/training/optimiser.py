@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 import torch.nn as nn
 
@@ -14,11 +12,17 @@ BETAS = (0.9, 0.95)
 LAST_RATE = 0.02
 
 
-def build_optimiser(module: nn.Module, parameters: Mapping[str, nn.Parameter], loop: LoopSettings) -> torch.optim.AdamW:
-    """AdamW of a module's named `parameters`. Matrices are decayed; norms, biases and embeddings are not.
+def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """By their names, those that are not frozen."""
+    return {name: value for name, value in module.named_parameters() if value.requires_grad}
+
+
+def build_optimiser(module: nn.Module, loop: LoopSettings) -> torch.optim.AdamW:
+    """AdamW of what trains in a module. Matrices are decayed; norms, biases and embeddings are not.
 
     Embeddings are those of nn.Embedding, and parameters that are no layer's weight: positions, indices of images.
     """
+    parameters = trainable_parameters(module)
     embedded = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
     decayed = {
         name

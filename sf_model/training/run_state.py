@@ -27,6 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from .average import ParameterAverage
+from .optimiser import trainable_parameters
 
 STATE_PREFIX = "state-"
 PARTIAL = ".partial"
@@ -68,13 +69,10 @@ class RunState:
     def __init__(self, module: nn.Module, optimiser: torch.optim.Optimizer, average: ParameterAverage) -> None:
         self.module, self.optimiser, self.average = module, optimiser, average
 
-    def _parameters(self) -> dict[str, nn.Parameter]:
-        return {name: value for name, value in self.module.named_parameters() if value.requires_grad}
-
     def whole(self) -> dict[str, Tensors]:
         """Tensors of each of a state's files, in the main process; nothing in the others."""
         trained = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
-        with self.average.applied(self._parameters()):
+        with self.average.applied(trainable_parameters(self.module)):
             average = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
             # On the CPU these are the parameters themselves, which take their own values again.
             average = {name: value.clone() for name, value in average.items()}
@@ -88,7 +86,7 @@ class RunState:
         return _contiguous({f"{name}|{slot}": value for name, slots in state.items() for slot, value in slots.items()})
 
     def _learns(self) -> set[str]:
-        return {_bare(name) for name in self._parameters()}
+        return {_bare(name) for name in trainable_parameters(self.module)}
 
     def load(self, state_dir: Path) -> None:
         """Weights, averages and moments of a saved state. ValueError where other parameters learned then."""
@@ -100,7 +98,7 @@ class RunState:
                 "another folder (runs), and name this one in starts"
             )
         set_model_state_dict(self.module, average, options=WHOLE)
-        self.average.copy_from(self._parameters())
+        self.average.copy_from(trainable_parameters(self.module))
         set_model_state_dict(self.module, trained, options=WHOLE)
         self._load_moments(safetensors.torch.load_file(state_dir / OPTIMISER))
 
@@ -116,7 +114,7 @@ class RunState:
         loaded: dict[str, Any] = {"state": state, "param_groups": groups}
         set_optimizer_state_dict(self.module, self.optimiser, loaded, options=WHOLE)
         # torch has taken a step of zeros for what had no gradient yet, such as what only edits reach.
-        for name, value in self._parameters().items():
+        for name, value in trainable_parameters(self.module).items():
             if _bare(name) not in state:
                 self.optimiser.state.pop(value, None)
 

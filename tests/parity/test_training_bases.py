@@ -20,9 +20,10 @@ from comfy.ldm.wan.vae import WanVAE
 from comfy.text_encoders import qwen_vl
 
 from sf_model.backbones.qwen_image import QWEN_IMAGE_EDIT
-from sf_model.training.bases.base import Base, BaseFiles
+from sf_model.training.bases.base import Base
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import TIMESTEP_ZERO, QwenImageBase
+from sf_model.training.bases.released import BaseFiles
 from sf_model.training.bases.weights import read_weights
 from tests.parity.measures import relative_error
 from tests.training import tiny_bases

@@ -11,10 +11,11 @@ import safetensors.torch
 import torch
 from comfy.model_patcher import ModelPatcher
 
-from sf_model.training.bases.base import Base, BaseFiles
+from sf_model.training.bases.base import Base
 from sf_model.training.bases.lora import add_lora, host_lora, is_lora, merge, save_lora
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.qwen_image import QwenImageBase
+from sf_model.training.bases.released import BaseFiles
 from sf_model.training.bases.weights import read_weights
 from tests.parity.measures import relative_error
 from tests.training import tiny_bases

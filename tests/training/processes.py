@@ -19,7 +19,7 @@ from typing import Any
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils.launch import prepare_multi_gpu_env
 
-PRELOAD = ["sf_model.training.bases.commands", "sf_model.training.bases.trainer", "sf_model.training.bases.loading"]
+PRELOAD = ["sf_model.training.__main__", "sf_model.training.run", "sf_model.training.data.label"]
 
 USE_FSDP = "ACCELERATE_USE_FSDP"
 
@@ -39,33 +39,35 @@ def _use_fsdp_on_cpus() -> None:
     from accelerate.utils import DistributedType
     from torch.distributed.tensor import DTensor
 
-    from sf_model.training import loop
-    from sf_model.training.bases import trainer
+    from sf_model.training import loop, run
+    from sf_model.training.run_state import RunState
 
-    build, prepare, gather = trainer.build_accelerator, trainer.BaseTrainer._prepare, loop.whole
+    build, whole = loop.build_accelerator, RunState.whole
 
-    def build_for_fsdp(mixed_precision: str, plugin: Any) -> Any:
-        accelerator = build(mixed_precision, plugin)
-        if mixed_precision != "no":
-            plugin.set_mixed_precision(mixed_precision)
+    def build_for_fsdp() -> Any:
+        accelerator = build()
         accelerator.state.distributed_type = PartialState._shared_state["distributed_type"] = DistributedType.FSDP
-        accelerator.state.fsdp_plugin = plugin
+        accelerator.state.fsdp_plugin = loop.fsdp_plugin()
+        prepare = accelerator.prepare
+
+        def prepare_and_look(stage: Any, optimiser: Any) -> tuple[Any, Any]:
+            blocks = stage._no_split_modules
+            stage, optimiser = prepare(stage, optimiser)
+            assert all(isinstance(parameter, DTensor) for parameter in stage.parameters())
+            assert blocks and all(hasattr(m, "unshard") for m in stage.modules() if m.__class__.__bases__[-1] in blocks)
+            return stage, optimiser
+
+        accelerator.prepare = prepare_and_look
         return accelerator
 
-    def prepare_and_look(self: Any, stage: Any, optimizer: Any) -> tuple[Any, Any]:
-        blocks = stage._no_split_modules
-        stage, optimizer = prepare(self, stage, optimizer)
-        assert all(isinstance(parameter, DTensor) for parameter in stage.parameters())
-        assert blocks and all(hasattr(m, "unshard") for m in stage.modules() if m.__class__.__bases__[-1] in blocks)
-        return stage, optimizer
+    def whole_and_look(self: RunState) -> Any:
+        files = whole(self)
+        is_main = PartialState().process_index == 0
+        assert all(bool(tensors) == is_main for tensors in files.values())
+        return files
 
-    def gather_and_look(tensors: Any, keep: bool) -> Any:
-        kept = gather(tensors, keep)
-        assert len(kept) == (len(tensors) if PartialState().process_index == 0 else 0)
-        return kept
-
-    trainer.build_accelerator, loop.whole = build_for_fsdp, gather_and_look
-    trainer.BaseTrainer._prepare = prepare_and_look  # type: ignore[method-assign]
+    run.build_accelerator = build_for_fsdp
+    RunState.whole = whole_and_look  # type: ignore[method-assign]
 
 
 def _work(
@@ -74,7 +76,7 @@ def _work(
     import torch
     from accelerate import PartialState
 
-    from sf_model.training.bases import commands
+    from sf_model.training.__main__ import main
 
     torch.set_num_threads(1)
     group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
@@ -85,7 +87,7 @@ def _work(
         if USE_FSDP in environment:
             _use_fsdp_on_cpus()
         for arguments in calls:
-            commands.main(arguments)
+            main(arguments)
             assert PartialState().num_processes == world
         out.send("")
     except BaseException:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from accelerate.state import AcceleratorState
 
-from sf_model.training.bases import commands
+from sf_model.training.__main__ import main
 
 
 def run_command(command: str, config: Path, *more: str) -> None:
     # accelerate remembers the last command's settings.
     AcceleratorState._reset_state(reset_partial_state=True)
-    commands.main([command, "--config", str(config), *more])
+    main([command, "--config", str(config), *more])

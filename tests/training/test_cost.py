@@ -10,15 +10,18 @@ import safetensors.torch
 import torch
 import torch.nn as nn
 from diffusers import QwenImageTransformer2DModel
-from sf_model.training.bases.settings import RunSettings, load_settings
-from sf_model.training.bases.stages import BASE_STAGES
-from sf_model.training.ema import ParameterAverage
 
 from sf_model.models.depth_predictor import DepthPredictor
-from sf_model.training.bases import commands
+from sf_model.models.expert_inputs import ExpertInputs
+from sf_model.training.average import ParameterAverage
 from sf_model.training.bases.loading import spatial_config
 from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
+from sf_model.training.optimiser import trainable_parameters
+from sf_model.training.settings import load_settings
+from sf_model.training.stages import STAGES
+from sf_model.training.system import System
 from tests.training import tiny_bases, tiny_data
+from tests.training.run_command import run_command
 from tools.counting import spatial_flops
 from tools.preparation_cost import DEPTH_DOWNSCALE, counted_flops, depth_pro, preparations, stored_bytes
 from tools.preparation_cost import figures as preparation_figures
@@ -37,6 +40,7 @@ from tools.training_cost import (
     spatial_activations,
 )
 
+NOTHING_DROPPED = {f"diffusion__{name}_dropout": 0.0 for name in ("caption", "depth", "joint")}
 # Words of a prompt, and patches of an image of 256 pixels' side.
 TOKENS = 20 + 256
 
@@ -65,8 +69,8 @@ def test_counts_and_sums_by_hand() -> None:
 
 def test_the_plans_are_the_configs(repository: Path) -> None:
     for plan in plans():
-        run: RunSettings = getattr(load_settings(repository / f"configs/{plan.base.name}.yaml"), plan.stage)
-        assert (plan.steps, plan.batch_size, plan.micro_batch) == (run.steps, run.batch_size, run.micro_batch)
+        loop = load_settings(repository / f"configs/{plan.base.name}.yaml").stage(plan.stage).loop
+        assert (plan.steps, plan.batch_size, plan.micro_batch) == (loop.steps, loop.batch_size, loop.micro_batch)
 
 
 @pytest.mark.parametrize(("stage", "lora_rank"), [("stage1", None), ("stage2", None), ("stage2", 4)])
@@ -95,16 +99,17 @@ def test_a_tiny_training_holds_the_bytes_that_are_computed(stage: str, lora_rank
         1,
         1,
     )
-    run = RunSettings(**{**tiny_data.RUN, "lora_rank": lora_rank, "caption_dropout": 0.0, "depth_dropout": 0.0})
-    trained = BASE_STAGES[stage](base, config, run)
-    if stage == "stage1":
-        del trained.base.transformer
-    parameters = trained.trainable_parameters()
+    changes = {} if stage == "stage1" else {"fusion__lora_rank": lora_rank, **NOTHING_DROPPED}
+    trained = STAGES[stage](System(base, config, seed=0), tiny_data.stage_settings(stage, **changes))
+    trained.release_unused(has_prompts=False)
+    parameters = trainable_parameters(trained)
     optimizer = torch.optim.AdamW(parameters.values())
     average = ParameterAverage(parameters, 0.9)
     ids, mask = base.tokens.batch(["a red car"], False)
     latent = torch.randn(1, 16, 8, 8)
-    batch = {"input_ids": ids, "prompt_mask": mask, "noise_seed": torch.tensor([1]), "latent": latent}
+    empty_ids, empty_mask = base.tokens.batch([""], False)
+    batch = {"input_ids": ids, "prompt_mask": mask, "empty_ids": empty_ids, "empty_mask": empty_mask}
+    batch |= {"noise_seed": torch.tensor([1]), "latent": latent}
     batch |= {"source": torch.zeros(1, 3, 64, 64, dtype=torch.uint8), "source_latent": latent}
     batch |= {"depth_m": torch.full((1, 64, 64), 3.0), "fov_y_deg": torch.tensor([50.0])}
     for _ in range(2):  # a LoRA's first matrix has no gradient before its second one is not zero any more
@@ -172,7 +177,7 @@ def test_the_predictor_keeps_what_is_counted_without_memory() -> None:
     predictor = DepthPredictor(config)
     pair = torch.randn(1, config.mllm.num_kv_heads, 200, config.mllm.head_dim)
     with counted_activations(predictor) as kept:
-        predictor([(pair, pair)] * config.mllm.num_layers, 128, 128)
+        predictor(ExpertInputs([(pair, pair)] * config.mllm.num_layers, 128, 128))
     counted = spatial_activations(config, 128)
     assert 0.7 * counted < sum(kept.values()) < counted
 
@@ -214,7 +219,7 @@ def test_a_prepared_sample_has_the_bytes_that_are_computed(tmp_path: Path) -> No
         data__depth_downscale=DEPTH_DOWNSCALE,
         weights__dtype="bf16",
     )
-    commands.main(["cache", "--config", str(config)])
+    run_command("cache", config)
     spatial = spatial_config(load_settings(config))
     tensors = safetensors.torch.load_file(sorted((tmp_path / "prepared").glob("*.safetensors"))[0])
     sample = {name: value for name, value in tensors.items() if name.startswith("0.")}

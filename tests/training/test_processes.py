@@ -15,9 +15,9 @@ import safetensors.torch
 import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from sf_model.training.bases.settings import load_settings
 
 from sf_model.training.bases.loading import spatial_config
+from sf_model.training.settings import load_settings
 from tests.training import processes, tiny_bases, tiny_data
 from tests.training.processes import launch_environment, run_together, run_until
 
@@ -78,13 +78,13 @@ def test_two_processes_killed_on_the_way_equal_one(mode: str, base: str, tmp_pat
     shares: OmniGen2 as a LoRA without an MLLM in memory, Qwen-Image in full with its MLLM.
     """
     shared = mode == "fsdp"
-    changes: dict[str, Any] = {f"{stage}__batch_size": 4 for stage in STAGES}
-    changes |= {f"{stage}__save_every": 1 for stage in STAGES}
+    changes: dict[str, Any] = {f"{stage}__loop__batch_size": 4 for stage in STAGES}
+    changes |= {f"{stage}__loop__save_every": 1 for stage in STAGES}
     if shared:
-        changes |= {f"{stage}__mixed_precision": "bf16" for stage in STAGES}
-        changes |= {"weights__dtype": "bf16", "stage2__gradient_checkpointing": True}
+        changes |= {f"{stage}__loop__mixed_precision": "bf16" for stage in STAGES}
+        changes |= {"weights__dtype": "bf16", "stage2__loop__gradient_checkpointing": True}
         if base == "omnigen2":
-            changes |= {"data__cache": "latents+prompts", "stage2__lora_rank": 2}
+            changes |= {"data__cache": "latents+prompts", "stage2__fusion__lora_rank": 2}
     tiny_data.write_images(tmp_path, edits=not shared)
     weights = tiny_bases.write_weights(base, tmp_path / "weights")
     config = tiny_data.write_config(tmp_path, base, weights, edits=not shared, **changes)
@@ -153,8 +153,8 @@ def test_a_run_killed_with_sigkill_resumes_exactly(stage: str, killed_at: int, t
     tiny_data.write_images(tmp_path)
     weights = tiny_bases.write_weights("omnigen2", tmp_path / "weights")
     stages = {name: {"steps": STEPS, "save_every": 1} for name in STAGES}
-    changes = {f"{name}__{field}": value for name, values in stages.items() for field, value in values.items()}
-    config = tiny_data.write_config(tmp_path, "omnigen2", weights, edits=False, stage2__lora_rank=2, **changes)
+    changes = {f"{name}__loop__{field}": value for name, values in stages.items() for field, value in values.items()}
+    config = tiny_data.write_config(tmp_path, "omnigen2", weights, edits=False, stage2__fusion__lora_rank=2, **changes)
     calls = {name: [name, "--config", str(config)] for name in ("cache", *STAGES)}
     before = ["cache"] if stage == "stage1" else ["cache", "stage1"]
     run_together(1, [calls[name] for name in (*before, stage)])

@@ -14,19 +14,22 @@ import pytest
 import safetensors.torch
 import torch
 from PIL import Image
-from sf_model.training.bases.settings import load_settings
-from sf_model.training.bases.sheet import SHEET_ROWS
-from sf_model.training.data.batches import StoreBatches, split_rows
 
 from sf_model.checkpoint import load_checkpoint
-from sf_model.training.bases import trainer
+from sf_model.files.picture_sheet import GUTTER_PX
 from sf_model.training.bases.omnigen2 import OmniGen2Base
+from sf_model.training.data.numbered import Share
+from sf_model.training.data.prepared import StoreBatches, split_rows
 from sf_model.training.data.store import Place, Row, Store
-from sf_model.training.sheets import GUTTER, SCALE, SHEET_STEPS
+from sf_model.training.loop import Trainer
+from sf_model.training.run_state import AVERAGE, OPTIMISER, TRAINED
+from sf_model.training.settings import load_settings
+from sf_model.training.sheets import SHEET_ROWS
+from sf_model.training.system import IMAGE_STEPS
 from tests.training import tiny_bases, tiny_data
 from tests.training.run_command import run_command as run
 
-STATE_FILES = ("system.safetensors", "optimizer.safetensors", "average.safetensors")
+STATE_FILES = (TRAINED, OPTIMISER, AVERAGE)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,7 @@ def test_from_images_to_a_checkpoint(base: str, cache: str, weights: dict, tmp_p
     assert set(checkpoint.base_fingerprint) == {"mllm", "transformer"}
     averages = safetensors.torch.load_file(tmp_path / "runs/stage2/state-0000004/average.safetensors")
     name = "depth_head.fov.weight"
-    assert torch.equal(checkpoint.state_dict[name], averages[f"predictor.{name}"].bfloat16())
+    assert torch.equal(checkpoint.state_dict[name], averages[f"system.predictor.{name}"].bfloat16())
     trained = safetensors.torch.load_file(tmp_path / "models/diffusion_models/tiny_diffusion_model.safetensors")
     original = safetensors.torch.load_file(weights[base]["diffusion_model"])
     assert trained.keys() == original.keys()
@@ -84,15 +87,19 @@ def test_a_lora_trains_alone_and_a_killed_run_resumes_exactly(
     base: str, weights: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_data.write_images(tmp_path)
-    changes = {"stage2__lora_rank": 4, "stage2__gradient_checkpointing": True, "stage2__mixed_precision": "bf16"}
+    changes = {
+        "stage2__fusion__lora_rank": 4,
+        "stage2__loop__gradient_checkpointing": True,
+        "stage2__loop__mixed_precision": "bf16",
+    }
     config = tiny_data.write_config(tmp_path, base, weights[base], edits=False, **changes)
     for command in ("cache", "stage1", "stage2"):
         run(command, config)
     whole = {stage: state_of(tmp_path / "runs", stage, 4) for stage in ("stage1", "stage2")}
-    names = whole["stage2"]["system.safetensors"].keys()
-    transformer = {name for name in names if name.startswith("base.")}
+    names = whole["stage2"][TRAINED].keys()
+    transformer = {name for name in names if name.startswith("system.base.")}
     assert transformer and all(".lora_" in name for name in transformer)
-    assert {name.split(".")[0] for name in names} == {"predictor", "adapter", "base"}
+    assert {name.split(".")[1] for name in names} == {"predictor", "adapter", "base"}
     run("export", config, "--output", str(tmp_path / "models"), "--name", "tiny")
     lora = safetensors.torch.load_file(tmp_path / "models/loras/tiny_lora.safetensors")
     assert len(lora) == 3 * len(transformer) // 2  # two matrices and an alpha each
@@ -101,9 +108,9 @@ def test_a_lora_trains_alone_and_a_killed_run_resumes_exactly(
     class KilledError(Exception):
         pass
 
-    save = trainer.BaseTrainer._save
+    save = Trainer._save
 
-    def save_then_die(self: trainer.BaseTrainer) -> None:
+    def save_then_die(self: Trainer) -> None:
         save(self)
         if self.step == 2:
             raise KilledError
@@ -111,7 +118,7 @@ def test_a_lora_trains_alone_and_a_killed_run_resumes_exactly(
     shutil.rmtree(tmp_path / "runs")
     for stage in ("stage1", "stage2"):
         with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(trainer.BaseTrainer, "_save", save_then_die)
+            patch.setattr(Trainer, "_save", save_then_die)
             run(stage, config)
         run(stage, config)
         resumed = state_of(tmp_path / "runs", stage, 4)
@@ -133,8 +140,8 @@ def test_caches_change_nothing_but_rounding_and_micro_batches_nothing(weights: d
             edits=True,
             data__cache=cache,
             data__prepared=str(tmp_path / cache),
-            stage1__micro_batch=micro,
-            stage2__micro_batch=micro,
+            stage1__loop__micro_batch=micro,
+            stage2__loop__micro_batch=micro,
         )
         for command in ("cache", "stage1", "stage2"):
             run(command, config)
@@ -241,7 +248,7 @@ def test_samples_of_rare_sizes_are_drawn_as_often_as_others(small: int, batch_si
     row = Row("", (64, 64), "", False, 50.0)
     places = [Place(Path(f"{index // 7}"), index, row) for index in range(40)]
     places += [Place(Path("9"), 100 + index, replace(row, size=(32, 128))) for index in range(small)]
-    batches = StoreBatches(places, None, batch_size, 1, 0, 1)  # type: ignore[arg-type]
+    batches = StoreBatches(places, [], None, Share(batch_size, 1), 0, 1)  # type: ignore[arg-type]
     steps = batch_size * len(places) // batch_size
     chosen = [batches.places(step) for step in range(steps)]
     counts = Counter(address for step in chosen for address in step)
@@ -249,17 +256,17 @@ def test_samples_of_rare_sizes_are_drawn_as_often_as_others(small: int, batch_si
     assert counts.keys() == {(place.shard, place.index) for place in places}
     assert all(len({index >= 100 for _, index in step}) == 1 for step in chosen)
     # Out of order, as a run that goes on, and as any process.
-    again = StoreBatches(places, None, batch_size, 1, 0, 1)  # type: ignore[arg-type]
+    again = StoreBatches(places, [], None, Share(batch_size, 1), 0, 1)  # type: ignore[arg-type]
     assert [again.places(step) for step in reversed(range(steps))] == chosen[::-1]
     assert sum(group.addresses.nbytes for group in batches._groups) == 8 * len(places)
 
 
 def test_stage_2_starts_from_a_finished_stage_1(weights: dict, tmp_path: Path) -> None:
     tiny_data.write_images(tmp_path)
-    config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, stage1__steps=2)
+    config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, stage1__loop__steps=2)
     run("cache", config)
     run("stage1", config)
-    tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, stage1__steps=3)
+    tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, stage1__loop__steps=3)
     with pytest.raises(
         SystemExit, match=r"stage1 has 2 of its 3 steps; run stage1 to its end, or set stage1.steps to 2"
     ):
@@ -275,7 +282,7 @@ def test_sheets_are_drawn_of_few_samples_and_in_small_batches(
         if size[0] != size[1]:
             Image.new("RGB", (64, 64)).save(tmp_path / f"images/{index:02d}.png")
             tiny_data.save_depth(tmp_path / f"depth/{index:02d}.npz", np.full((32, 32), 3.0))
-    changes = {"data__validation_samples": 5, "stage1__steps": 1, "stage2__steps": 1}
+    changes = {"data__validation_samples": 5, "stage1__loop__steps": 1, "stage2__loop__steps": 1}
     config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, **changes)
     for command in ("cache", "stage1"):
         run(command, config)
@@ -289,14 +296,14 @@ def test_sheets_are_drawn_of_few_samples_and_in_small_batches(
 
     monkeypatch.setattr(OmniGen2Base, "velocity", counted)
     run("stage2", config)
-    assert Counter(sizes) == {2: 3 + 2 * SHEET_STEPS, 3: 3 + 2 * SHEET_STEPS}
+    assert Counter(sizes) == {2: 3 + 2 * IMAGE_STEPS, 3: 3 + 2 * IMAGE_STEPS}
     picture = Image.open(tmp_path / "runs/stage2/sheets/0000001.png")
-    assert picture.height == SHEET_ROWS * (64 + 2 * GUTTER) * SCALE
+    assert picture.height == SHEET_ROWS * (64 + 2 * GUTTER_PX)
     figures = next(entry["validation"] for entry in log(config, "stage2") if "validation" in entry)
     depths = {"abs_rel", "delta1", "abs_rel_sampled", "delta1_sampled"}
     assert figures.keys() == {*depths, "flow", "flow_shuffled_depth", "flow_without_depth"}
     # True image, true depth, its mean, one sampled scene, and the image drawn from that.
-    assert picture.width == 5 * (64 + 2 * GUTTER) * SCALE
+    assert picture.width == 5 * (64 + 2 * GUTTER_PX)
 
 
 def test_problems_can_be_refused(weights: dict, tmp_path: Path) -> None:

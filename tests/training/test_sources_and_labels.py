@@ -15,7 +15,6 @@ import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
-from sf_model.training.bases.settings import load_settings
 from transformers import (
     BeitConfig,
     DepthProConfig,
@@ -34,6 +33,7 @@ from sf_model.training.data.label import TransformersTeacher, exif_fov_y_deg, is
 from sf_model.training.data.prepare import prepare_sample
 from sf_model.training.data.samples import Sample, SampleProblem
 from sf_model.training.data.sources import open_source
+from sf_model.training.settings import load_settings
 from tests.training import tiny_bases, tiny_data
 
 

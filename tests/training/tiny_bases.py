@@ -34,10 +34,11 @@ from sf_model.config import (
     SpatialTransformerConfig,
 )
 from sf_model.training.bases import keys
-from sf_model.training.bases.base import Base, BaseFiles
+from sf_model.training.bases.base import Base
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
 from sf_model.training.bases.qwen_image import IMAGE_TOKENS, QwenImageBase
+from sf_model.training.bases.released import BaseFiles
 
 # The Mini's vocabulary: the real one has 150 times as many words, and its embedding would be most of these models.
 FIRST_FREE_TOKEN = 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 from pathlib import Path
@@ -11,38 +12,59 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from sf_model.config import dataclass_from_dict
+from sf_model.training.settings import SETTINGS_VERSION, StageSettings
 from tests.training import tiny_bases
 
 # (width, height) of good images: both buckets of AREA_PX.
 SIZES = ((64, 64), (96, 48), (70, 70), (64, 64), (100, 50), (64, 64), (64, 64), (96, 48))
 AREA_PX = 64 * 64
-RUN = {
+LOOP = {
     "steps": 4,
     "batch_size": 2,
     "micro_batch": 2,
     "learning_rate": 0.001,
     "warmup_steps": 1,
+    "decay_steps": 2,
     "weight_decay": 0.01,
     "gradient_clip": 1.0,
     "ema_decay": 0.9,
     "seed": 0,
-    "time_mean": 0.0,
-    "time_std": 1.0,
-    "caption_dropout": 0.3,
-    "depth_dropout": 0.2,
-    "depth_weight": 0.5,
-    "depth_flow": 0.6,
-    "depth_time_mean": -0.8,
-    "depth_time_std": 1.2,
-    "lora_rank": None,
-    "lora_alpha": 8.0,
-    "gradient_checkpointing": False,
     "mixed_precision": "no",
+    "gradient_checkpointing": False,
+    "compile": False,
     "workers": 0,
     "log_every": 1,
     "save_every": 2,
     "sheet_every": 4,
 }
+DEPTH = {"flow": 0.6, "time_mean": -0.8, "time_std": 1.2, "prompt_dropout": 0.3, "draws": 1}
+DIFFUSION = {"time_mean": 0.0, "time_std": 1.0, "caption_dropout": 0.3, "depth_dropout": 0.2, "joint_dropout": 0.1}
+FUSION = {
+    "depth_weight": 0.5,
+    "true_depth": 0.0,
+    "freeze_predictor": False,
+    "lora_rank": None,
+    "lora_alpha": 8.0,
+}
+STAGE1 = {"loop": LOOP, "world": None, "diffusion": None, "depth": DEPTH, "fusion": None}
+STAGE2 = {"loop": LOOP, "world": None, "diffusion": DIFFUSION, "depth": DEPTH, "fusion": FUSION}
+
+
+def stage_settings(name: str, **changes: Any) -> StageSettings:
+    """Of stage1 or stage2; `changes` are `group__field=value`."""
+    values = copy.deepcopy(STAGE1 if name == "stage1" else STAGE2)
+    _change(values, changes)
+    return dataclass_from_dict(StageSettings, values, name)
+
+
+def _change(values: dict[str, Any], changes: dict[str, Any]) -> None:
+    for path, value in changes.items():
+        *groups, field = path.split("__")
+        group = values
+        for name in groups:
+            group = group[name]
+        group[field] = value
 
 
 def save_depth(path: Path, depth_m: np.ndarray, fov_y_deg: float = 50.0) -> None:
@@ -106,13 +128,16 @@ def add_bad_images(folder: Path) -> dict[str, int]:
 
 
 def write_config(folder: Path, base: str, weights: dict[str, Path], edits: bool, **changes: Any) -> Path:
-    """A config file; `changes` are `section__field=value`."""
+    """A config file; `changes` are `section__field=value`, or `stage__group__field=value`."""
     spatial = folder / "spatial.json"
     config = tiny_bases.spatial_config(base, source=edits)
     spatial.write_text(json.dumps(dataclasses.asdict(config)), encoding="utf-8")
     values: dict[str, Any] = {
+        "version": SETTINGS_VERSION,
         "base": base,
         "runs": str(folder / "runs"),
+        "starts": {},
+        "system": None,
         "weights": {name: str(path) for name, path in weights.items() if name != "vision"}
         | {"vision": str(weights["vision"]) if edits else None, "dtype": "float32"},
         "spatial": {"config": str(spatial), "from_mllm": False},
@@ -133,12 +158,13 @@ def write_config(folder: Path, base: str, weights: dict[str, Path], edits: bool,
             "samples_per_shard": 3,
             "max_gb": 1.0,
         },
-        "stage1": dict(RUN),
-        "stage2": dict(RUN),
+        "language": None,
+        "image": None,
+        "source": None,
+        "stage1": copy.deepcopy(STAGE1),
+        "stage2": copy.deepcopy(STAGE2),
     }
-    for path, value in changes.items():
-        section, field = path.split("__")
-        values[section][field] = value
+    _change(values, changes)
     file = folder / "config.yaml"
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     return file

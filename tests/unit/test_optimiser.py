@@ -10,16 +10,16 @@ import torch
 import torch.nn as nn
 
 from sf_model.scene_reader.network import TINY_READER, SceneReader
-from sf_model.training.optimiser import build_optimiser, learning_rate
+from sf_model.training.optimiser import build_optimiser, learning_rate, trainable_parameters
 from tests.unit.mini_training import build_stage, loop_settings
 
 
 def decayed_names(module: nn.Module) -> tuple[set[str], set[str]]:
     """Names of the parameters that are decayed, and of those that are not."""
-    parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
+    parameters = trainable_parameters(module)
     names = {id(value): name for name, value in parameters.items()}
     found: dict[bool, set[str]] = {True: set(), False: set()}
-    for group in build_optimiser(module, parameters, loop_settings(4)).param_groups:
+    for group in build_optimiser(module, loop_settings(4)).param_groups:
         found[group["weight_decay"] > 0] |= {names[id(value)] for value in group["params"]}
     assert found[True] | found[False] == parameters.keys()
     return found[True], found[False]
@@ -35,7 +35,7 @@ def test_only_matrices_are_decayed(tokenizer_dir: Path) -> None:
             module = layers[parameter.rpartition(".")[0]]
             assert isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)), parameter
             assert parameter.endswith(".weight")
-        of_embeddings = {n for n, value in stage.trainable_parameters().items() if n in kept and value.ndim > 1}
+        of_embeddings = {n for n, value in trainable_parameters(stage).items() if n in kept and value.ndim > 1}
         assert {n.removeprefix("system.").removesuffix(".weight") for n in of_embeddings} == {
             "language": {"base.text_encoder.model.embed_tokens"},
             "image": set(),
@@ -59,7 +59,7 @@ def test_decay_moves_a_matrix_and_no_embedding() -> None:
     module = nn.ModuleDict({"linear": nn.Linear(2, 2), "words": nn.Embedding(3, 2), "norm": nn.LayerNorm(2)})
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
     loop = replace(loop_settings(4), learning_rate=1e-3, weight_decay=0.5)
-    optimiser = build_optimiser(module, dict(module.named_parameters()), loop)
+    optimiser = build_optimiser(module, loop)
     for value in module.parameters():
         value.grad = torch.zeros_like(value)
     optimiser.step()

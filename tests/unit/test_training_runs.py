@@ -16,6 +16,7 @@ from sf_model.training.average import ParameterAverage
 from sf_model.training.bases import tokenizer
 from sf_model.training.bases.prompts import PromptTokens
 from sf_model.training.loop import Trainer, build_accelerator
+from sf_model.training.optimiser import trainable_parameters
 from sf_model.training.run_state import AVERAGE, OPTIMISER, TRAINED, RunState, latest_state, save_state, saved_progress
 from tests.unit.dummy_systems import without_sources
 from tests.unit.mini_training import (
@@ -49,13 +50,13 @@ def test_two_steps_resume_two_steps_are_four_steps(
             stage = build_stage(name, tokenizer_dir, **changes)
             if stop != stops[0]:
                 # What learned comes from the state, whatever a restarted process built.
-                for value in stage.trainable_parameters().values():
+                for value in trainable_parameters(stage).values():
                     torch.nn.init.normal_(value)
             trainer = Trainer(stage, data, loop_settings(4), tmp_path / kind, build_accelerator())
             _train_until(trainer, stop)
         folder = tmp_path / kind / "state-0000004"
         states[kind] = {file: safetensors.torch.load_file(folder / file) for file in (TRAINED, AVERAGE, OPTIMISER)}
-    learned = build_stage(name, tokenizer_dir, **changes).trainable_parameters()
+    learned = trainable_parameters(build_stage(name, tokenizer_dir, **changes))
     assert states["whole"][TRAINED].keys() == states["whole"][AVERAGE].keys() == learned.keys()
     for file, tensors in states["whole"].items():
         assert tensors.keys() == states["resumed"][file].keys()

@@ -20,6 +20,7 @@ from sf_model.training.batch import Batch, repeated
 from sf_model.training.data.numbered import Share
 from sf_model.training.draws import SCAFFOLD_SEED, draw_share
 from sf_model.training.export import export_mini
+from sf_model.training.optimiser import trainable_parameters
 from sf_model.training.stages import DepthStage, Stage
 from sf_model.training.stages.fusion import FusionStage
 from sf_model.training.stages.stage import SEES_SOURCES
@@ -79,7 +80,7 @@ def test_freeze_sets(
     for (batch,) in steps:
         stage(batch)["loss"].backward()
     has_gradient = {key for key, value in stage.named_parameters() if value.grad is not None}
-    assert has_gradient == stage.trainable_parameters().keys()
+    assert has_gradient == trainable_parameters(stage).keys()
     for key, _ in stage.named_parameters():
         # What reads sources waits for edits, what sees them for no stage but its own, and a flow for noisy depths.
         waits = name == "image" and ("ref_image_" in key or "image_index_embedding" in key)
@@ -105,7 +106,7 @@ def test_any_split_of_a_step_gives_the_same_losses_and_gradients(
             (losses["loss"] / len(parts)).backward()
             for key, value in losses.items():
                 totals[key] = totals.get(key, 0.0) + value.item() / len(parts)
-        learned = stage.trainable_parameters().values()
+        learned = trainable_parameters(stage).values()
         gradient = torch.cat([value.grad.flatten() for value in learned if value.grad is not None])
         outcomes.append((totals, gradient))
     (whole, gradient), (split, other) = outcomes
@@ -137,7 +138,7 @@ def test_the_source_encoder_learns_depth_and_objects_from_pictures(tokenizer_dir
     """It alone, and in a few steps more than the mean: of four pictures, the state within 0.2 of its variance, and
     what most objects are."""
     stage = build_stage("source", tokenizer_dir)
-    parameters = stage.trainable_parameters()
+    parameters = trainable_parameters(stage)
     assert parameters and all(name.startswith(SEES_SOURCES) for name in parameters)
     batch = world_batches(tokens, FREE, cell_px=CELL_PX)[0][0]
     assert stage.eval()(batch).metrics["recognised"] < 0.2
@@ -241,7 +242,7 @@ def test_the_data_only_control_learns_nothing_of_depth(tmp_path: Path, tokenizer
     losses["loss"].backward()
     assert set(losses) == {"loss", "flow"}
     learned = {
-        name for name, value in stage.trainable_parameters().items() if value.grad is not None and value.grad.any()
+        name for name, value in trainable_parameters(stage).items() if value.grad is not None and value.grad.any()
     }
     assert learned and all(name.startswith(TRANSFORMER) for name in learned)
     export_mini(stage.system, tokenizer_dir, tmp_path, "test", {})

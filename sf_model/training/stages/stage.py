@@ -62,9 +62,6 @@ class Stage(nn.Module):
         for name, value in self.named_parameters():
             value.requires_grad_(name.startswith(self.learns) and not name.startswith(waits))
 
-    def trainable_parameters(self) -> dict[str, nn.Parameter]:
-        return {name: value for name, value in self.named_parameters() if value.requires_grad}
-
     @torch.no_grad()
     def start_from(self, tensors: Mapping[str, torch.Tensor]) -> None:
         """Take averaged weights of an earlier stage, by their names. ValueError where there is no such parameter."""
