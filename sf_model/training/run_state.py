@@ -82,7 +82,7 @@ class RunState:
         if not self.optimiser.state:
             # torch would take a step of zeros, which is a step nevertheless.
             return {}
-        # Nothing in processes but the main one.
+        # Nothing in processes that are not the main one.
         state = get_optimizer_state_dict(self.module, self.optimiser, options=WHOLE).get("state", {})
         return _contiguous({f"{name}|{slot}": value for name, slots in state.items() for slot, value in slots.items()})
 
@@ -110,11 +110,9 @@ class RunState:
         for key, value in stored.items():
             name, _, slot = key.rpartition("|")
             state.setdefault(name, {})[slot] = value
-        names = {value: _bare(name) for name, value in trainable_parameters(self.module).items()}
         # The groups say what is decayed and how fast it learns: that is the settings', not the file's.
-        groups = [
-            {**group, "params": [names[value] for value in group["params"]]} for group in self.optimiser.param_groups
-        ]
+        names = {value: _bare(name) for name, value in trainable_parameters(self.module).items()}
+        groups = [{**group, "params": [names[p] for p in group["params"]]} for group in self.optimiser.param_groups]
         loaded: dict[str, Any] = {"state": state, "param_groups": groups}
         set_optimizer_state_dict(self.module, self.optimiser, loaded, options=WHOLE)
         # torch has taken a step of zeros for what had no gradient yet, such as what only edits reach.

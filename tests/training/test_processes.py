@@ -16,8 +16,9 @@ import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
-from sf_model.training.bases.loading import spatial_config
-from sf_model.training.settings import load_settings
+from sf_model.training.controls import plain_settings
+from sf_model.training.export import load_exported
+from sf_model.training.settings import STAGE_NAMES, load_settings, smoke
 from tests.training import processes, tiny_bases, tiny_data
 from tests.training.processes import launch_environment, run_together, run_until
 
@@ -147,6 +148,25 @@ def test_processes_count_what_they_left_out_together(tmp_path: Path) -> None:
     assert (counts["usable"], counts["left_out_for_size"]) == (0, len(tiny_data.SIZES))
 
 
+def test_two_processes_train_the_mini_as_one_does(tmp_path: Path) -> None:
+    """Every stage, with steps of edits, which reach parameters that others do not; one process exports."""
+    averages = {}
+    for count in (1, 2):
+        settings = smoke(load_settings(REPOSITORY / "configs/mini.yaml"))
+        values = plain_settings(replace(settings, runs=str(tmp_path / f"runs{count}")))
+        for name in STAGE_NAMES:
+            values[name]["loop"] |= {"batch_size": 4, "micro_batch": 2}
+            if name in STAGES:
+                values[name]["world"]["edits"] = 0.5
+        config = tmp_path / f"{count}.yaml"
+        config.write_text(yaml.safe_dump(values), encoding="utf-8")
+        run_together(count, [["all", "--config", str(config), "--output", str(tmp_path / f"out{count}")]])
+        averages[count] = {name: average_of(config, name, 2) for name in STAGE_NAMES}
+        load_exported(tmp_path / f"out{count}")
+    for name in STAGE_NAMES:
+        assert_close(averages[2][name], averages[1][name], TOLERANCE)
+
+
 @pytest.mark.parametrize(("stage", "killed_at"), [("stage1", 1), ("stage2", 1), ("stage2", 3)])
 def test_a_run_killed_with_sigkill_resumes_exactly(stage: str, killed_at: int, tmp_path: Path) -> None:
     """At whatever it is doing soon after that step's state appeared, or while it is being written."""
@@ -205,33 +225,3 @@ def test_accelerate_reads_its_configs(path: Path) -> None:
     assert config.mixed_precision == "bf16"
     if "fsdp_config" in values:
         assert values["fsdp_config"]["fsdp_version"] == 2
-
-
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_configs_that_come_with_the_pack_are_read(path: Path) -> None:
-    settings = load_settings(path)
-    assert settings.base == path.stem
-    for run in (settings.stage1, settings.stage2):
-        assert run.batch_size % (8 * run.micro_batch) == 0
-    # Without DINOv2 the checkpoint has nothing that would ask users for it.
-    without = spatial_config(settings).spatial_transformer
-    assert without.source_feature_dim is None and not without.source_at_queries
-    editing = replace(settings, weights=replace(settings.weights, vision="dinov2"))
-    with_source = spatial_config(editing).spatial_transformer
-    assert with_source.source_feature_dim == 1024 and with_source.source_at_queries
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("  steps: 30000", "config.stage1: missing fields"),
-        ("base: omnigen2", r"config.*missing fields \['base'\]"),
-        ("  learning_rate: 0.0002", "missing fields"),
-    ],
-)
-def test_config_errors_name_the_field(line: str, message: str, tmp_path: Path) -> None:
-    text = (REPOSITORY / "configs/omnigen2.yaml").read_text(encoding="utf-8")
-    assert line in text
-    (tmp_path / "c.yaml").write_text(text.replace(line, "", 1), encoding="utf-8")
-    with pytest.raises(ValueError, match=message):
-        load_settings(tmp_path / "c.yaml")

@@ -17,6 +17,7 @@ from PIL import Image
 
 from sf_model.checkpoint import load_checkpoint
 from sf_model.files.picture_sheet import GUTTER_PX
+from sf_model.training import loop, sheets
 from sf_model.training.bases.omnigen2 import OmniGen2Base
 from sf_model.training.data.numbered import Share
 from sf_model.training.data.prepared import StoreBatches, split_rows
@@ -24,7 +25,6 @@ from sf_model.training.data.store import Place, Row, Store
 from sf_model.training.loop import Trainer
 from sf_model.training.run_state import AVERAGE, OPTIMISER, TRAINED
 from sf_model.training.settings import load_settings
-from sf_model.training.sheets import SHEET_ROWS
 from sf_model.training.system import IMAGE_STEPS
 from tests.training import tiny_bases, tiny_data
 from tests.training.run_command import run_command as run
@@ -268,7 +268,7 @@ def test_stage_2_starts_from_a_finished_stage_1(weights: dict, tmp_path: Path) -
     run("stage1", config)
     tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, stage1__loop__steps=3)
     with pytest.raises(
-        SystemExit, match=r"stage1 has 2 of its 3 steps; run stage1 to its end, or set stage1.steps to 2"
+        SystemExit, match=r"run stage1 to its end, or set stage1.loop.steps to 2 .*stage1 has 2 of its 3 steps"
     ):
         run("stage2", config)
 
@@ -295,10 +295,12 @@ def test_sheets_are_drawn_of_few_samples_and_in_small_batches(
         return velocity(self, latent, *rest)
 
     monkeypatch.setattr(OmniGen2Base, "velocity", counted)
+    for module in (loop, sheets):
+        monkeypatch.setattr(module, "SHEET_ROWS", 4)
     run("stage2", config)
     assert Counter(sizes) == {2: 3 + 2 * IMAGE_STEPS, 3: 3 + 2 * IMAGE_STEPS}
     picture = Image.open(tmp_path / "runs/stage2/sheets/0000001.png")
-    assert picture.height == SHEET_ROWS * (64 + 2 * GUTTER_PX)
+    assert picture.height == 4 * (64 + 2 * GUTTER_PX)
     figures = next(entry["validation"] for entry in log(config, "stage2") if "validation" in entry)
     depths = {"abs_rel", "delta1", "abs_rel_sampled", "delta1_sampled"}
     assert figures.keys() == {*depths, "flow", "flow_shuffled_depth", "flow_without_depth"}
@@ -310,7 +312,7 @@ def test_problems_can_be_refused(weights: dict, tmp_path: Path) -> None:
     tiny_data.write_images(tmp_path)
     tiny_data.add_bad_images(tmp_path)
     config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, data__problems="refuse")
-    with pytest.raises(SystemExit, match=r"10 samples cannot be used, see .*problems.jsonl"):
+    with pytest.raises(SystemExit, match=r"mend the samples that .*problems.jsonl names .*: 10 of them cannot be used"):
         run("cache", config)
     with pytest.raises(SystemExit, match="not prepared to the end"):
         run("stage1", config)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from sf_model.training.bases.export import base_fingerprint
 
 from sf_model.backbones.revision import fingerprint, same_release
 from sf_model.training.bases import keys
@@ -129,7 +128,7 @@ def test_times_are_embedded_in_float32_beside_bf16_weights(name: str, tmp_path: 
 def test_fingerprints_of_a_base_read_from_8_bits_are_known_as_coarse(tmp_path: Path) -> None:
     """A checkpoint trained beside the 8-bit file does not warn beside the bf16 one, and the other way round."""
     paths = tiny_bases.write_weights("omnigen2", tmp_path)
-    whole = base_fingerprint(tiny_bases.load_base("omnigen2", paths, torch.bfloat16), False)
+    whole = tiny_bases.load_base("omnigen2", paths, torch.bfloat16).fingerprints(False)
     for part in ("text_encoder", "diffusion_model"):
         tensors = safetensors.torch.load_file(paths[part])
         scaled: dict[str, torch.Tensor] = {}
@@ -141,12 +140,12 @@ def test_fingerprints_of_a_base_read_from_8_bits_are_known_as_coarse(tmp_path: P
                 scaled[key] = value
         safetensors.torch.save_file(scaled, paths[part])
     base = tiny_bases.load_base("omnigen2", paths, torch.bfloat16)
-    coarse = base_fingerprint(base, False)
+    coarse = base.fingerprints(False)
     for name, sample in whole.items():
         assert same_release(sample, coarse[name]) and same_release(coarse[name], sample), name
         assert not same_release(sample, fingerprint(torch.randn(64, 64), eight_bit=True)), name
     # What was trained in full since is as fine as any: a release a few percent off is another one.
-    trained = base_fingerprint(base, True)["transformer"]
+    trained = base.fingerprints(True)["transformer"]
     moved = base.transformer.state_dict()["x_embedder.weight"].float() * 1.03
     assert same_release(coarse["transformer"], fingerprint(moved))
     assert not same_release(trained, fingerprint(moved))

@@ -34,11 +34,11 @@ from sf_model.config import (
     SpatialTransformerConfig,
 )
 from sf_model.training.bases import keys
-from sf_model.training.bases.base import Base
 from sf_model.training.bases.omnigen2 import OmniGen2Base
-from sf_model.training.bases.omnigen2_transformer import OmniGen2Config, OmniGen2Transformer
+from sf_model.training.bases.omnigen2_transformer import OmniGen2Transformer
 from sf_model.training.bases.qwen_image import IMAGE_TOKENS, QwenImageBase
-from sf_model.training.bases.released import BaseFiles
+from sf_model.training.bases.released import BaseFiles, ReleasedBase
+from sf_model.training.bases.sizes import OmniGen2Config
 
 # The Mini's vocabulary: the real one has 150 times as many words, and its embedding would be most of these models.
 FIRST_FREE_TOKEN = 1024
@@ -172,7 +172,7 @@ def write_tokenizer(folder: Path) -> Path:
     return folder
 
 
-def load_base(name: str, paths: dict[str, Path], dtype: torch.dtype) -> Base:
+def load_base(name: str, paths: dict[str, Path], dtype: torch.dtype) -> ReleasedBase:
     """What `write_weights` wrote, without a vision encoder."""
     files = BaseFiles(**{**paths, "vision": None}, dtype=dtype)
     return OmniGen2Base(files) if name == "omnigen2" else QwenImageBase(files)

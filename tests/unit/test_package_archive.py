@@ -14,7 +14,8 @@ from tests.pack_copies import comfy_cli, git, local_targets
 MEGABYTE = 1024 * 1024
 # Of sf_model: no node imports it (tests/unit/test_package_sources.py), and no page of the archive shows it.
 LEFT_OUT = {
-    PurePosixPath("sf_model", name) for name in ("training", "evaluation", "world", "mini/TRAINING.md", "mini/reports")
+    PurePosixPath("sf_model", name)
+    for name in ("training", "evaluation", "scene_reader", "world", "mini/TRAINING.md", "mini/reports")
 }
 
 

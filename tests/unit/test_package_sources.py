@@ -17,7 +17,7 @@ TRACKED = [ROOT / name for name in git(ROOT, "ls-files", "-co", "--exclude-stand
 SOURCES = [path for path in TRACKED if path.suffix == ".py" and path.is_file()]
 # What runs in a user's ComfyUI, and what is beside it in sf_model to be run by hand; the archive leaves it out.
 NODES = [path for path in SOURCES if path.is_relative_to(ROOT / "nodes")]
-OFFLINE_TOOLS = {"training", "evaluation", "world"}
+OFFLINE_TOOLS = {"training", "evaluation", "scene_reader", "world"}
 MODEL = [
     path
     for path in SOURCES
