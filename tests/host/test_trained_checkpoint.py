@@ -13,12 +13,12 @@ import safetensors
 import safetensors.torch
 import torch
 import yaml
-from sf_model.training.bases.settings import load_settings
 
-from sf_model.training.bases import commands
 from sf_model.training.bases.base import Base
 from sf_model.training.bases.lora import is_lora
-from sf_model.training.run_state import latest_state, load_average
+from sf_model.training.run import build_stage, finished_state
+from sf_model.training.run_state import load_average
+from sf_model.training.settings import load_settings
 from tests.host.mini_graphs import node
 from tests.host.same_image import (
     TOLERANCE,
@@ -58,8 +58,8 @@ def train(server: ComfyServer, case: Case, repository: Path, folder: Path) -> Pa
     } | {"dtype": "float32"}
     values["spatial"]["config"] = str(spatial)
     for stage in ("stage1", "stage2"):
-        values[stage] |= {"learning_rate": 0.01, "sheet_every": 100}
-    values["stage2"]["lora_rank"] = LORA_RANK[case.architecture]
+        values[stage]["loop"] |= {"learning_rate": 0.01, "sheet_every": 100}
+    values["stage2"]["fusion"]["lora_rank"] = LORA_RANK[case.architecture]
     config.write_text(yaml.safe_dump(values), encoding="utf-8")
     for command in ("cache", "stage1", "stage2"):
         run_command(command, config)
@@ -84,14 +84,13 @@ def trained_base(server: ComfyServer, case: Case, repository: Path, config: Path
         exported = folder / "models" / "diffusion_models" / f"{NAME}_diffusion_model.safetensors"
         return base_of(case, dataclasses.replace(base_files(server, case, repository), diffusion_model=exported))
     settings = load_settings(config)
-    stage = commands.build_stage(settings, "stage2")
-    state = latest_state(commands.run_dir(settings, "stage2"))
-    assert state is not None
-    stage.load_trained(load_average(state), str(state))
-    for name, value in stage.base.transformer.named_parameters():
+    stage = build_stage(settings, "stage2")
+    stage.start_from(load_average(finished_state(settings, "stage2")))
+    base = stage.system.base
+    for name, value in base.transformer.named_parameters():
         if is_lora(name):
             value.data = value.data.bfloat16().float()
-    return stage.base
+    return base
 
 
 @pytest.mark.parametrize("architecture", list(LORA_RANK))
