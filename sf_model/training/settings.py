@@ -328,7 +328,7 @@ def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
 def smoke(settings: TrainingSettings) -> TrainingSettings:
     """The same training, tiny: two steps of two samples a stage, networks of a few thousand weights."""
     if settings.system is None:
-        raise ValueError("--smoke is for a base that is trained from nothing (configs/mini.yaml)")
+        raise ValueError("--smoke is for a base that is trained from scratch (configs/mini.yaml)")
     sizes, tiny = smoke_sizes(), {}
     for name in settings.stages:
         stage = settings.stage(name)
