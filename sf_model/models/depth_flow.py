@@ -78,7 +78,7 @@ def predicted_state(prediction: DepthPrediction) -> torch.Tensor:
 
 
 class DepthFlowInput(nn.Module):
-    """Embeds a noisy state, which is added to the queries, and its time, which is added to the camera too."""
+    """Embeds a noisy state (for the queries) and its time (for queries and camera). Both are zero before training."""
 
     def __init__(
         self,
@@ -178,7 +178,7 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
     """The last prediction of Euler steps from noise to a scene, with the confidence of the first.
 
-    Only the first prediction depends on the prompt alone. The last one is confident about what earlier steps have drawn.
+    Only the first prediction depends on the prompt alone. The last one is confident about what earlier steps drew.
     predict(noisy, guided) predicts at the state's own size. In a guided step the batch is doubled: the first half is
     predicted with the prompt, the second without.
     """

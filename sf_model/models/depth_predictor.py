@@ -59,7 +59,7 @@ class DepthPredictor(nn.Module):
         return batch, STATE_CHANNELS, UPSCALE * rows, UPSCALE * columns
 
     def forward(self, inputs: ExpertInputs, noisy: NoisyDepth | None = None) -> DepthPrediction:
-        """The depth of the image that the prompt describes: the mean of all scenes that fit. With `noisy`, its clean depth.
+        """The mean depth of all scenes that fit the prompt. With `noisy`, the clean depth that it was made from.
 
         ValueError if the checkpoint lacks the source encoder or the flow, or the keys/values are from another MLLM.
         """

@@ -76,7 +76,7 @@ class System(nn.Module):
         )
 
     def mean_depth(self, inputs: ExpertInputs, noisy: NoisyDepth | None = None) -> DepthPrediction:
-        """The mean of the scenes that fit the prompt. With `noisy`, only of scenes that fit the noisy depth too."""
+        """The mean depth of all scenes that fit the prompt. With `noisy`, the clean depth that it was made from."""
         return self.predictor(inputs, noisy)
 
     def sampled_depth(self, inputs: ExpertInputs, seed: int) -> DepthPrediction:

@@ -102,7 +102,7 @@ class Preparation:
         self.sizes = bucket_sizes(settings.area_px, settings.bucket_step, settings.max_aspect)
 
     def begin(self) -> int:
-        """Claim the folder and delete shards whose sources have changed. Returns their number. Only one process calls it."""
+        """Claim the folder and delete shards whose sources changed. Returns their number. For one process only."""
         self.store.begin(cache_settings(self.settings, self.base, self.layers_read))
         return self.store.drop_stale(self._digest)
 
