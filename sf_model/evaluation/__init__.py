@@ -1,1 +1,1 @@
-"""What the Mini can and cannot do, measured on captions that no training saw."""
+"""Benchmarks of the Mini, on captions that no training has seen."""

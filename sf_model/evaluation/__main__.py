@@ -1,9 +1,9 @@
-"""python -m sf_model.evaluation: measure a trained system on prompts and captions that no training saw.
+"""python -m sf_model.evaluation: measure a trained system on prompts and captions that no training has seen.
 
-minispace: GenSpace's nine sub-domains with controls. edit: the same for edits. depth, obedience, confidence: is the
-predicted depth right, does the image follow it, does its confidence mean anything. ambiguity: one scene by a seed
-against the mean of all. recognition: are the caption's objects to be seen. sheet: draw samples. reader: measure the
-scene reader, by which images are judged.
+minispace: GenSpace's nine sub-domains with controls. edit: the same for edits. depth: is the predicted depth right.
+obedience: does the image follow the depth. confidence: is the depth better where its confidence is higher. ambiguity:
+one sampled scene against the mean of all. recognition: does the image show the caption's objects. sheet: draw samples.
+reader: measure the scene reader, which judges the images.
 """
 
 from __future__ import annotations

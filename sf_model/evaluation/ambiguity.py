@@ -1,9 +1,8 @@
-"""python -m sf_model.evaluation ambiguity: the mean of all scenes that fit a caption, or one scene drawn by a seed?
+"""python -m sf_model.evaluation ambiguity: compare the mean of all scenes that fit a caption with sampled scenes.
 
-Sharpness: boundary F1 against the true depth, and how many edges there are for each true one. Diversity: how far the
-scenes of several seeds lie apart, where the caption fixes the scene (free) and where it leaves it open (plain). The
-best of several seeds shows whether the true scene is among those that are drawn. In delta1 a surface that was taken for
-sky is wrong.
+Sharpness: boundary F1 against the true depth, and the number of edges for each true one. Diversity: how much the scenes
+of several seeds differ, for captions that fix the scene (free) and for captions that leave it open (plain). The best of
+several seeds shows whether the true scene is among the sampled ones. In delta1 a surface predicted as sky is wrong.
 """
 
 from __future__ import annotations
@@ -33,20 +32,20 @@ EDGE_THRESHOLD = 0.15
 
 
 def differing(depth_m: torch.Tensor, other_m: torch.Tensor) -> torch.Tensor:
-    """(B,) share of the pixels of maps (B, H, W) that differ by more than a quarter; sky counts as MAX_DEPTH_M."""
+    """(B,) share of pixels at which maps (B, H, W) differ by more than a quarter. Sky counts as MAX_DEPTH_M."""
     ratio = depth_m.clamp(max=MAX_DEPTH_M) / other_m.clamp(max=MAX_DEPTH_M)
     return (torch.maximum(ratio, 1 / ratio) > depth_metrics.DELTA1_RATIO).float().mean(dim=(1, 2))
 
 
 def edges_for_each_true_one(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
-    """(B,) count of pixels at an edge over that of the true map's; 1 is as many."""
+    """(B,) number of edge pixels over that of the true map."""
     edges = [depth_metrics.boundaries(depth, EDGE_THRESHOLD).any(dim=1) for depth in (depth_m, true_m)]
     found, true = (edge.sum(dim=(1, 2)).float() for edge in edges)
     return found / true.clamp_min(1)
 
 
 def measures(drawn: Sequence[torch.Tensor], true_m: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(B,) each, of maps (B, H, W) that were drawn by one seed each for the same captions."""
+    """(B,) each. drawn: maps (B, H, W) for the same captions, one for each seed."""
     shares = torch.stack([depth_metrics.delta1(depth.clamp(max=MAX_DEPTH_M), true_m) for depth in drawn])
     result = {
         "boundary F1": depth_metrics.boundary_f1(drawn[0], true_m),
@@ -60,7 +59,7 @@ def measures(drawn: Sequence[torch.Tensor], true_m: torch.Tensor) -> dict[str, t
 
 
 Drawer = Callable[[Sequence[str], Sequence[int]], list[MetricDepth]]
-"""(captions, their numbers) -> the depth maps of one seed each."""
+"""(captions, their numbers) -> depth maps, one for each seed."""
 
 
 def _drawers(sampler: SystemSampler, seed: int) -> dict[str, Drawer]:

@@ -1,4 +1,4 @@
-"""Options that the benchmarks share, and the record of what their figures were made with."""
+"""Options that the benchmarks share, and the record of the code and settings behind their figures."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..training.revision import current_commit
 from ..training.system import IMAGE_GUIDANCE, IMAGE_STEPS
 from .sampling import BUILTIN, SystemSampler, own_image_size, weights_directory, weights_name, weights_sha256
 
-# What is published is of prompts by which nothing was chosen: 0 and 1 were looked at while the Mini was made.
+# Published figures use prompts that influenced no choice. Seeds 0 and 1 were used while the Mini was made.
 PUBLISHED_SEED = 7
 
 
 def named_directory(text: str) -> tuple[str, Path]:
-    """NAME=DIRECTORY, the name being a row of the table."""
+    """Parse NAME=DIRECTORY. The name is a row of the table."""
     name, separator, directory = text.partition("=")
     if not separator or not name:
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=DIRECTORY")
@@ -46,8 +46,10 @@ def add_system_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def weights_record(arguments: argparse.Namespace, own_row: str, rows: Collection[str]) -> list[dict[str, Any]]:
-    """What every row was measured with; `image_size` is the weights' own, whatever the table's. ValueError where
-    --compare names one of the table's own `rows`, or where a folder holds no weights."""
+    """The weights of every row. `image_size` is the weights' own, even if the table has another.
+
+    ValueError if --compare names one of the table's own `rows`, or if a folder holds no weights.
+    """
     taken = sorted({name for name, _ in arguments.compare} & set(rows))
     if taken:
         raise ValueError(f"--compare {taken[0]}=: the table has a row of this name already; choose another")
@@ -80,8 +82,7 @@ def add_network_arguments(command: argparse.ArgumentParser, output: Path) -> Non
 
 
 def network_record(arguments: argparse.Namespace, sampler: SystemSampler, **captions: Any) -> dict[str, Any]:
-    """Code and settings of a run of `add_network_arguments` that draws no image; `captions`: how many, of which
-    kinds."""
+    """Code and settings of a run with `add_network_arguments` that draws no image. captions: their number and kinds."""
     return {
         **_code(arguments),
         **captions,
@@ -91,7 +92,7 @@ def network_record(arguments: argparse.Namespace, sampler: SystemSampler, **capt
 
 
 def depth_sampler(arguments: argparse.Namespace) -> SystemSampler:
-    """The one system of such a run. SystemExit where its folder holds none."""
+    """The system of such a run. SystemExit if its folder holds none."""
     try:
         return SystemSampler(weights_directory(arguments.weights), **_network(arguments))
     except ValueError as error:
@@ -99,14 +100,14 @@ def depth_sampler(arguments: argparse.Namespace) -> SystemSampler:
 
 
 def sampler_of(arguments: argparse.Namespace, directory: Path, image_size: int | None = None) -> SystemSampler:
-    """`image_size`: where the options leave it open, instead of the weights' own."""
+    """The system in a folder. image_size: the default if the options give none, instead of the weights' own."""
     network = _network(arguments)
     network["image_size"] = network["image_size"] or image_size
     return SystemSampler(directory, arguments.steps, arguments.guidance, **network)
 
 
 def _network(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `add_network_arguments` says of a system, as `SystemSampler` takes it."""
+    """The options of `add_network_arguments` as arguments of `SystemSampler`."""
     return {
         "bfloat16": arguments.precision == "bf16",
         "image_size": arguments.image_size,
@@ -116,12 +117,12 @@ def _network(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def plain(values: Any) -> dict[str, Any]:
-    """A dataclass of numbers for JSON, which has no nan: None."""
+    """A dataclass of numbers for JSON, with None instead of nan."""
     return {name: None if math.isnan(value) else value for name, value in asdict(values).items()}
 
 
 def provenance(arguments: argparse.Namespace, image_size: int) -> dict[str, Any]:
-    """Code, reader and settings of a run that draws images of so many pixels a side."""
+    """Code, reader and settings of a run that draws images of `image_size` pixels a side."""
     return {
         **_code(arguments),
         "reader_sha256": hashlib.sha256(arguments.reader.read_bytes()).hexdigest()[:16],
@@ -132,7 +133,7 @@ def provenance(arguments: argparse.Namespace, image_size: int) -> dict[str, Any]
 
 
 def drawing_record(arguments: argparse.Namespace, sampler: SystemSampler, **captions: Any) -> dict[str, Any]:
-    """The same of a run of one system; `captions` as in `network_record`."""
+    """The same for a run of one system. captions: as in `network_record`."""
     return {
         **provenance(arguments, sampler.image_size),
         **captions,
@@ -143,7 +144,7 @@ def drawing_record(arguments: argparse.Namespace, sampler: SystemSampler, **capt
 def _code(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "commit": current_commit(),
-        # Processors and versions round otherwise: means of a few dozen images differ by points.
+        # Processors and versions round differently: means of a few dozen images differ by points.
         "torch": torch.__version__,
         "processor": torch.backends.cpu.get_cpu_capability(),
         "seed": arguments.seed,

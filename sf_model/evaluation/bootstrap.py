@@ -27,7 +27,7 @@ class Estimate:
 
 
 def mean_with_interval(strata: Sequence[Sequence[float]], seed: int = 0) -> Estimate:
-    """The mean of the strata's means; each stratum (the prompts of a sub-domain) is resampled by itself."""
+    """The mean of the strata's means. Each stratum (the prompts of a sub-domain) is resampled separately."""
     rng = np.random.default_rng(seed)
     resampled = np.mean([_resample(rng, len(scores), np.asarray(scores))[0] for scores in strata], axis=0)
     mean = np.mean([np.mean(scores) for scores in strata])
@@ -37,7 +37,7 @@ def mean_with_interval(strata: Sequence[Sequence[float]], seed: int = 0) -> Esti
 def ratio_with_interval(
     above: Sequence[Sequence[float]], below: Sequence[Sequence[float]], seed: int = 0
 ) -> Estimate | None:
-    """The ratio of two such means over the same prompts, resampled together; None where the lower one can be 0."""
+    """The ratio of two such means over the same prompts, resampled together. None if `below` can be 0."""
     return ratio_over_trainings([above], [below], same_trainings=True, seed=seed)
 
 
@@ -47,9 +47,11 @@ def ratio_over_trainings(
     same_trainings: bool,
     seed: int = 0,
 ) -> Estimate | None:
-    """The same ratio of two rows of several trainings, values of [training][stratum][prompt]: the trainings are
-    resampled too, together where both rows are drawn by the same ones. Of three the interval is still too narrow; None
-    as above."""
+    """The same ratio for two rows of several trainings, with values [training][stratum][prompt].
+
+    The trainings are resampled too, together if both rows use the same ones. With only three trainings the interval is
+    still too narrow. None as above.
+    """
     rng = np.random.default_rng(seed)
     every = [*above, *below]
     # (RESAMPLES, trainings of both): means over strata of the same resampled prompts.
@@ -72,7 +74,7 @@ def ratio_over_trainings(
 
 
 def _resample(rng: np.random.Generator, count: int, *values: np.ndarray) -> list[np.ndarray]:
-    """(RESAMPLES,) means of each of the arrays (count,), all drawn with the same indices."""
+    """(RESAMPLES,) means of each array (count,). All arrays are resampled with the same indices."""
     index = rng.integers(count, size=(RESAMPLES, count))
     return [array[index].mean(axis=1) for array in values]
 

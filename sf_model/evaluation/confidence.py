@@ -26,16 +26,17 @@ BATCH = 24
 
 @dataclass(frozen=True)
 class Decile:
-    """Pixels of one tenth of the confidences, the lowest first: their mean confidence, their mean |log depth error|,
-    and the confidence that this error deserves (min(1, CONFIDENT_ERROR / |error|), the loss's optimum)."""
+    """Means over one tenth of the pixels, ranked by confidence."""
 
     confidence: float
+    # |log depth error|.
     log_error: float
+    # The confidence that the errors deserve: min(1, CONFIDENT_ERROR / |error|), the optimum of the loss.
     deserved: float
 
 
 def deciles(confidence: torch.Tensor, log_error: torch.Tensor) -> list[Decile]:
-    """Ten equal parts of the pixels, by rank of confidence; both (N,), N at least 10."""
+    """Ten equal parts of the pixels by rank of confidence, the lowest first. Both (N,), N at least 10."""
     order = confidence.argsort()
     deserved = (CONFIDENT_ERROR / log_error.clamp_min(CONFIDENT_ERROR)).clamp(max=1)
     return [
@@ -45,7 +46,7 @@ def deciles(confidence: torch.Tensor, log_error: torch.Tensor) -> list[Decile]:
 
 
 def rank_correlation(values: Sequence[float]) -> float:
-    """Spearman's coefficient between a sequence and its order: -1 where every value is below the one before."""
+    """Spearman's coefficient between a sequence and its order: -1 if every value is below the previous one."""
     ranks = torch.tensor(values, dtype=torch.float64).argsort().argsort().double()
     places = torch.arange(len(values), dtype=torch.float64)
     return torch.corrcoef(torch.stack([places, ranks]))[0, 1].item()

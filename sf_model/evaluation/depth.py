@@ -1,13 +1,14 @@
-"""python -m sf_model.evaluation depth: is the predicted depth right, beside baselines that see less than it?
+"""python -m sf_model.evaluation depth: is the predicted depth right, compared with baselines that see less?
 
-mean: the regression, what the prompt allows on average. sampled: one scene by a seed, as the nodes do by default, where
-there is a depth flow. constant: the one depth that minimises AbsRel over training renders of the same kinds of
-captions. mean map: their pixelwise mean log depth, which knows that the ground is below and near. empty ground: the
-true camera over the ground without any object; what is left to say is where the objects are.
+  mean          the regression: the mean of all scenes that fit the prompt
+  sampled       one sampled scene, as the nodes give it by default; only with a depth flow
+  constant      the one depth that minimises AbsRel over training renders of the same kinds of captions
+  mean map      their mean log depth at every pixel, which knows that the ground is below and near
+  empty ground  the true camera above the ground without objects; only the objects' places are missing
 
-AbsRel and delta1 of all pixels with a true surface, and of those of objects alone, which are few. A surface that is
-taken for sky is wrong for delta1, and has the AbsRel of the depth that a prediction would have there; the empty ground
-has none there, before the sky, and so no AbsRel of its own.
+AbsRel and delta1 are over all pixels with a true surface, and over those of objects, which are few. A surface predicted
+as sky is wrong in delta1. Its AbsRel uses the depth that was predicted there. The empty ground has no depth in the sky,
+and so no AbsRel.
 """
 
 from __future__ import annotations
@@ -35,17 +36,18 @@ from .workers import map_batches
 
 BATCH = 20
 BASELINE_RENDERS = 512
-# Every kind counts alike in it.
+# The row over all kinds. Every kind has the same weight.
 ALL = "all"
 EMPTY_GROUND = "empty ground"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """Maps (B, H, W) in metres: `depth_m` of a surface everywhere, None of what has none before the sky; `shown_m` inf
-    where it is taken for sky."""
+    """Depth maps (B, H, W) in metres."""
 
+    # A depth at every pixel, also where sky is predicted. None for a method without depth in the sky.
     depth_m: torch.Tensor | None
+    # inf where sky is predicted.
     shown_m: torch.Tensor
 
 
@@ -54,14 +56,16 @@ Method = Callable[[Sequence[world.CaptionedScene], Sequence[int]], Shown]
 
 
 def shown_prediction(prediction: DepthPrediction) -> Shown:
-    """Of maps (B, H, W)."""
+    """The maps of a prediction."""
     depth_m = prediction.log_depth.float().exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
     return Shown(depth_m, prediction.to_metric_depth().depth)
 
 
 def accuracy(shown: Shown, true_m: torch.Tensor, where: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(B,) each, over the true surfaces among the pixels `where` (B, H, W) bool; nan where an image has none. true_m
-    (B, H, W) is inf for sky."""
+    """(B,) each, over the true surfaces among the pixels `where` (B, H, W) bool; nan for an image without any.
+
+    true_m: (B, H, W) metres, inf for sky.
+    """
     judged_m = torch.where(where, true_m, torch.full_like(true_m, torch.inf))
     none = torch.where(torch.isfinite(judged_m).flatten(1).any(dim=1), 0.0, math.nan)
     share = depth_metrics.delta1(shown.shown_m, judged_m) + none
@@ -134,7 +138,7 @@ def measure_depth(
 
 
 def estimates(strata: Sequence[Sequence[dict[str, float]]]) -> dict[str, Estimate | None]:
-    """{measure: mean of the strata's means}, of the values that are there (not nan); None where a stratum has none."""
+    """{measure: mean of the strata's means}. nan values are left out; None if a stratum has only these."""
     table: dict[str, Estimate | None] = {}
     for name in strata[0][0]:
         values = [[row[name] for row in rows if not math.isnan(row[name])] for rows in strata]

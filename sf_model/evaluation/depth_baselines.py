@@ -1,4 +1,4 @@
-"""Depth that sees no caption: what a prediction has to beat."""
+"""Depth baselines that see no caption. A prediction must be better."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Baselines:
 
 
 def fit_baselines(maps: torch.Tensor) -> Baselines:
-    """From training depth maps (B, H, W) in metres, inf for sky."""
+    """The baselines for training depth maps (B, H, W) in metres, inf for sky."""
     return Baselines(_best_constant(maps[torch.isfinite(maps)]), _mean_map(maps))
 
 

@@ -1,7 +1,7 @@
 """python -m sf_model.evaluation obedience: does the generated image have the depth that it was given?
 
-The scene reader reads the depth back from the image; it is compared with the scaffold over the pixels where both have
-a surface, by SI-RMSE (in log depth, blind to one factor for the whole image) and AbsRel.
+The scene reader reads the depth from the image. It is compared with the given depth (the scaffold) at pixels where both
+have a surface, by AbsRel and by SI-RMSE (in log depth; it ignores one factor for the whole image).
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ Images = Callable[[list[world.CaptionedScene], range], tuple[torch.Tensor, Metri
 
 
 def si_rmse(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
-    """(B,) root of the variance of log(depth / true) (Eigen et al. 2014) where both (B, H, W) are finite; nan where no
-    pixel is."""
+    """(B,) root of the variance of log(depth / true) (Eigen et al. 2014), where both (B, H, W) are finite.
+
+    nan if they are finite at no pixel.
+    """
     both = torch.isfinite(depth_m) & torch.isfinite(true_m)
     ones = torch.ones_like(true_m)
     error = torch.where(both, depth_m, ones).log() - torch.where(both, true_m, ones).log()
@@ -44,7 +46,7 @@ def si_rmse(depth_m: torch.Tensor, true_m: torch.Tensor) -> torch.Tensor:
 
 
 def obedience(read_m: torch.Tensor, scaffold_m: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(B,) each: si_rmse, abs_rel, and the share of pixels whose surface-or-sky is the scaffold's.
+    """(B,) each: si_rmse, abs_rel, and the share of pixels that are surface, or sky, in both.
 
     read_m, scaffold_m: (B, H, W) metres, inf for sky.
     """
@@ -65,7 +67,7 @@ def _measure(
         drawn, scaffold = images(list(items), range(numbers[0], numbers[-1] + 1))
         depth = decode_depth(read(reader, drawn)).depth
         given = F.interpolate(scaffold.depth[:, None], size=(size, size), mode="nearest")[:, 0]
-        # An image without any surface obeys nothing: an error of 1 is that of a depth wrong by its own size.
+        # An image without any surface gets an error of 1, as if each depth were wrong by its own size.
         values = {name: torch.nan_to_num(value, nan=1.0) for name, value in obedience(depth, given).items()}
         return [{name: value[place].item() for name, value in values.items()} for place in range(len(batch))]
 
@@ -79,7 +81,7 @@ def _rendering(captions: list[world.CaptionedScene], size: int) -> tuple[torch.T
 
 
 def _rows(sampler: SystemSampler, every: Sequence[world.CaptionedScene], seed: int) -> dict[str, Images]:
-    """every: all captions, of which the rows draw batches; the next one's depth is another caption's."""
+    """every: all captions; the rows draw batches of them. "another caption" is the next one."""
     size = sampler.image_size
 
     def draw(captions: list[world.CaptionedScene], numbers: range, depth: MetricDepth) -> torch.Tensor:

@@ -1,8 +1,8 @@
-"""python -m sf_model.evaluation recognition: are the objects that a caption names to be recognised in its image?
+"""python -m sf_model.evaluation recognition: can the objects that a caption names be recognised in its image?
 
-The scene reader, which was trained on renders alone, names the objects that it sees. An object of the caption counts as
-recognised if the reader names its category and its colour together; every object that is seen serves once. What is seen
-beside the caption's objects is counted too: two cars are no better an answer to "a car" than none.
+The scene reader, which was trained on renders only, names the objects that it sees. An object of the caption counts as
+recognised if the reader names its category together with its colour. Every seen object counts once. Objects that were
+not asked for are counted too: two cars are no better answer to "a car" than none.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ Images = Callable[[Sequence[world.CaptionedScene], range], torch.Tensor]
 
 
 def recognised(found: Iterable[FoundObject], named: Sequence[SceneObject]) -> dict[str, float]:
-    """The share of the named objects that are found, by category and colour ("object") and by each alone; and what is
-    found of no named category, or once too often, to each named object (UNASKED, from 0, may exceed 1)."""
+    """Shares of the named objects that are found: by category and colour together ("object"), and by each alone.
+
+    UNASKED: the number of found objects of other categories, or too many of one, over the number of named objects. It
+    may exceed 1.
+    """
     shares = {}
     found = tuple(found)
     for measure, key in MEASURES.items():
@@ -86,7 +89,7 @@ def _rows(sampler: SystemSampler, seed: int) -> dict[str, Images]:
 
 
 Asked = tuple[int, world.CaptionedScene, world.CaptionedScene]
-"""A caption's number, the caption that is drawn, and the one whose objects are looked for."""
+"""A caption's number, the caption that is drawn, and the caption whose objects are searched."""
 
 
 def _shares(draw: Images, captions: Sequence[Asked], reader: SceneReader, label: str) -> list[dict[str, float]]:
@@ -108,7 +111,7 @@ def measure_recognition(
         shifted = scenes[1:] + scenes[:1]
         table[kind] = {}
         for name, draw in _rows(sampler, seed).items():
-            # The floor's images are right, but asked for what the next caption names.
+            # The floor's images are correct, but are searched for the objects of the next caption.
             asked = shifted if name == FLOOR else scenes
             shares = _shares(draw, list(zip(range(images), scenes, asked)), reader, f"{kind}, {name}")
             table[kind][name] = {

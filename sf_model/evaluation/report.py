@@ -1,4 +1,4 @@
-"""A benchmark's table on disk: JSON with what it was made with, and Markdown."""
+"""Writes a benchmark's table as JSON, with the record of its run, and as Markdown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .bootstrap import Estimate
 def estimates_markdown(
     heads: Sequence[str], rows: Iterable[tuple[Sequence[str], Mapping[str, Estimate | None]]]
 ) -> str:
-    """A table of rows (what they are called under `heads`, their measures), with three decimals; "-" of none."""
+    """A table with three decimals, and "-" for None. rows: (names for the columns `heads`, measures)."""
     rows = list(rows)
     columns = list(dict.fromkeys(measure for _, row in rows for measure in row))
     lines = [f"| {' | '.join([*heads, *columns])} |", "|" + "---|" * (len(heads) + len(columns))]
@@ -27,12 +27,12 @@ def estimates_markdown(
 
 
 def run_markdown(run: Mapping[str, Any]) -> str:
-    """What a table was made with, one line each."""
+    """The record of a run, one line for each entry."""
     return "\n".join(f"- {name}: {value}" for name, value in run.items())
 
 
 def write_report(output: Path, name: str, run: Mapping[str, Any], table: Mapping[str, Any], markdown: str) -> None:
-    """`<output>/<name>.json` of the run and the table of dataclasses, and `<name>.md`, whose table is printed."""
+    """Write `<output>/<name>.json` with the run and the table of dataclasses, and `<name>.md`. Print the table."""
     _write(output, name, {"run": run, "table": table}, f"{run_markdown(run)}\n\n{markdown}\n")
     _announce(markdown, output, f"{name}.md", f"{name}.json")
 
@@ -47,9 +47,12 @@ def write_scores(
     prompts: Sequence[Mapping[str, Any]],
     tables: Sequence[str],
 ) -> None:
-    """`<output>/<name>.json` of the run, the reader that scored it and the scores, `<name>_prompts.json` of what every
-    prompt scored, which is much longer, and `<name>.md`, whose tables are printed. Estimates and results are
-    dataclasses."""
+    """Write three files to `output`, and print the tables. Estimates and results are dataclasses.
+
+    <name>.json          the run, the accuracy of the reader, and the scores
+    <name>_prompts.json  the scores of every prompt
+    <name>.md            the tables
+    """
     record = {"run": run, "reader": {images: plain(value) for images, value in accuracy.items()}, **scores}
     page = [f"# {title}", run_markdown(run), "Intervals: 95%, over prompts.", *tables]
     page += ["The scene reader:", accuracy_table(accuracy)]

@@ -1,4 +1,4 @@
-"""Images of a trained system for given texts, depths and noise: what every benchmark here draws."""
+"""Draws images with a trained system from texts, depths and noise. Every benchmark uses it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..training.export import load_exported
 from ..training.system import IMAGE_GUIDANCE, IMAGE_STEPS, ImageSampling
 
 BUILTIN = "builtin"
-# Keeps the noises of neighbouring prompts apart.
+# Gives every pair of seed and prompt number its own noise seed.
 NOISE_SEED_STRIDE = 1_000_003
 
 
@@ -36,12 +36,12 @@ def weights_directory(name: str) -> Path:
 
 
 def weights_name(directory: Path) -> str:
-    """What names this folder: the same for everyone who has the same pack."""
+    """The name of this folder in reports. The built-in weights have the same name on every machine."""
     return BUILTIN if directory == MINI_DIR else str(directory)
 
 
 def weights_sha256(directory: Path) -> str:
-    """One digest of the three weight files together. ValueError where one is missing."""
+    """One digest of the three weight files together. ValueError if one is missing."""
     digest = hashlib.sha256()
     for name in (MLLM_FILE, DIT_FILE, SPATIALFUSION_FILE):
         if not (directory / name).is_file():
@@ -51,7 +51,7 @@ def weights_sha256(directory: Path) -> str:
 
 
 def own_image_size(directory: Path) -> int:
-    """Pixels a side of the images that a folder's weights draw. ValueError for a foreign folder."""
+    """Pixels a side of the images that a folder's weights draw. ValueError for any other folder."""
     return load_base_weights(directory / DIT_FILE).image_size or IMAGE_SIZE_PX
 
 
@@ -62,26 +62,26 @@ def no_depth(batch: int, image_size: int) -> MetricDepth:
 
 
 def rendered_depth(rendering: world.Rendering, scenes: Sequence[world.Scene]) -> MetricDepth:
-    """The depth of the scenes' rendering, at full confidence."""
+    """The depth of the scenes' rendering, with confidence 1."""
     fov = torch.tensor([scene.camera.fov_y_deg for scene in scenes])
     return MetricDepth(rendering.depth_m, torch.ones_like(rendering.depth_m), fov)
 
 
 def scene_depth(scenes: Sequence[world.Scene], image_size: int) -> MetricDepth:
-    """The scenes' true depth, at full confidence."""
+    """The scenes' true depth, with confidence 1."""
     return rendered_depth(world.render(scenes, image_size, image_size), scenes)
 
 
 Predictor = Callable[..., DepthPrediction]
-"""(texts, their numbers, perhaps the sources that they edit) -> maps of the benchmark's size."""
+"""(texts, their numbers, and for edits the sources) -> maps of the benchmark's size."""
 
 
 class SystemSampler:
-    """An exported system that draws and predicts for plain texts. ValueError for a foreign directory.
+    """An exported system that draws and predicts for plain texts. ValueError for any other directory.
 
-    `bfloat16` draws and predicts under autocast: 2.7 times faster on a CPU with AVX-512, images within 0.002 and
-    depth within 0.2% on average. `image_size`: pixels a side, by default the weights' own. `depth_steps` and
-    `depth_guidance` are of sampled depths, by default the nodes'.
+    bfloat16: use autocast, which is 2.7 times faster on a CPU with AVX-512. Images change by 0.002 and depth by 0.2% on
+    average. image_size: pixels a side; default: the weights' own. depth_steps, depth_guidance: for sampled depths;
+    default: the nodes'.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class SystemSampler:
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> Prompt:
-        """One pass of the MLLM; `sources` (B, 3, S, S) in [0, 1] are what the texts edit."""
+        """One pass of the MLLM. sources: (B, 3, S, S) in [0, 1], the images that the texts edit."""
         ids, mask = self.system.base.tokens.batch(texts, sources is not None)
         return self.system.base.encode(ids, mask, None)
 
     def noise(self, numbers: Sequence[int], seed: int, image_size: int | None = None) -> torch.Tensor:
-        """(B, C, h, w) of a latent: the same for the same prompt number in every row of a table."""
+        """Latent noise (B, C, h, w). A prompt number has the same noise in every row of a table."""
         size = image_size or self.image_size
         shape = self._latents(torch.zeros(1, 3, size, size)).shape[1:]
         noises = []
@@ -125,7 +125,7 @@ class SystemSampler:
 
     @torch.no_grad()
     def predict(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> DepthPrediction:
-        """(B, S, S) maps of the images that the texts describe, or that edit `sources` (B, 3, S, S): the mean."""
+        """The mean depth (B, S, S) of the images that the texts describe, or of the edits of `sources` (B, 3, S, S)."""
         inputs = self._inputs(texts, sources)
         with self._precision():
             return self.system.mean_depth(inputs)
@@ -134,7 +134,7 @@ class SystemSampler:
     def sample(
         self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
     ) -> DepthPrediction:
-        """The same of one scene that fits each text, always the same for a prompt's number; needs a depth flow."""
+        """The same for one sampled scene, which depends on the prompt's number and the seed. Needs a depth flow."""
         inputs = self._inputs(texts, sources)
         shape = self.system.predictor.noise_shape(1, inputs.height, inputs.width)
         noise = torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers])
@@ -152,7 +152,7 @@ class SystemSampler:
         return self.sample(texts, numbers, seed, sources).to_metric_depth()
 
     def predictors(self, seed: int) -> dict[str, Predictor]:
-        """ "mean", and "sampled" where it has a depth flow: what the benchmarks of its depth compare."""
+        """ "mean", and "sampled" if there is a depth flow. The depth benchmarks compare these."""
         found: dict[str, Predictor] = {"mean": lambda texts, numbers, sources=None: self.predict(texts, sources)}
         if self.samples_depth:
             found["sampled"] = lambda texts, numbers, sources=None: self.sample(texts, numbers, seed, sources)
@@ -160,18 +160,18 @@ class SystemSampler:
 
     @property
     def samples_depth(self) -> bool:
-        """Whether its scenes can be drawn from noise, as the nodes do by default."""
+        """Whether scenes can be sampled, as the nodes do by default."""
         return self.system.predictor.depth_flow is not None
 
     @property
     def reads_depth(self) -> bool:
-        """Whether its adapter was trained: a base and the data-only control draw without depth."""
+        """Whether the adapter was trained. A base and the data-only control draw without depth."""
         return bool(self.system.adapter.out.weight.count_nonzero())
 
     def scaffold(
         self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
     ) -> MetricDepth:
-        """The depth that the nodes give by default: a sampled scene, or the mean where only that was trained."""
+        """The depth that the nodes give by default: a sampled scene, or the mean if only that was trained."""
         if self.samples_depth:
             return self.sample_depth(texts, numbers, seed, sources)
         return self.predict_depth(texts, sources)
@@ -185,7 +185,7 @@ class SystemSampler:
     def draw(
         self, texts: Sequence[str], depth: MetricDepth, noise: torch.Tensor, sources: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Images (B, 3, S, S) in [0, 1]; `sources`, of the same size, are what the texts edit."""
+        """Images (B, 3, S, S) in [0, 1]. sources: images of the same size that the texts edit."""
         prompt, empty = self.encode(texts, sources), self.encode([""] * len(texts), sources)
         reference = None if sources is None else self._latents(sources)
         with self._precision():

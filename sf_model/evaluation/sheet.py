@@ -1,4 +1,4 @@
-"""Sample sheets of a system on held-out captions, taken in order: none is chosen by its looks."""
+"""Sample sheets of a system on held-out captions. They are taken in order, not chosen by their looks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def write_sheet(sampler: SystemSampler, kind: str, seed: int, path: Path) -> lis
     """Draw the first ROWS captions of a kind and return them, top to bottom.
 
     Columns: true image | true depth | mean depth | sampled depth | image generated from it. Checkpoints without a depth
-    flow sample none, and draw from the mean.
+    flow have no sampled depth; their image is generated from the mean.
     """
     rng = random.Random(f"sheet-{kind}-{seed}")
     items = [world.sample(rng, kind, "held_out") for _ in range(ROWS)]

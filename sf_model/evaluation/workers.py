@@ -1,4 +1,4 @@
-"""Batches of a benchmark side by side, a core each: the networks are too small for many cores to share one batch."""
+"""Runs batches of a benchmark in parallel, one core each. The networks are too small to share a batch among cores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 def map_batches(
     work: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item], batch_size: int, label: str, unit: str
 ) -> list[Result]:
-    """`work` of consecutive batches of the items, joined in the items' order, with a progress bar."""
+    """Apply `work` to consecutive batches, with a progress bar. Results are in the order of the items."""
     batches = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
     results: list[Result] = []
     with (
@@ -31,5 +31,5 @@ def map_batches(
 
 
 def _cores() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

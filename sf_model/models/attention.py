@@ -1,4 +1,4 @@
-"""Attention with grouped key/value heads, for the spatial transformer and the diffusion transformer's twin.
+"""Attention with grouped key/value heads, for the spatial transformer and OmniGen2's trainable copy.
 
 Shapes: B batch, N queries, S keys, H heads, K key/value heads, d the head_dim.
 """
@@ -17,7 +17,7 @@ def grouped_attention(
     key_mask: (B, 1, 1, S) bool, True for keys that every query of the sample sees; None for all.
     """
     batch, heads, length, head_dim = q_BHNd.shape
-    # The heads of a group lie side by side, so they are more queries of one head: keys and values need no copies.
+    # The heads of a group are neighbours. As more queries of one head they need no copies of keys and values.
     grouped = q_BHNd.reshape(batch, k_BKSd.shape[1], -1, head_dim)
     if torch.is_grad_enabled() and q_BHNd.device.type == "cpu":
         out = _by_products(grouped, k_BKSd, v_BKSd, key_mask)
@@ -27,7 +27,7 @@ def grouped_attention(
 
 
 def _by_products(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, key_mask: torch.Tensor | None) -> torch.Tensor:
-    """The scores in memory: on a CPU the fused kernel's backward pass takes longer."""
+    """Attention with the scores in memory. On a CPU the backward pass of the fused kernel is slower."""
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if key_mask is not None:
         scores = scores.masked_fill(~key_mask, float("-inf"))

@@ -1,9 +1,9 @@
-"""The noisy depth's way past the queries, to the head's finer maps.
+"""Skip connections from the noisy depth to the depth head, past the queries.
 
-A query is one vector for a patch of 8 x 8 pixels: it carries positions, not outlines. From the middle of the flow on
-the noisy depth has the outlines already. As in a U-Net (arXiv 1505.04597), the head reads it again: in the maps of a
-half and of a quarter of its resolution, and beside the last convolutions. An edit keeps most outlines of its source
-image, so the source's pixels go the same way, where the checkpoint reads them.
+A query is one vector for a patch of 8 x 8 pixels: it carries positions, not outlines. From the middle of the flow on,
+the noisy depth shows the outlines. As in a U-Net (arXiv 1505.04597), the head reads it again: at half, at a quarter and
+at full resolution. An edit keeps most outlines of its source image, so checkpoints that read the source's pixels add
+them here.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DetailSkips:
 
 
 class DepthDetail(nn.Module):
-    """All that it adds is zero before training, so the head begins as it is without."""
+    """Computes `DetailSkips`. Before training everything that it adds is zero."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class DepthDetail(nn.Module):
     ) -> None:
         super().__init__()
         factory = {"dtype": dtype, "device": device}
-        # One more channel for the time: how far the state is to be trusted.
+        # One more channel for the time, which says how noisy the state is.
         self.in_conv = operations.Conv2d(state_channels + 1, channels, 3, padding=1, **factory)
         self.down_half = operations.Conv2d(channels, channels, 3, stride=2, padding=1, **factory)
         self.down_quarter = operations.Conv2d(channels, channels, 3, stride=2, padding=1, **factory)
@@ -70,7 +70,7 @@ class DepthDetail(nn.Module):
         dtype: torch.dtype,
         source_pixels: torch.Tensor | None = None,
     ) -> DetailSkips:
-        """What the head reads of the state.
+        """The skips of a noisy state.
 
         state: (B, state_channels, 8 rows, 8 columns) at times (B,). has_noise: as in `NoisyDepth`. dtype: computing
         type. source_pixels: `EncodedSource.pixels`, of any height and width.
@@ -88,7 +88,7 @@ class DepthDetail(nn.Module):
         return DetailSkips(full, _scaled(out_half, share), _scaled(out_quarter, share), share)
 
     def refine(self, path: torch.Tensor, skips: DetailSkips) -> torch.Tensor:
-        """What the last convolution reads beside the path (B, F, 8 rows, 8 columns) before it: (B, F / 2, ..)."""
+        """(B, F / 2, 8 rows, 8 columns), added before the last convolution. path: (B, F, 8 rows, 8 columns)."""
         refined = self.path_out(F.relu(self.unit(self.path_in(path) + skips.full.to(path.dtype))))
         return _scaled(refined, skips.share)
 

@@ -1,9 +1,9 @@
 """Seeded depth: the spatial transformer as a flow-matching expert over the same cached keys and values.
 
-A caption leaves much open. A regression answers with the mean of all scenes that fit it, and that mean is blurred. So
-the same network also learns to predict the clean depth from a noisy one and its time (x-prediction, arXiv 2511.13720).
-A few Euler steps from a seed's noise then give one definite scene. At pure noise the best prediction is the mean again:
-the regression is the first step of the flow, and both live in one set of weights.
+Many scenes fit a caption. A regression predicts their mean, which is blurred. So the same network also learns to
+predict the clean depth from a noisy one and its time (x-prediction, arXiv 2511.13720). A few Euler steps from a seed's
+noise then give one definite scene. At pure noise the best prediction is the mean again. So the regression is the first
+step of the flow, and both share one set of weights.
 
 State: (B, 2, 8 rows, 8 columns) float32. Channel 0 is the log metres over LOG_DEPTH_STD from LOG_DEPTH_MEAN, at most
 SKY; channel 1 is +1 for a surface and -1 for none. x_t = t x + (1 - t) noise, so t = 1 is data.
@@ -29,17 +29,17 @@ from .flow_times import shifted_times
 from .initialisation import start_from_zero
 
 STATE_CHANNELS = 2
-# Normalised log depth of the sky and of all that is farther away: 230 m.
+# Normalised log depth of the sky, and of surfaces beyond 230 m.
 SKY = 3.2
-# Times are in [0, 1]; the sinusoids want steps of about 1000.
+# Times are in [0, 1]; the sinusoids need numbers up to about 1000.
 TIME_SCALE = 1000.0
 MAX_PERIOD = 10000.0
 MIN_NOISE_LEVEL = 0.2
-# Up to this time a noisy depth shows nothing of the one that it was made from.
+# Up to this time a noisy depth shows nothing of the true one.
 HIDDEN_UNTIL = 0.02
-# Users give depth and image the same seed; this makes their noises differ.
+# Users give depth and image the same seed. This makes their noise differ.
 DEPTH_SEED = 0x5DEE
-# The passes that these make add less than 0.5% to OmniGen2's own at 1024x1024 (`counting.spatial_flops`).
+# With these, sampling adds less than 0.5% to OmniGen2's operations at 1024x1024 (`counting.spatial_flops`).
 DEFAULT_STEPS = 8
 DEFAULT_GUIDANCE = 3.0
 DEPTH_SHIFT = 4.0
@@ -55,7 +55,7 @@ class NoisyDepth:
     state: torch.Tensor
     # (B,) in [0, 1].
     time: torch.Tensor
-    # (B,) bool: False for samples that get no noisy depth, and so predict the mean. None: all get one.
+    # (B,) bool: False for samples without a noisy depth, which predict the mean. None: all have one.
     has_noise: torch.Tensor | None = None
 
 
@@ -78,7 +78,7 @@ def predicted_state(prediction: DepthPrediction) -> torch.Tensor:
 
 
 class DepthFlowInput(nn.Module):
-    """Noisy state and time -> what is added to the queries and to all expert tokens; zero before training."""
+    """Embeds a noisy state (for the queries) and its time (for queries and camera). Both are zero before training."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class DepthFlowInput(nn.Module):
     def skips(
         self, noisy: NoisyDepth, dtype: torch.dtype, source_pixels: torch.Tensor | None = None
     ) -> DetailSkips | None:
-        """What the head reads of the noisy depth and of a source image; None for checkpoints without this."""
+        """The skip connections of the noisy depth and of a source image. None for checkpoints without them."""
         if self.detail is None:
             return None
         return self.detail(noisy.state, noisy.time, noisy.has_noise, dtype, source_pixels)
@@ -131,19 +131,19 @@ class DepthFlowInput(nn.Module):
 
 
 def flow_weight(time: torch.Tensor) -> torch.Tensor:
-    """What makes a squared error of the data one of the velocity, (data - x_t) / (1 - t); bounded near the data."""
+    """Turns a squared error of the data into one of the velocity, (data - x_t) / (1 - t). Bounded near the data."""
     return 1 / (1 - time).clamp_min(MIN_NOISE_LEVEL).square()
 
 
 @dataclass(frozen=True)
 class DepthSampling:
-    """How a scene is drawn."""
+    """How a scene is sampled."""
 
-    # Of `DepthPredictor.noise_shape`.
+    # Its shape is `DepthPredictor.noise_shape`.
     noise: torch.Tensor
     # Euler steps; the last prediction is the result.
     steps: int = DEFAULT_STEPS
-    # Over 1, the steps before time GUIDED_UNTIL move away from the prediction without the prompt, at twice the cost.
+    # Above 1, steps before time GUIDED_UNTIL also predict without the prompt, and move away from that prediction.
     guidance: float = DEFAULT_GUIDANCE
     # Spends more of the steps near the noise.
     shift: float = DEPTH_SHIFT
@@ -160,17 +160,17 @@ class DepthSampling:
 
     @property
     def passes(self) -> int:
-        """Of one sample through the network: two side by side in a guided step."""
+        """Passes of one sample through the network. A guided step needs two."""
         return self.steps + self.guided_steps
 
 
 def _bounded(state: torch.Tensor) -> torch.Tensor:
-    """Guidance overshoots the range of a state."""
+    """Clamp a state to its range, which guidance exceeds."""
     return torch.stack([state[:, 0].clamp(max=SKY), state[:, 1].clamp(-1, 1)], dim=1)
 
 
 def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Drawn on the CPU: a seed means the same scene on every device, and is not the image's noise of that seed."""
+    """Noise from a seed, drawn on the CPU: the same on every device. It differs from the image's noise of the seed."""
     return torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed ^ DEPTH_SEED))
 
 
@@ -178,9 +178,9 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
     """The last prediction of Euler steps from noise to a scene, with the confidence of the first.
 
-    Only the first prediction knows nothing but the prompt. The last one is sure of what the steps before have drawn.
-    predict(noisy, guided) predicts at the state's own size. Where it is guided, the batch is doubled: the first half is
-    to be predicted with the prompt, the second without.
+    Only the first prediction depends on the prompt alone. The last one is confident about what earlier steps drew.
+    predict(noisy, guided) predicts at the state's own size. In a guided step the batch is doubled: the first half is
+    predicted with the prompt, the second without.
     """
     state, times, guided_steps = sampling.noise, sampling.times, sampling.guided_steps
     confidence_logit: torch.Tensor | None = None
@@ -191,7 +191,7 @@ def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], samplin
             confidence_logit = prediction.confidence_logit[: len(state)]
         data = predicted_state(prediction)
         if guided:
-            # One batch: a GPU is not full of one image's queries.
+            # Both halves were one batch: the queries of one image do not fill a GPU.
             data, without = data.chunk(2)
             data = _bounded(without + sampling.guidance * (data - without))
         state = state + (after - now) / (1 - now) * (data - state)

@@ -16,7 +16,7 @@ from .initialisation import start_from_zero
 from .layers import ResidualConvUnit
 
 NUM_TAPS = 4
-# Output resolution over the query grid's: the finest reassembled map is 4x, the last fusion doubles it.
+# Output resolution relative to the query grid: the finest reassembled map has 4x, and the last fusion doubles it.
 UPSCALE = 8
 MIN_FOV_DEG, MAX_FOV_DEG = 5.0, 150.0
 OUTPUTS = 3
@@ -24,7 +24,7 @@ LOG_DEPTH, VALIDITY, CONFIDENCE = range(OUTPUTS)
 
 
 def tap_layers(num_layers: int) -> list[int]:
-    """Indices of the four layers whose states are read, spread evenly and ending with the last; repeats if fewer."""
+    """Indices of the four layers whose states are read: evenly spread up to the last. Fewer layers repeat."""
     return [max(0, -(-(i + 1) * num_layers // NUM_TAPS) - 1) for i in range(NUM_TAPS)]
 
 
@@ -81,13 +81,13 @@ class DepthHead(nn.Module):
             FusionBlock(fused, has_skip=level < NUM_TAPS - 1, operations=operations, **factory)
             for level in range(NUM_TAPS)
         )
-        # As published, the first convolution after the fusion halves the channels.
+        # As in the paper, the first convolution after the fusion halves the channels.
         self.out_conv1 = operations.Conv2d(fused, fused // 2, 3, padding=1, **factory)
         self.out_conv2 = operations.Conv2d(fused // 2, OUTPUTS, 3, padding=1, **factory)
         self.patch_norm = self.patch_out = None
         if config.patch_output:
-            # In an image encoder the early layers hold fine structure. Here they hold noise, and the last layer
-            # composes the scene, so its states reach the pixels directly as well.
+            # In an image encoder, early layers hold fine structure. Here they hold noise, and the last layer composes
+            # the scene. So its states also reach the pixels directly.
             self.patch_norm = operations.LayerNorm(hidden_size, **factory)
             self.patch_out = operations.Linear(hidden_size, OUTPUTS * UPSCALE**2, **factory)
             start_from_zero(self.patch_out)
@@ -116,7 +116,7 @@ class DepthHead(nn.Module):
     def output(self, path: torch.Tensor, last_state: torch.Tensor, refinement: torch.Tensor | None) -> torch.Tensor:
         """(B, 3, 8 rows, 8 columns) float32: log metres, validity logit, confidence logit.
 
-        path: of `fuse`. last_state: (B, rows * columns, D) of the last layer. refinement: of `DepthDetail.refine`.
+        path: from `fuse`. last_state: (B, rows * columns, D) of the last layer. refinement: from `DepthDetail.refine`.
         """
         last = self.out_conv1(path)
         if refinement is not None:

@@ -1,4 +1,4 @@
-"""The output of the depth head, before it is a metric depth."""
+"""The output of the depth head, and its conversion to a metric depth."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 
 @dataclass(frozen=True)
 class DepthPrediction:
-    """What the head says of every pixel. Maps are (B, H, W) float32."""
+    """The head's prediction for every pixel. Maps are (B, H, W) float32."""
 
     # Natural logarithm of the metres.
     log_depth: torch.Tensor
@@ -25,7 +25,7 @@ class DepthPrediction:
     fov_y_deg: torch.Tensor
 
     def resized(self, height: int, width: int) -> DepthPrediction:
-        """The maps at height x width. Edges of objects stay edges."""
+        """The maps at height x width. Edges of objects stay sharp."""
         if self.log_depth.shape[-2:] == (height, width):
             return self
         maps = torch.stack([self.log_depth, self.validity_logit, self.confidence_logit], dim=1)
@@ -33,7 +33,7 @@ class DepthPrediction:
         return DepthPrediction(maps[:, 0], maps[:, 1], maps[:, 2], self.fov_y_deg)
 
     def to_metric_depth(self) -> MetricDepth:
-        """Metres bounded to [MIN_DEPTH_M, MAX_DEPTH_M], inf where a surface is less likely than not."""
+        """Metres in [MIN_DEPTH_M, MAX_DEPTH_M]; inf where sky is more likely than a surface."""
         depth = self.log_depth.clamp(math.log(MIN_DEPTH_M), math.log(MAX_DEPTH_M)).exp()
         depth = torch.where(self.validity_logit > 0, depth, torch.full_like(depth, torch.inf))
         return MetricDepth(depth, torch.sigmoid(self.confidence_logit), self.fov_y_deg)

@@ -1,4 +1,4 @@
-"""Prompt keys/values (and source features) -> metric depth: the spatial transformer with its head, one module."""
+"""Prompt keys/values (and source features) -> metric depth: the spatial transformer and its head as one module."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .spatial_transformer import SpatialTransformer
 
 
 class DepthPredictor(nn.Module):
-    """Its children have the names of the checkpoint's prefixes."""
+    """The names of its children are the prefixes in the checkpoint."""
 
     def __init__(
         self,
@@ -59,15 +59,14 @@ class DepthPredictor(nn.Module):
         return batch, STATE_CHANNELS, UPSCALE * rows, UPSCALE * columns
 
     def forward(self, inputs: ExpertInputs, noisy: NoisyDepth | None = None) -> DepthPrediction:
-        """The depth of the image that the prompt describes; with `noisy` the clean depth that it was made from.
+        """The mean depth of all scenes that fit the prompt. With `noisy`, the clean depth that it was made from.
 
-        Without `noisy` the prediction is the mean of all scenes that fit the prompt. ValueError where the checkpoint
-        has no source encoder or no flow, or the keys/values are another MLLM's.
+        ValueError if the checkpoint lacks the source encoder or the flow, or the keys/values are from another MLLM.
         """
         return self._predict(inputs, self._encoded(inputs), noisy).resized(inputs.height, inputs.width)
 
     def sample(self, inputs: ExpertInputs, sampling: DepthSampling) -> DepthPrediction:
-        """One of the scenes that fit the prompt, as `depth_flow.sample_depth` draws it. Errors as in `forward`."""
+        """One scene that fits the prompt, sampled by `depth_flow.sample_depth`. Errors as in `forward`."""
         source = self._encoded(inputs)
         doubled, doubled_source = inputs, source
         if sampling.guided_steps:
@@ -93,7 +92,7 @@ class DepthPredictor(nn.Module):
         return self.source_encoder(source, self.grid(inputs.height, inputs.width))
 
     def _predict(self, inputs: ExpertInputs, source: EncodedSource | None, noisy: NoisyDepth | None) -> DepthPrediction:
-        """At the head's own size, 8 rows x 8 columns."""
+        """The prediction at the head's own size, 8 rows x 8 columns."""
         noise, skips = None, None
         if noisy is not None:
             if self.depth_flow is None:

@@ -1,4 +1,4 @@
-"""What the spatial transformer and its head read, in one value.
+"""All inputs of the spatial transformer and its head.
 
 Shapes: B batch, S prompt tokens, K key/value heads, d the head_dim, F channels of the source image's features.
 """
@@ -25,7 +25,7 @@ class SourceFeatures:
 
 @dataclass(frozen=True)
 class ExpertInputs:
-    """Everything beside the weights that a depth is predicted from."""
+    """Everything that a depth is predicted from, except the weights."""
 
     # (K, V) of every MLLM layer, each (B, K, S, d), after RoPE and q/k norms.
     keys_values: KeysValues
@@ -40,8 +40,8 @@ class ExpertInputs:
     source: SourceFeatures | None = None
     # Computing type. None: that of the keys.
     dtype: torch.dtype | None = None
-    # Computing type of the head's last layers, which must take it. None: that of the states, or autocast's.
-    # float32 keeps half precision from making steps of a slope.
+    # Computing type of the head's last layers. None: that of the states, or autocast's. Half precision would turn
+    # slopes into steps; float32 does not.
     out_dtype: torch.dtype | None = None
     # Called before every layer of every pass, for progress and cancelling.
     on_layer: Callable[[], None] | None = None
@@ -62,9 +62,9 @@ class ExpertInputs:
         return torch.full((keys.shape[0],), keys.shape[2], device=keys.device)
 
     def without_prompt(self, rows: torch.Tensor) -> ExpertInputs:
-        """The same without any token of the prompt in `rows` (B,) bool, nor of an image that the MLLM read with it.
+        """The same, but the samples in `rows` (B,) bool have no prompt, and no image that the MLLM read with it.
 
-        The source's own features stay. The queries of these rows begin at position 0.
+        The source's features stay. The queries of these samples begin at position 0.
         """
         keys = self.keys_values[0][0]
         seen = self.prompt_mask
@@ -78,7 +78,7 @@ class ExpertInputs:
         )
 
     def doubled_without_prompt(self, layers: Collection[int]) -> ExpertInputs:
-        """The batch, and the batch again `without_prompt`. Of the MLLM's layers only `layers` may then be read."""
+        """The batch, followed by the batch `without_prompt`. Only `layers` of the MLLM's layers may be read then."""
         start = self.query_start
         doubled = replace(
             self,

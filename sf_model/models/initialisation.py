@@ -1,6 +1,6 @@
-"""Initial weights of layers that do not start from torch's own.
+"""Initial weights of layers that do not use torch's default.
 
-The host builds layers whose weights it brings later (dynamic loading); these have none yet and are left alone.
+With dynamic loading the host builds layers without weights and adds these later. Such layers are skipped.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import torch.nn as nn
 
 
 def start_from_zero(*layers: nn.Module) -> None:
-    """What these layers add is nothing at first."""
+    """Set weights and biases to zero, so that the layers add nothing before training."""
     for layer in layers:
         if layer.weight is not None:
             nn.init.zeros_(layer.weight)
@@ -17,8 +17,11 @@ def start_from_zero(*layers: nn.Module) -> None:
 
 
 def keep_variance(*layers: nn.Module) -> None:
-    """Weights of layers before a ReLU. With torch's own each takes two thirds of the variance or more, and what is left
-    learns ten times slower. Biases stay torch's own: from zero, a few steps of half precision differ by their signs."""
+    """Initialise the weights of layers before a ReLU.
+
+    With torch's default each layer would lose two thirds of the variance or more, and training would be ten times
+    slower. Biases keep torch's default: from zero, a few steps in half precision would differ in their signs.
+    """
     for layer in layers:
         if layer.weight is not None:
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -23,7 +23,7 @@ class ResidualConvUnit(nn.Module):
 
 
 def computing_in(dtype: torch.dtype | None, device: torch.device) -> AbstractContextManager[None]:
-    """Autocast would choose a type of its own: it is off inside, if a type is asked for."""
+    """Switch autocast off inside if a type is given: autocast would choose its own."""
     if dtype is None or not torch.is_autocast_enabled(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)

@@ -1,9 +1,8 @@
-"""An encoder that sees the source image itself, for a small base without DINOv2.
+"""An encoder that reads the source image itself, for a small base without DINOv2.
 
-An edit keeps most of its source's depth. To read that depth from pixels takes far more images than the spatial
-transformer sees in its own training, so `MonocularDepth` learns it alone and earlier, from renders and their depth.
-Convolutions halve the map until a patch is one cell, and twice more for what only the whole picture tells: the horizon,
-and how high the camera stands.
+An edit keeps most of its source's depth. Learning to see depth in pixels needs far more images than the training of the
+spatial transformer has. So `MonocularDepth` is trained earlier and alone, on renders and their depth. Convolutions
+halve the map until a patch is one cell. Two more halvings see the whole picture: the horizon and the camera's height.
 """
 
 from __future__ import annotations
@@ -27,20 +26,20 @@ from .source_encoder import EncodedSource, SourceEncoder
 PIXEL_CHANNELS = 32
 # Of the two coarsest maps.
 CONTEXT_CHANNELS = 256
-# Of the map that goes to the head: the finest one, and the depth that is read from it.
+# Of the map that goes to the head: the finest map and the predicted depth.
 SOURCE_CHANNELS = PIXEL_CHANNELS + STATE_CHANNELS
 
 
 @dataclass(frozen=True)
 class ReadDepth:
-    """What `MonocularDepth` sees in images."""
+    """The output of `MonocularDepth`."""
 
     # (B, STATE_CHANNELS, H, W): the depth, as a state of `depth_flow`.
     state: torch.Tensor
     # (B, PIXEL_CHANNELS, H, W): the finest map, before ReLU.
     pixels: torch.Tensor
-    # (B, cell channels, H / patch_px, W / patch_px), before ReLU. After it, the state is a linear map of it. In
-    # training the first channels are logits of what stands in the cell.
+    # (B, cell channels, H / patch_px, W / patch_px), before ReLU. The state is linear in it after ReLU. The first
+    # channels are trained as logits of the object in the cell.
     cells: torch.Tensor
 
 
@@ -87,9 +86,9 @@ class MonocularDepth(nn.Module):
 
 
 class PixelEncoder(SourceEncoder):
-    """Reads the image's own patches. A token holds what `MonocularDepth` sees at its place, and the depth there.
+    """Reads the image's own patches. A token holds the features and the depth of `MonocularDepth` at its place.
 
-    LayerNorm over a single patch would remove its brightness, so the patches go past the norm.
+    LayerNorm over a single patch would remove its brightness, so the patches bypass the norm.
     """
 
     def __init__(
@@ -120,7 +119,7 @@ class PixelEncoder(SourceEncoder):
 
 
 def own_patch_px(config: SpatialFusionConfig) -> int | None:
-    """The side of the source's own patches, where a checkpoint reads these and needs no DINOv2."""
+    """The side of a patch, if a checkpoint reads the source's own patches. None if it needs DINOv2."""
     patch_px = get_backbone(config.backbone).source_patch_px
     if patch_px is None or config.spatial_transformer.source_feature_dim != source_patch_dim(patch_px):
         return None
@@ -130,7 +129,7 @@ def own_patch_px(config: SpatialFusionConfig) -> int | None:
 def source_patches(image: torch.Tensor, patch_px: int) -> SourceFeatures:
     """The patches of images (B, 3, H, W) in [0, 1]: (B, N, 3 patch_px^2) in [-1, 1].
 
-    Sides that are no multiple of patch_px are resized to the nearest, by area averaging.
+    Sides that are not multiples of patch_px are resized to the nearest multiple, by area averaging.
     """
     grid = tuple(max(1, round(side / patch_px)) for side in image.shape[-2:])
     size = (grid[0] * patch_px, grid[1] * patch_px)

@@ -3,9 +3,9 @@
 A text token at index p has the position (p, p, p); a query of the spatial transformer at grid cell (row, column) after
 S text tokens has (S, S + row, S + column), the convention of Qwen2-VL.
 
-Which axis turns which pair of channels is the base's to say (`Backbone.rope_sections`), since queries must read the
-keys of an image as the MLLM made them. Where the MLLM reads text alone, the axes take turns over the frequencies, as in
-Qwen3-VL. For text, where the three coordinates are equal, every order is the MLLM's own one-dimensional embedding.
+The base says which axis turns which pair of channels (`Backbone.rope_sections`), since queries must match the keys that
+the MLLM made of an image. If the MLLM reads only text, the axes take turns over the frequencies, as in Qwen3-VL. For
+text the three coordinates are equal, so every order gives the MLLM's one-dimensional embedding.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ NUM_AXES = 3
 def rotary_axes(head_dim: int, sections: tuple[int, int, int] | None) -> list[int]:
     """The axis (0 time, 1 row, 2 column) that turns each of the head_dim / 2 pairs of channels, fastest first.
 
-    sections: so many pairs in a row for each axis (Qwen2.5-VL's M-RoPE); None: the axes take turns. ValueError where
-    the sections are not all pairs.
+    sections: number of consecutive pairs for each axis (Qwen2.5-VL's M-RoPE); None: the axes take turns. ValueError if
+    they do not sum to all pairs.
     """
     pairs = head_dim // 2
     if sections is None:
@@ -32,8 +32,8 @@ def rotary_axes(head_dim: int, sections: tuple[int, int, int] | None) -> list[in
 def next_position(positions: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
     """(B,) the position that a token after a prompt has.
 
-    positions: (3, B, S) of the prompt's tokens, as Qwen2-VL counts them: after an image of r x c tokens the text goes
-    on max(r, c) further. mask: (B, S) bool, True for tokens; None where no prompt is padded.
+    positions: (3, B, S) of the prompt's tokens, as Qwen2-VL counts them: after an image of r x c tokens the text
+    continues max(r, c) further. mask: (B, S) bool, True for tokens; None if no prompt is padded.
     """
     if mask is not None:
         positions = positions.masked_fill(~mask, -1)
@@ -52,17 +52,17 @@ def rotary_tables(
 
 
 def apply_rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate x (B, heads, N, head_dim) by tables of `rotary_tables`, in float32."""
+    """Rotate x (B, heads, N, head_dim) by the tables of `rotary_tables`, in float32."""
     first, second = x.float().chunk(2, dim=-1)
     rotated = torch.cat([-second, first], dim=-1)
     return (x.float() * cos + rotated * sin).to(x.dtype)
 
 
 def query_positions(start: torch.Tensor, rows: int, columns: int, reference_grid: int) -> torch.Tensor:
-    """(B, rows * columns, 3) positions of the query grid behind prompts whose next position is `start` (B,).
+    """(B, rows * columns, 3) positions of the query grid after prompts whose next position is `start` (B,).
 
-    Grids of another size than the one trained on (`reference_grid` squared cells) are scaled to its area (position
-    interpolation), so that the range of positions stays the one seen in training.
+    Training used `reference_grid` squared cells. Grids of another size are scaled to that area (position
+    interpolation), so that positions stay in the range of training.
     """
     scale = reference_grid / (rows * columns) ** 0.5
     row = (torch.arange(rows, device=start.device, dtype=torch.float32) + 0.5) * scale

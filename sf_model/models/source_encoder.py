@@ -30,7 +30,7 @@ class EncodedSource:
     pixels: torch.Tensor | None = None
 
     def doubled(self) -> EncodedSource:
-        """The batch, and the batch again."""
+        """The batch, followed by itself."""
 
         def doubled(value: torch.Tensor | None) -> torch.Tensor | None:
             return None if value is None else torch.cat([value, value])
@@ -60,7 +60,7 @@ class SourceEncoder(nn.Module):
             start_from_zero(self.at_queries)
 
     def forward(self, source: SourceFeatures, queries: tuple[int, int]) -> EncodedSource:
-        """`queries`: their rows and columns. ValueError for features of another encoder than the checkpoint's."""
+        """queries: rows and columns of the query grid. ValueError for features of another encoder."""
         self._check(source.tokens)
         tokens = self.project(self.norm(source.tokens))
         return EncodedSource(tokens, source.grid, self._at(queries, tokens, source.grid))

@@ -1,12 +1,13 @@
 """The spatial transformer: an expert that runs beside the MLLM and shares its self-attention (Mixture-of-Transformers).
 
-Each layer has norms, query/key/value, output and MLP weights of its own. Attention is one-way, over the MLLM's cached
-keys and values and the expert's: softmax(Q_geo [K_sem ; K_geo]^T / sqrt(d)) [V_sem ; V_geo] (arXiv 2604.26341,
-section 3). So the MLLM's forward never changes and is computed once. Layer i reads MLLM layer floor(i * M / L).
+Each layer has its own norms and its own query/key/value, output and MLP weights. Attention is one-way: the expert reads
+the MLLM's cached keys and values and its own: softmax(Q_geo [K_sem ; K_geo]^T / sqrt(d)) [V_sem ; V_geo] (arXiv
+2604.26341, section 3). So the MLLM's forward never changes and is computed once. Layer i reads MLLM layer
+floor(i * M / L).
 
-Two things differ from the paper. The width is free: only the attention heads must match. A camera token gives the field
-of view, which makes the depth metric geometry. Parameter names are those of Qwen2, so that layers can be initialised
-from the MLLM's own.
+Two things differ from the paper. The width is free: only the attention heads must match. A camera token predicts the
+field of view, which turns the depth into metric geometry. Parameters have Qwen2's names, so that layers can be
+initialised from the MLLM's.
 
 Shapes: B batch, S prompt tokens, N expert tokens (camera, queries, source), D width, H heads, K key/value heads, d the
 head_dim.
@@ -29,7 +30,7 @@ from .source_encoder import EncodedSource
 
 
 def uniform_layer_map(num_layers: int, num_mllm_layers: int) -> list[int]:
-    """The MLLM layer that each of the spatial transformer's layers reads: floor(i * M / L)."""
+    """The MLLM layer that each layer of the spatial transformer reads: floor(i * M / L)."""
     return [i * num_mllm_layers // num_layers for i in range(num_layers)]
 
 
@@ -148,8 +149,8 @@ class SpatialTransformer(nn.Module):
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """States of the query grid after every layer, each (B, rows * columns, D), and the camera's last state (B, D).
 
-        noise: what a noisy depth adds to the queries (B, rows * columns, D), and what its time adds to them and to the
-        camera (B, 1, D). ValueError where the keys/values are not those of the checkpoint's MLLM.
+        noise: from `DepthFlowInput`. The first tensor (B, rows * columns, D) is added to the queries, the second
+        (B, 1, D) to queries and camera. ValueError if the keys/values are not from the checkpoint's MLLM.
         """
         self._check(inputs.keys_values)
         rows, columns = self.grid(inputs.height, inputs.width)
@@ -188,7 +189,7 @@ class SpatialTransformer(nn.Module):
         return torch.cat([camera, queries, source.tokens.to(dtype)], dim=1)
 
     def _positions(self, start: torch.Tensor, rows: int, columns: int, source: EncodedSource | None) -> torch.Tensor:
-        """(B, N, 3). The camera stands where the queries begin."""
+        """(B, N, 3). The camera has the position at which the queries begin."""
         camera = start.float().view(-1, 1, 1).expand(-1, 1, 3)
         positions = [camera, query_positions(start, rows, columns, self.config.query_grid)]
         if source is not None:
@@ -221,9 +222,9 @@ class SpatialTransformer(nn.Module):
             )
 
     def initialize_from_mllm(self, state_dict: Mapping[str, torch.Tensor]) -> None:
-        """Copy the layers that are read (Qwen2 names, `layers.<j>.*`) into this expert, which must have their sizes.
+        """Copy the MLLM layers that are read (Qwen2 names, `layers.<j>.*`) into this expert.
 
-        Raises ValueError where a size differs: a narrow expert starts from its own initialisation.
+        ValueError if a size differs: a narrower expert must start from its own initialisation.
         """
         for layer, mllm_layer in zip(self.layers, self.layer_map):
             prefix = f"layers.{mllm_layer}."

@@ -1,4 +1,4 @@
-"""A network that reads a scene from an image: the instrument by which generated images are judged.
+"""A network that reads a scene from an image. The benchmarks judge generated images with it.
 
-It is trained on renders alone (`training.reader`), and so knows nothing of any image model.
+It is trained on renders only (`training.reader`), so it is independent of every image model.
 """

@@ -19,13 +19,13 @@ from .network import SceneReader
 from .reading import MAX_MATCH_DEG, CameraReading, FoundObject, SceneReading, on_ground, sight_angle_deg, true_object
 
 ACCURACY_STREAM = "accuracy"
-# Of the accuracy beside every benchmark's table.
+# Renders for the reader's accuracy in the report of a benchmark.
 READER_IMAGES = 500
 
 
 @dataclass(frozen=True)
 class ReaderAccuracy:
-    """Shares in [0, 1], medians of errors over the objects that were found, and of the camera's over the images."""
+    """Shares in [0, 1], and medians of errors: over the objects that were found, or (camera) over the images."""
 
     objects_found: float
     found_that_exist: float
@@ -43,7 +43,7 @@ class ReaderAccuracy:
 
 
 def match(scene: Scene, reading: SceneReading) -> list[tuple[SceneObject, FoundObject]]:
-    """Pairs of a true and a found object, nearest directions first, each used once."""
+    """Pairs of a true and a found object. The nearest directions are matched first; each object is used once."""
     truth = [true_object(obj, scene.camera) for obj in scene.objects]
     pairs = sorted(
         (sight_angle_deg(true.position_m, found.position_m), i, j)
@@ -58,7 +58,7 @@ def match(scene: Scene, reading: SceneReading) -> list[tuple[SceneObject, FoundO
 
 
 def object_errors(obj: SceneObject, found: FoundObject, scene: Scene, camera: CameraReading) -> dict[str, float]:
-    """Errors of one matched object, under the names of ReaderAccuracy where they are averaged as they are."""
+    """Errors of one matched object, by the field names of ReaderAccuracy."""
     true = true_object(obj, scene.camera)
     error = math.dist(true.position_m, found.position_m)
     distance = camera_distance_m(obj)
@@ -77,7 +77,7 @@ def object_errors(obj: SceneObject, found: FoundObject, scene: Scene, camera: Ca
 
 
 def accuracy(scenes: Sequence[Scene], readings: Sequence[SceneReading], depth_abs_rel: float) -> ReaderAccuracy:
-    """Summary over scenes; nan where nothing was found."""
+    """Summary over scenes; nan if nothing was found."""
     errors: list[dict[str, float]] = []
     true_count = found_count = 0
     for scene, reading in zip(scenes, readings):
@@ -110,7 +110,7 @@ def batch_accuracy(reader: SceneReader, scenes: Sequence[Scene], batch: Batch) -
 
 
 def measure(reader: SceneReader, images: int, seed: int) -> dict[str, ReaderAccuracy]:
-    """{"renders" | "degraded renders": accuracy} on renders of a stream of their own."""
+    """{"renders" | "degraded renders": accuracy} on renders that no training has seen."""
     scenes = sample_scenes(ACCURACY_STREAM, seed, 0, images)
     batch = rendered(scenes, reader.config.image_size)
     degraded = degrade(batch["rgb"], torch.Generator().manual_seed(seed))
@@ -121,7 +121,7 @@ def measure(reader: SceneReader, images: int, seed: int) -> dict[str, ReaderAccu
 
 
 def accuracy_table(results: dict[str, ReaderAccuracy]) -> str:
-    """One row a measure, one column a kind of image, in Markdown."""
+    """A Markdown table: one row for each measure, one column for each kind of image."""
     lines = [f"| measure | {' | '.join(results)} |", "|" + "---|" * (len(results) + 1)]
     for field in fields(ReaderAccuracy):
         cells = " | ".join(f"{getattr(result, field.name):.3f}" for result in results.values())

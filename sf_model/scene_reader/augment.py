@@ -1,4 +1,4 @@
-"""Blur, noise, patches and light that renders lack and generated images have, so that the reader survives them."""
+"""Makes the reader robust: adds blur, noise, patches and light, which generated images have and renders lack."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def blur(images: torch.Tensor) -> torch.Tensor:
 
 
 def degrade(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Images (B, 3, S, S) in [-1, 1], each degraded by a random amount, a quarter of them not at all."""
+    """Degrade images (B, 3, S, S) in [-1, 1] by random amounts. A quarter of them stay clean."""
     batch, channels, height, width = images.shape
 
     def amount(maximum: float) -> torch.Tensor:

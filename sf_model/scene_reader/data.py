@@ -1,4 +1,4 @@
-"""Renders with everything that the scene reader is to say of them."""
+"""Renders with the targets of the scene reader."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _P_RANDOM_SCENE = 0.45
 
 
 def sample_scene(rng: random.Random) -> Scene:
-    """Any scene of the world: no objects, a random arrangement, or one of a spatial caption, of either split.
+    """Any scene of the world, of any split: without objects, with a random arrangement, or of a spatial caption.
 
-    The reader is an instrument: it must know the (category, colour) pairs that the generators have not seen.
+    The reader must also know the (category, colour) pairs that the image models have not seen.
     """
     choice = rng.random()
     if choice < _P_EMPTY:
@@ -74,7 +74,7 @@ OBJECT_COLUMNS: tuple[tuple[str, int], ...] = (
 
 
 def scene_targets(scenes: Sequence[Scene]) -> Batch:
-    """objects (B, K, columns of OBJECT_COLUMNS), zeros where a scene has fewer; pitch_deg and fov_y_deg (B,)."""
+    """objects (B, K, columns of OBJECT_COLUMNS), padded with zeros; pitch_deg and fov_y_deg (B,)."""
     columns = sum(size for _, size in OBJECT_COLUMNS)
     objects = torch.zeros(len(scenes), MAX_OBJECTS, columns)
     for index, scene in enumerate(scenes):
@@ -88,13 +88,13 @@ def scene_targets(scenes: Sequence[Scene]) -> Batch:
 
 
 def object_columns(objects: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The table's columns by name; those of one number lose their last axis."""
+    """The table's columns by name. Columns with one number lose their last axis."""
     parts = objects.split([size for _, size in OBJECT_COLUMNS], dim=-1)
     return {name: part.squeeze(-1) if size == 1 else part for (name, size), part in zip(OBJECT_COLUMNS, parts)}
 
 
 def sample_scenes(stream: str, seed: int, number: int, count: int) -> list[Scene]:
-    """Scenes of batch `number` of an independent series."""
+    """The scenes of batch `number` of a stream."""
     rng = random.Random(f"reader-{stream}-{seed}-{number}")
     return [sample_scene(rng) for _ in range(count)]
 

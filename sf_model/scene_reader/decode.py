@@ -1,4 +1,4 @@
-"""From the network's dense output to objects in metres, and the depth that it reads back."""
+"""From the network's dense output to objects in metres, and to the depth that an image shows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIN_CONFIDENCE = 0.3
 
 
 def decode_heading(logits: torch.Tensor) -> torch.Tensor:
-    """(...) degrees in [0, 360): the mean of the likeliest bin and its two neighbours, weighted by their shares."""
+    """(...) degrees in [0, 360): the mean of the most likely bin and its two neighbours, weighted by probability."""
     probability = logits.softmax(dim=-1)
     best = probability.argmax(dim=-1, keepdim=True)
     steps = torch.tensor([-1, 0, 1], device=logits.device)
@@ -59,7 +59,7 @@ def decode(reading: DenseReading, min_confidence: float = MIN_CONFIDENCE) -> lis
 
 
 def decode_depth(reading: DenseReading) -> MetricDepth:
-    """The depth that the image shows, at the reader's resolution; infinite where it shows sky."""
+    """The depth that the image shows, at the reader's resolution; inf for sky."""
     depth = reading.map_log_depth.clamp(-2, 6).exp()
     surface = reading.surface_logit > 0
     depth = torch.where(surface, depth, torch.full_like(depth, torch.inf))

@@ -1,4 +1,4 @@
-"""What the scene reader learns: where objects are (CornerNet's focal loss), and at their cells everything about them.
+"""The scene reader's losses: where objects are (CornerNet's focal loss), and in their cells all their properties.
 
 Shapes: B images, R rows and columns of cells, K object slots.
 """
@@ -17,9 +17,9 @@ from .network import HEADING_BINS, DenseReading
 
 # Objectness falls off around an object's centre with this standard deviation, in cells.
 PEAK_CELLS = 0.7
-# An object is read at a cell up to this far from its centre along one axis: the highest one need not be the nearest.
+# An object is trained at a cell up to this far from its centre along one axis: the best cell may not be the nearest.
 JITTER_CELLS = 0.75
-# Errors that count as 1: a tenth of a length, five degrees of pitch.
+# Errors that count as 1.
 RELATIVE_ERROR = 0.1
 PITCH_ERROR_DEG = 5.0
 OFFSET_ERROR = 0.03
@@ -91,7 +91,7 @@ def _mean(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def heading_target(heading_deg: torch.Tensor) -> torch.Tensor:
-    """(..., HEADING_BINS): shares of the two bins between which a heading lies."""
+    """(..., HEADING_BINS): weights of the two bins next to a heading."""
     place = heading_deg / HEADING_BIN_DEG
     low = place.floor()
     share = (place - low)[..., None]
@@ -100,7 +100,7 @@ def heading_target(heading_deg: torch.Tensor) -> torch.Tensor:
 
 
 def reader_losses(reading: DenseReading, batch: Batch, generator: torch.Generator) -> dict[str, torch.Tensor]:
-    """Every part by name, and their weighted sum under "loss"."""
+    """All parts by name, and their weighted sum under "loss"."""
     truth = object_columns(batch["objects"])
     present, middle = truth["present"], truth["middle"]
     rows = reading.objectness.shape[-1]
@@ -134,8 +134,13 @@ def _appearance_losses(
 def _geometry_losses(
     reading: DenseReading, truth: dict[str, torch.Tensor], index: torch.Tensor, fov_y_deg: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """`offset` in the image, `distance` along the axis, `position` in camera axes with the reader's own field of view,
-    `between` two objects: what relations and gaps are read from."""
+    """The losses of position.
+
+    offset    in the image
+    distance  along the optical axis
+    position  in camera axes, with the predicted field of view
+    between   between two objects; relations and gaps are read from it
+    """
     present, position = truth["present"], truth["position_m"]
     rows = reading.objectness.shape[-1]
     axis = cell_middles(rows, present.device)

@@ -21,11 +21,13 @@ FOV_MEAN_DEG = 55.0
 
 @dataclass(frozen=True)
 class ReaderConfig:
-    """Sizes; images are image_size pixels square, a multiple of 8. `channels` at 1/2 and 1/4 of the resolution, `width`
-    and `num_layers` of the transformer at 1/8."""
+    """Sizes of the network."""
 
+    # Pixels of a side, a multiple of 8.
     image_size: int
+    # At 1/2 and 1/4 of the resolution.
     channels: tuple[int, int]
+    # Of the transformer at 1/8 of the resolution.
     width: int
     num_layers: int
     num_heads: int
@@ -37,24 +39,25 @@ TINY_READER = ReaderConfig(image_size=32, channels=(8, 16), width=32, num_layers
 
 @dataclass(frozen=True)
 class DenseReading:
-    """The network's output, before it is a SceneReading.
+    """The network's output, before it is a SceneReading."""
 
-    objectness (B, R, R): logit that a cell holds the centre of an object. Per cell (B, R, R, ...): `offset` (2) from
-    the cell's middle to the projected centre of the footprint, in image widths; `log_depth` () of that centre in log
-    metres; `log_size` (3), log of the size over its category's mean; logits of `category`, `color` and `heading` (bins
-    around the circle from 0 degrees). Of the image: `pitch_deg` and `fov_y_deg` (B,); `map_log_depth` and
-    `surface_logit` (B, S, S).
-    """
-
+    # (B, R, R): logit that a cell holds the centre of an object.
     objectness: torch.Tensor
+    # (B, R, R, 2), in image widths: from the cell's middle to the projected centre of the footprint.
     offset: torch.Tensor
+    # (B, R, R): log metres of that centre.
     log_depth: torch.Tensor
+    # (B, R, R, 3): log of the size over the mean size of the category.
     log_size: torch.Tensor
+    # (B, R, R, classes) logits.
     category: torch.Tensor
     color: torch.Tensor
+    # (B, R, R, HEADING_BINS) logits of bins around the circle, starting at 0 degrees.
     heading: torch.Tensor
+    # (B,).
     pitch_deg: torch.Tensor
     fov_y_deg: torch.Tensor
+    # (B, S, S): depth of the image in log metres, and the logit of a surface.
     map_log_depth: torch.Tensor
     surface_logit: torch.Tensor
 

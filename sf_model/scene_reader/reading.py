@@ -1,4 +1,4 @@
-"""What the scene reader says of an image, and its way to and from the world's scenes.
+"""The scene reader's result for an image, and its conversion to and from scenes of the world.
 
 Camera axes are OpenCV's (x right, y down, z forward). A view heading is relative to the viewing ray, as in
 `world.geometry`: 0 faces the camera, 90 points to image right, 180 away, 270 to image left.
@@ -24,20 +24,22 @@ class CameraReading:
 
 @dataclass(frozen=True)
 class FoundObject:
-    """`position_m` is the centre of the footprint on the ground, in camera axes; `size_m` is (length, width, height);
-    `confidence` in [0, 1] says how sure the reader is that there is an object."""
+    """An object that was found in an image."""
 
     category: str
     color: str
+    # Centre of the footprint on the ground, in camera axes.
     position_m: tuple[float, float, float]
+    # Length, width, height.
     size_m: tuple[float, float, float]
     view_heading_deg: float
+    # In [0, 1]: how certain it is that there is an object.
     confidence: float = 1.0
 
 
 @dataclass(frozen=True)
 class SceneReading:
-    """Objects, the most certain first, and the camera."""
+    """The objects, most certain first, and the camera."""
 
     objects: tuple[FoundObject, ...]
     camera: CameraReading
@@ -50,7 +52,7 @@ def footprint_in_camera(obj: SceneObject, camera: Camera) -> tuple[float, float,
     return x, camera.height_m * cos_p - z * sin_p, camera.height_m * sin_p + z * cos_p
 
 
-# A found object is taken for the true one whose direction from the camera is nearest, if it is within this angle.
+# A found object is matched to the true one with the nearest direction from the camera, within this angle.
 MAX_MATCH_DEG = 8.0
 
 
@@ -60,19 +62,22 @@ def sight_angle_deg(first: Sequence[float], second: Sequence[float]) -> float:
     return math.degrees(math.acos(max(-1.0, min(1.0, dot))))
 
 
-# A reading so far off is not a matter of scale any more.
+# Heights that are wrong by a larger factor are not corrected.
 MAX_SCALE = 2.0
 
 
 def camera_height_m(found: FoundObject, pitch_deg: float) -> float:
-    """How high the camera stands over the ground under the object, if the object is where it was read."""
+    """The camera's height above the ground under the object, if the object's position is right."""
     _, y, depth = found.position_m
     return y * math.cos(math.radians(pitch_deg)) + depth * math.sin(math.radians(pitch_deg))
 
 
 def seen_from(found: FoundObject, pitch_deg: float, height_m: float) -> FoundObject:
-    """The same picture of an object, seen by a camera of this height: a picture has no scale of its own, and a larger
-    thing, farther away, under a higher camera looks the same. A height that is off by more than MAX_SCALE is left."""
+    """Rescale an object so that its camera has this height.
+
+    A picture has no scale: a larger object, farther from a higher camera, looks the same. An object whose height is
+    wrong by more than a factor of MAX_SCALE is not changed.
+    """
     own_m = camera_height_m(found, pitch_deg)
     if own_m <= 0 or not 1 / MAX_SCALE <= height_m / own_m <= MAX_SCALE:
         return found
@@ -82,9 +87,11 @@ def seen_from(found: FoundObject, pitch_deg: float, height_m: float) -> FoundObj
 
 
 def seen_from_one_height(found: Sequence[FoundObject], pitch_deg: float) -> list[FoundObject]:
-    """The objects of one picture, as its one camera sees them: from the geometric mean of the heights that they were
-    read from. The reader gives each the usual size of its category, and so, where one is larger, a height that is too
-    low."""
+    """Rescale the objects of one picture to one camera height: the geometric mean of their heights.
+
+    The reader tends to give an object the usual size of its category. For a larger object the camera height is then
+    too low.
+    """
     heights = [camera_height_m(obj, pitch_deg) for obj in found]
     if not heights or min(heights) <= 0:
         return list(found)
@@ -102,14 +109,14 @@ def on_ground(found: FoundObject, pitch_deg: float) -> SceneObject:
 
 
 def true_object(obj: SceneObject, camera: Camera) -> FoundObject:
-    """What a perfect reader would say of an object."""
+    """The result of a perfect reader for an object."""
     return FoundObject(
         obj.category, obj.color, footprint_in_camera(obj, camera), obj.size_m, view_heading_deg(obj), confidence=1.0
     )
 
 
 def true_reading(scene: Scene) -> SceneReading:
-    """What a perfect reader would say of a scene."""
+    """The result of a perfect reader for a scene."""
     camera = CameraReading(scene.camera.pitch_deg, scene.camera.fov_y_deg)
     return SceneReading(tuple(true_object(obj, scene.camera) for obj in scene.objects), camera)
 

@@ -20,7 +20,7 @@ READER_FILE = Path(__file__).resolve().parent / "scene_reader.safetensors"
 
 
 def save_reader(reader: SceneReader, path: Path, training: Mapping[str, Any]) -> None:
-    """Half precision: rounding is far below what the reader can read. `training` is kept as a summary."""
+    """Save in half precision, whose rounding is far below the reader's errors. training: a summary for the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {
         FORMAT_KEY: FORMAT_VERSION,
@@ -34,7 +34,7 @@ def save_reader(reader: SceneReader, path: Path, training: Mapping[str, Any]) ->
 
 
 def load_reader(path: Path = READER_FILE) -> SceneReader:
-    """The reader in float32, in evaluation mode. ValueError for a missing or foreign file, with the remedy."""
+    """The reader in float32, in evaluation mode. ValueError, with the remedy, for a missing or wrong file."""
     remedy = "train one with `python -m sf_model.training reader --config configs/scene_reader.yaml`"
     if not path.is_file():
         raise ValueError(f"{path}: no such scene reader; {remedy}")

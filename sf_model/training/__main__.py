@@ -2,7 +2,7 @@
 
 all: every stage in order, and the export. language, image, source, stage1, stage2: one of them. label and cache prepare
 images on disk. export writes the files that ComfyUI loads. reader trains the scene reader that judges images. Every
-training continues where it stopped when its command is given again. docs/training.md goes through it.
+training continues where it stopped when its command is given again. docs/training.md explains every command.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ def build_parser() -> argparse.ArgumentParser:
     for name in ("all", *STAGE_NAMES, "label", "cache", "export"):
         command = commands.add_parser(name)
         command.add_argument("--config", type=Path, required=True, help="one of configs/*.yaml, or your copy of one")
-        command.add_argument("--runs", type=Path, help="where the runs live, instead of the config's")
+        command.add_argument("--runs", type=Path, help="folder of the runs; overrides the config's")
         command.add_argument("--smoke", action="store_true", help="tiny sizes and two steps a stage, to try it out")
         if name in ("all", "export"):
-            command.add_argument("--output", type=Path, required=True, help="a folder; ComfyUI's models/ fits")
-            command.add_argument("--name", default="spatialfusion", help="of the files beside a released base")
+            command.add_argument("--output", type=Path, required=True, help="a folder, for example ComfyUI's models/")
+            command.add_argument("--name", default="spatialfusion", help="file name of a released base's export")
         if name == "export":
-            command.add_argument("--stage", choices=STAGE_NAMES, help="default: the config's last")
+            command.add_argument("--stage", choices=STAGE_NAMES, help="default: the config's last stage")
     reader = commands.add_parser("reader")
     reader.add_argument("--config", type=Path, required=True, help="configs/scene_reader.yaml")
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """arguments: the command line's where none are given. User errors end it with their message."""
+    """arguments: None takes the command line's. A ValueError ends the program with its message."""
     chosen = build_parser().parse_args(arguments)
     avoid_refused_instructions()
     torch.set_float32_matmul_precision("high")
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def chosen_settings(arguments: argparse.Namespace) -> TrainingSettings:
-    """The config's settings with what the options change."""
+    """The config's settings, changed by the options."""
     settings = load_settings(arguments.config)
     if arguments.runs is not None:
         settings = replace(settings, runs=str(arguments.runs))
@@ -63,7 +63,7 @@ def chosen_settings(arguments: argparse.Namespace) -> TrainingSettings:
 
 
 def run(arguments: argparse.Namespace, settings: TrainingSettings) -> None:
-    # Imported here: they load diffusers and transformers, which takes long before a mistyped option is noticed.
+    # Imported here: diffusers and transformers load slowly, and a mistyped option should fail at once.
     if arguments.command == "label":
         from .data.label import label_samples
 

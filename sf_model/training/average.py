@@ -10,7 +10,7 @@ import torch.nn as nn
 
 
 class ParameterAverage:
-    """Averages `parameters` by name; the decay grows with the step, so that the start is soon forgotten."""
+    """Averages `parameters` by name. The decay grows with the step, so that early values are soon forgotten."""
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
         self.decay = decay
@@ -32,7 +32,7 @@ class ParameterAverage:
 
     @contextmanager
     def applied(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[None]:
-        """The averages stand in the parameters inside the block, and the parameters in theirs: no copy of all."""
+        """Swap the parameters with their averages inside the block. This needs no second copy of them."""
         self._swap(parameters)
         try:
             yield
@@ -42,7 +42,7 @@ class ParameterAverage:
     @torch.no_grad()
     def _swap(self, parameters: Mapping[str, nn.Parameter]) -> None:
         for name, value in parameters.items():
-            assert value.dtype == torch.float32, f"{name} would not come back as it was"
+            assert value.dtype == torch.float32, f"{name} must be float32: a swap would round it"
             trained = value.detach().clone()
             value.copy_(self.values[name])
             self.values[name].copy_(trained)

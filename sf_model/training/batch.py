@@ -1,9 +1,13 @@
 """A micro-batch: what every data source gives and every stage reads.
 
-depth_m (B, H, W) metres, inf for sky; fov_y_deg (B,); noise_seed (B,) int64, of which all chance follows; rgb and, for
-edits, source (B, 3, H, W), uint8 or float32 in [0, 1], or latent and source_latent in their place; input_ids and
-prompt_mask (B, S), empty_ids and empty_mask, or in their place a cached prompt's hidden, hidden_mask, keys_values,
-next_position, empty_hidden and empty_mask.
+  depth_m (B, H, W)      metres, inf for sky
+  fov_y_deg (B,)
+  noise_seed (B,)        int64; seeds every random draw of the sample
+  rgb (B, 3, H, W)       uint8, or float32 in [0, 1]; or `latent` instead
+  source (B, 3, H, W)    for edits, like rgb; or `source_latent` instead
+  input_ids (B, S)       the prompt, with prompt_mask, empty_ids and empty_mask
+
+A cached prompt has hidden, hidden_mask, keys_values, next_position, empty_hidden and empty_mask instead of ids.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ Batch = dict[str, torch.Tensor]
 
 
 def true_depth(batch: Batch) -> MetricDepth:
-    """The depth that a batch was made with, which is certain everywhere."""
+    """The true depth of a batch, with confidence 1 everywhere."""
     return MetricDepth(batch["depth_m"], torch.ones_like(batch["depth_m"]), batch["fov_y_deg"])
 
 
@@ -26,7 +30,7 @@ def unit_image(image: torch.Tensor) -> torch.Tensor:
 
 
 def repeated(batch: Batch, count: int) -> Batch:
-    """Every sample `count` times, one after another, each time with a seed of its own."""
+    """Repeat every sample `count` times, one copy after another. Each copy has its own seed."""
     batch = {name: value.repeat_interleave(count, dim=0) for name, value in batch.items()}
     number = torch.arange(len(batch["noise_seed"]), device=batch["noise_seed"].device) % count
     # Knuth's multiplicative hash keeps the seeds of neighbours apart.

@@ -1,9 +1,9 @@
-"""python -m sf_model.training.controls --config configs/mini.yaml: train the rows of the controls' table.
+"""python -m sf_model.training.controls --config configs/mini.yaml: train the models of the controls table.
 
 From one base (the stages language, image and source of the config, which must be trained), for each number of spatial
 scenes: a depth predictor (stage 1), and for each training seed two second stages of equal steps, batches, data and
-learning rate. SpatialFusion's adapter sees the predictor's depth; data-only's sees none. Every run has a config of its
-own, and its exported folder is what `evaluation minispace` compares. The same command again goes on where it stopped.
+learning rate. The adapter of "fusion" sees the predictor's depth; that of "data-only" sees none. Every run has its own
+config. `evaluation minispace` compares the exported folders. Give the same command again to continue where it stopped.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ BASE_STAGES = ("language", "image", "source")
 
 @dataclass(frozen=True)
 class ControlRun:
-    """One training: a config with one stage to train, and the earlier ones in `starts`."""
+    """One run: its config trains one stage and names the runs of the earlier stages in `starts`."""
 
     name: str
     stage: str
     settings: TrainingSettings
-    # The run that it waits for.
+    # Name of the run that must finish first.
     after: str | None = None
 
 
 def planned(settings: TrainingSettings, root: Path, scenes: list[int], seeds: list[int]) -> list[ControlRun]:
-    """Every run after the one that it starts from."""
+    """All runs. Each is listed after the run that it starts from."""
     starts = {name: str(Path(settings.starts.get(name, Path(settings.runs) / name))) for name in BASE_STAGES}
     runs = []
     for count in scenes:
@@ -58,7 +58,7 @@ def _limited(stage: StageSettings, scenes: int) -> StageSettings:
 
 
 def _second_stages(stage: StageSettings, scenes: int, seed: int) -> dict[str, StageSettings]:
-    """Both freeze the predictor, so that all that differs is whether the adapter sees depth."""
+    """Both freeze the predictor. They differ only in whether the adapter sees depth."""
     stage = _limited(stage, scenes)
     stage = replace(stage, loop=replace(stage.loop, seed=seed), fusion=replace(stage.fusion, freeze_predictor=True))
     without = replace(stage.diffusion, depth_dropout=1.0)
@@ -67,7 +67,7 @@ def _second_stages(stage: StageSettings, scenes: int, seed: int) -> dict[str, St
 
 
 def plain_settings(settings: TrainingSettings) -> dict[str, Any]:
-    """As a config file has them."""
+    """The settings as the plain values of a config file."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, dict):
@@ -96,7 +96,7 @@ def train(run: ControlRun, root: Path, tokenizer: Path) -> None:
 
 
 def train_all(runs: list[ControlRun], root: Path, tokenizer: Path, at_once: int) -> None:
-    """`at_once` together, each after the one that it starts from; `runs` are in such an order."""
+    """Train `at_once` runs in parallel. Each waits for the run that it starts from, which comes before it in `runs`."""
     root.mkdir(parents=True, exist_ok=True)
     done: dict[str, Future[None]] = {}
 
@@ -119,7 +119,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/controls"))
     parser.add_argument("--scenes", type=int, nargs="+", default=[2000, 10000, 50000])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--at-once", type=int, default=2, help="trainings side by side, one core each")
+    parser.add_argument("--at-once", type=int, default=2, help="runs in parallel, one core each")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes and two steps a stage, to try it out")
     arguments = parser.parse_args()
     try:

@@ -1,7 +1,7 @@
-"""What chance decides of a sample: noise, times and dropouts, each sample's from its own seed.
+"""The random draws of training: noise, times and dropouts. Each sample draws from its own seed.
 
-So a step's result does not depend on how its samples are spread over micro-batches and processes. Numbers are drawn on
-the CPU, so that every device gets the same.
+So the result of a step does not depend on how its samples are split into micro-batches and processes. Numbers are
+drawn on the CPU, so that every device gets the same ones.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ SCAFFOLD_SEED = 0x5CAF
 
 @dataclass(frozen=True)
 class DiffusionDraws:
-    """Of the image's diffusion."""
+    """Draws for the diffusion of the image."""
 
-    # Like the latent.
+    # Shape of the latent.
     noise: torch.Tensor
     # (B,) in [0, 1], 1 being data.
     time: torch.Tensor
-    # (B,) bool each.
+    # (B,) bool: whether the caption, or the depth, is dropped.
     no_caption: torch.Tensor
     no_depth: torch.Tensor
 
@@ -44,7 +44,7 @@ def draw_diffusion(seeds: torch.Tensor, latent: torch.Tensor, settings: Diffusio
 
 @dataclass(frozen=True)
 class DepthDraws:
-    """Of the depth's flow."""
+    """Draws for the depth flow."""
 
     # (B, 2, 8 rows, 8 columns).
     noise: torch.Tensor
@@ -52,7 +52,7 @@ class DepthDraws:
     time: torch.Tensor
     # (B,) bool: whether the network gets the noisy depth.
     has_noise: torch.Tensor
-    # (B,) bool: whether it gets no prompt beside it.
+    # (B,) bool: whether the prompt is dropped. Only where has_noise is True.
     no_prompt: torch.Tensor
 
 
@@ -67,7 +67,7 @@ def draw_depth(seeds: torch.Tensor, state: torch.Tensor, settings: DepthSettings
 
 
 def draw_share(seeds: torch.Tensor, share: float, salt: int) -> torch.Tensor:
-    """(B,) bool, True for a `share` of the samples; `salt` tells draws of the same seeds apart."""
+    """(B,) bool, True for a `share` of the samples. Each `salt` gives an independent draw from the same seeds."""
     _, _, numbers = _draw([seed ^ salt for seed in seeds.tolist()], torch.Size(), 1)
     return numbers[:, 0] < share
 
@@ -84,6 +84,6 @@ def _draw(seeds: list[int], shape: torch.Size, count: int) -> tuple[torch.Tensor
 
 
 def seeded_generator(numbers: torch.Tensor) -> torch.Generator:
-    """A generator on the CPU that a few whole numbers decide."""
+    """A CPU generator that is seeded by a few whole numbers."""
     digest = sha256(",".join(map(str, numbers.tolist())).encode("ascii")).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))

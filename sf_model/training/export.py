@@ -1,4 +1,4 @@
-"""From a run's averages to the files that ComfyUI loads: the checkpoint, and the base or what was trained of it."""
+"""Exports the averaged weights to the files that ComfyUI loads: the checkpoint, and the trained base or LoRA."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def export_mini(
 ) -> list[Path]:
     """A folder that *Load SpatialFusion Mini* reads: both models of the base, the tokenizer and the checkpoint.
 
-    revision: names the run that made the base. training: kept in the checkpoint as its summary.
+    revision: names the run that made the base. training: the summary that the checkpoint keeps.
     """
     base = system.base
     if not isinstance(base, MiniBase):
@@ -46,7 +46,7 @@ def export_mini(
 
 
 def load_exported(folder: Path) -> System:
-    """The inverse of `export_mini`: the system in float32, in evaluation mode. ValueError for a foreign folder."""
+    """The inverse of `export_mini`: the system in float32, in evaluation mode. ValueError for any other folder."""
     checkpoint = load_checkpoint(folder / SPATIALFUSION_FILE)
     system = System(load_mini(folder, checkpoint.config), checkpoint.config, seed=0)
     system.predictor.load_state_dict(checkpoint.predictor_state())
@@ -57,10 +57,10 @@ def load_exported(folder: Path) -> System:
 def export_beside_base(
     system: System, output: Path, name: str, revision: str, training: dict[str, Any], fusion: FusionSettings | None
 ) -> list[Path]:
-    """Write `<output>/spatialfusion/<name>.safetensors` and, of stage 2, `loras/` or `diffusion_models/` beside it.
+    """Write `<output>/spatialfusion/<name>.safetensors`; for stage 2 also a file in `loras/` or `diffusion_models/`.
 
-    fusion: of the stage that is exported, None for stage 1. The checkpoint's fingerprint is of the transformer that it
-    belongs to: the base's, or the one trained in full.
+    fusion: settings of the exported stage; None for stage 1. The checkpoint keeps the fingerprint of the transformer
+    that it belongs to: the base's, or the one that was trained in full.
     """
     base = system.base
     if not isinstance(base, ReleasedBase):
@@ -100,7 +100,7 @@ def _save_checkpoint(
         predictor,
         system.adapter.state_dict(),
         base_revision=revision,
-        # Plain values alone: they go into the file's metadata.
+        # JSON values only: they go into the file's metadata.
         training=json.loads(json.dumps(training)),
         dtype=dtype,
         base_fingerprint=fingerprints,
@@ -110,7 +110,7 @@ def _save_checkpoint(
 def without_untrained_flow(
     config: SpatialFusionConfig, predictor: dict[str, torch.Tensor]
 ) -> tuple[SpatialFusionConfig, dict[str, torch.Tensor]]:
-    """A predictor that was trained for the mean alone has no depth flow to offer: its input is still all zeros."""
+    """Drop a depth flow that was never trained: its input weights are still all zeros."""
     patch = predictor.get("depth_flow.patch.weight")
     if patch is None or patch.count_nonzero():
         return config, predictor

@@ -19,7 +19,7 @@ def interpolate(data: torch.Tensor, noise: torch.Tensor, time: torch.Tensor) -> 
 def euler_sample(
     velocity: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], noise: torch.Tensor, steps: int, shift: float
 ) -> torch.Tensor:
-    """Integrate from noise (B, ...) to data; velocity(x, t (B,)) may hold guidance."""
+    """Integrate from noise (B, ...) to data; velocity(x, t (B,)) may include guidance."""
     times = shifted_times(steps, shift).to(noise.device)
     x = noise
     for now, after in zip(times[:-1], times[1:]):

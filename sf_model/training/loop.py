@@ -1,7 +1,7 @@
 """The training loop: one stage, from its last saved state (or from nothing) to its last step.
 
-accelerate shares a step between processes and devices: a step gives the same result with any number of them. A killed
-run goes on exactly where it was. Steps whose gradient is not finite are left out and counted.
+accelerate splits a step between processes and devices. A step gives the same result with any number of them. A killed
+run continues from its last saved state with the same result. Steps without a finite gradient are skipped and counted.
 """
 
 from __future__ import annotations
@@ -32,35 +32,35 @@ from .run_state import RunState, latest_state, save_state, saved_progress
 from .settings import LoopSettings
 from .sheets import SHEET_ROWS, Sheet, joined
 
-# A run that does nothing else has come to its end.
+# After so many, the run ends with an error.
 MAX_SKIPPED_IN_A_ROW = 50
 
 
 def fsdp_plugin() -> FullyShardedDataParallelPlugin | None:
-    """None where accelerate's config does not ask for FSDP. ValueError for FSDP1 and DeepSpeed."""
+    """None if accelerate's config does not ask for FSDP. ValueError for FSDP1 and DeepSpeed."""
     if parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
         raise ValueError("use configs/accelerate/fsdp.yaml: DeepSpeed's states are not those of this training")
     if not parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return None
     if os.environ.get("FSDP_VERSION", "1") != "2":
         raise ValueError("set fsdp_version: 2 in accelerate's config: this training saves FSDP2's parameters")
-    # Not the plugin's own policy: it rounds whatever goes in, metres of depth too, and the trained weights with the
-    # gradients' sum to bf16. Stages compute in bf16 as they do without FSDP.
+    # The plugin's own policy would round inputs (also metres of depth), trained weights and the sum of the gradients
+    # to bf16. Stages choose bf16 themselves, as they do without FSDP.
     return FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
 
 
 def build_accelerator() -> Accelerator:
-    """As the environment says that `accelerate launch` makes from its config. ValueError for FSDP1 and DeepSpeed."""
+    """An Accelerator, set up by the environment of `accelerate launch`. ValueError for FSDP1 and DeepSpeed."""
     return Accelerator(
         mixed_precision="no",
         fsdp_plugin=fsdp_plugin(),
-        # Edits and text-to-image take turns, so that not every parameter has a gradient in every step.
+        # A step is either an edit or text-to-image, so that some parameters have no gradient.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
 
 
 class Trainer:
-    """`stage`: a module that gives losses in training and a sheet in evaluation mode (`stages.Stage`)."""
+    """`stage`: a module that returns losses in training mode and a sheet in evaluation mode (`stages.Stage`)."""
 
     def __init__(
         self, stage: nn.Module, batches: Batches, loop: LoopSettings, run_dir: Path, accelerator: Accelerator
@@ -79,7 +79,7 @@ class Trainer:
             self.state.load(saved)
 
     def train(self) -> None:
-        """Run to the end. What it has is saved on the way."""
+        """Train to the last step. Log, save and write sheets on the way."""
         loop, is_main = self.loop, self.accelerator.is_main_process
         progress = tqdm(total=loop.steps, initial=self.step, disable=not is_main, mininterval=5)
         started, since = time.monotonic(), self.step
@@ -102,7 +102,7 @@ class Trainer:
         return {name: value.to(self.accelerator.device) for name, value in batch.items()}
 
     def _train_step(self, batches: list[Batch]) -> Losses:
-        """Means of the losses over this process's samples, and the gradient's norm."""
+        """The losses' means over this process's samples, and the norm of the gradient."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.loop, self.step)
         total: Losses = {}
@@ -120,7 +120,7 @@ class Trainer:
         return total
 
     def _update(self, is_finite: bool) -> None:
-        """Take the optimiser's step, or leave it out: one infinite gradient would spoil weights and averages."""
+        """Take the optimiser's step, or skip it: one infinite gradient would spoil weights and averages."""
         self.step += 1
         if is_finite:
             self._skipped_in_a_row = 0

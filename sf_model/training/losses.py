@@ -16,9 +16,9 @@ CONFIDENT_ERROR = 0.1
 VALIDITY_WEIGHT = 0.2
 CONFIDENCE_WEIGHT = 0.05
 FOV_WEIGHT = 0.1
-# A plain L2 is ruled by the ground and the horizon: small things are few pixels of little contrast. Differences of the
-# error over these distances, in pixels, weigh edges and small things more. Where it is certain what has a surface, the
-# conditional mean stays the optimum.
+# The ground and the horizon dominate a plain L2: small objects have few pixels and little contrast. So the loss adds
+# differences of the error over these distances in pixels, which weigh edges and small objects more. The optimum is
+# still the conditional mean, wherever it is certain which pixels have a surface.
 DIFFERENCE_STRIDES = (1, 2, 4, 8)
 DIFFERENCE_WEIGHT = 1.0
 
@@ -34,11 +34,15 @@ def depth_losses(
 ) -> Losses:
     """Parts of L_depth, and their weighted sum under "depth". Every image counts alike, however much of it is sky.
 
-    log_depth: L2 over the pixels with a surface, in log metres over LOG_DEPTH_STD (the published masked L2, on log
-    depth). differences: `difference_loss` of the same error. validity: cross entropy of surface against sky. fov:
-    relative L2 of the field of view. confidence: `confidence_loss`, where the depth was not given.
-    depth_m: (B, H, W), inf for sky. fov_y_deg: (B,). weight: (B,) of each image in the first three. is_given: (B,)
-    bool, True for images that are predicted from a noisy depth in which the true one still shows.
+    Parts:
+      log_depth    L2 of the log depth over LOG_DEPTH_STD, on pixels with a surface: the published masked L2
+      differences  `difference_loss` of the same error
+      validity     cross entropy of surface against sky
+      fov          relative L2 of the field of view
+      confidence   `confidence_loss`, only of images whose depth was not given
+
+    depth_m: (B, H, W), inf for sky. fov_y_deg: (B,). weight: (B,), weighs each image in log_depth, differences and
+    validity. is_given: (B,) bool, True for images predicted from a noisy depth that still shows the true one.
     """
     weight = torch.ones_like(fov_y_deg) if weight is None else weight
     valid = torch.isfinite(depth_m)
@@ -67,8 +71,8 @@ def confidence_loss(
 ) -> torch.Tensor:
     """Its optimum is c = min(1, CONFIDENT_ERROR / |error|). The error is detached, so it never softens the L2.
 
-    On sky the error is the probability of a surface. Images whose depth was given are left out: their error is as small
-    as their noise, and says nothing of a depth that is drawn from noise alone.
+    On sky the error is the predicted probability of a surface. Images whose depth was given are left out: their error
+    is as small as their noise. It says nothing about a depth that is drawn from noise alone.
     """
     error = torch.where(valid, error.abs(), torch.sigmoid(prediction.validity_logit)).detach() / CONFIDENT_ERROR
     log_confidence = F.logsigmoid(prediction.confidence_logit)
@@ -77,15 +81,15 @@ def confidence_loss(
 
 
 def mean_over(values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """(B,) means of (B, H, W) over the pixels of a mask; 0 where an image has none."""
+    """(B,) means of (B, H, W) over the pixels of a mask; 0 for an image without any."""
     return (values * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2)).clamp_min(1)
 
 
 def difference_loss(error: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """(B,) squared differences of the error between pixels a few apart, across and down, both with a surface.
+    """(B,) squared differences of the error between pixels a few apart, horizontally and vertically.
 
-    A mean over the image's pixels with a surface, summed over `DIFFERENCE_STRIDES`: an L2 form of the gradient loss of
-    arXiv 1907.01341. error: (B, H, W), zero where not valid. valid: (B, H, W) bool.
+    Both pixels must have a surface. The mean over an image's pixels with a surface is summed over `DIFFERENCE_STRIDES`:
+    an L2 form of the gradient loss of arXiv 1907.01341. error: (B, H, W), zero where not valid. valid: (B, H, W) bool.
     """
     count = valid.sum(dim=(1, 2)).clamp_min(1)
     total = error.new_zeros(len(error))

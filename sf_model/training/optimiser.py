@@ -1,4 +1,4 @@
-"""The optimiser: what it decays, and its learning rate."""
+"""The optimiser, its weight decay and its learning rate."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import torch.nn as nn
 from .settings import LoopSettings
 
 BETAS = (0.9, 0.95)
-# Of the peak, at the last step.
+# The learning rate of the last step, as a share of the peak.
 LAST_RATE = 0.02
 
 
 def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
-    """By their names, those that are not frozen."""
+    """The parameters that are not frozen, by name."""
     return {name: value for name, value in module.named_parameters() if value.requires_grad}
 
 
 def build_optimiser(module: nn.Module, loop: LoopSettings) -> torch.optim.AdamW:
-    """AdamW of what trains in a module. Matrices are decayed; norms, biases and embeddings are not.
+    """AdamW for the trainable parameters. Matrices get weight decay; norms, biases and embeddings do not.
 
-    Embeddings are those of nn.Embedding, and parameters that are no layer's weight: positions, indices of images.
+    Embeddings are the weights of nn.Embedding, and parameters that are not the weight of a layer: positions, indices
+    of images.
     """
     parameters = trainable_parameters(module)
     embedded = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
@@ -37,7 +38,7 @@ def build_optimiser(module: nn.Module, loop: LoopSettings) -> torch.optim.AdamW:
 
 
 def learning_rate(loop: LoopSettings, step: int) -> float:
-    """Of step `step`, from 0: linear warm-up, constant, then linear to LAST_RATE of the peak at the last step."""
+    """The rate of step `step` (0 is the first): linear warm-up, constant, then linear to LAST_RATE of the peak."""
     warmup = min(1.0, (step + 1) / max(1, loop.warmup_steps))
     left = (loop.steps - 1 - step) / max(1, loop.decay_steps)
     decay = LAST_RATE + (1 - LAST_RATE) * min(1.0, max(0.0, left))

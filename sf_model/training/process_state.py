@@ -1,4 +1,4 @@
-"""The processes that accelerate or torchrun started, for what needs no Accelerator."""
+"""The processes that accelerate or torchrun started, for code that needs no Accelerator."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from accelerate.utils import parse_flag_from_env
 
 
 def process_state() -> PartialState:
-    """As an Accelerator finds it: left to itself, PartialState does not look at ACCELERATE_USE_CPU, and on CPUs every
-    process would take itself for the only one."""
+    """The state that an Accelerator has.
+
+    PartialState alone ignores ACCELERATE_USE_CPU. On CPUs every process would then believe that it is the only one.
+    """
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))

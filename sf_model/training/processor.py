@@ -1,7 +1,7 @@
-"""Instructions that a virtual machine announces and cannot carry out.
+"""Turns off CPU instructions that a virtual machine announces but cannot execute.
 
-A hypervisor may announce AMX and hide the sizes of its tiles. oneDNN, which multiplies torch's bfloat16 matrices, then
-ends the process with an illegal instruction, so it is tried in another process first.
+A hypervisor may announce AMX and hide the sizes of its tiles. oneDNN multiplies torch's bfloat16 matrices with AMX. It
+then ends the process with an illegal instruction. So a child process tries it first.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ PROBE = "import torch; torch.ones(256, 256).bfloat16() @ torch.ones(256, 256).bf
 LIMIT = "ONEDNN_MAX_CPU_ISA"
 # The newest instructions for bfloat16 before AMX, by the name that oneDNN's documentation gives them.
 WITHOUT_AMX = {LIMIT: "AVX512_CORE_BF16"}
-# How a process ends at an instruction that the processor refuses: by a signal, on Windows with a status.
+# Exit codes after an illegal instruction: by a signal, and on Windows.
 REFUSED = (-signal.SIGILL, 0xC000001D)
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 def limited_instructions(probe: Sequence[str]) -> dict[str, str]:
-    """What the environment of torch's processes has to say for bfloat16 to work here: nothing on most machines.
+    """The environment variables that bfloat16 needs on this machine. Most machines need none.
 
-    probe: a command that multiplies bfloat16 matrices, as `[python, "-c", PROBE]`.
+    probe: a command that multiplies bfloat16 matrices, such as `[python, "-c", PROBE]`.
     """
     if LIMIT in os.environ or not _announces_amx():
         return {}
@@ -37,10 +37,10 @@ def limited_instructions(probe: Sequence[str]) -> dict[str, str]:
 
 
 def avoid_refused_instructions() -> None:
-    """For this process and its children; to be called before the first matrix is multiplied."""
+    """Set the variables for this process and its children. Call it before the first matrix is multiplied."""
     os.environ.update(limited_instructions([sys.executable, "-c", PROBE]))
 
 
 def _announces_amx() -> bool:
-    """Whether a trial, which takes seconds, is called for. Only Linux, which such machines run, has the file."""
+    """Whether the CPU announces AMX. Only then is the probe run, which takes seconds. Only Linux has the file."""
     return CPU_INFO.exists() and "amx_bf16" in CPU_INFO.read_text(encoding="utf-8")

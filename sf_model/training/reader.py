@@ -1,4 +1,4 @@
-"""Training of the scene reader, by the same loop as everything else: `reader --config configs/scene_reader.yaml`."""
+"""Trains the scene reader, with the same loop as every stage: `reader --config configs/scene_reader.yaml`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ReaderSettings:
     """One config file."""
 
     version: int
-    # Where the run lives.
+    # Folder of the run.
     runs: str
     # The trained reader's file.
     output: str
@@ -65,7 +65,7 @@ def load_reader_settings(path: Path) -> ReaderSettings:
 
 
 class ReaderStage(nn.Module):
-    """The loss on degraded renders; in evaluation mode the accuracy on clean ones."""
+    """The loss on degraded renders. In evaluation mode, the accuracy on clean ones."""
 
     def __init__(self, reader: SceneReader, seed: int, bfloat16: bool) -> None:
         super().__init__()
@@ -102,9 +102,9 @@ class ReaderBatches(NumberedBatches):
 
 
 def train_reader(settings: ReaderSettings) -> SceneReader:
-    """Train to the last step, from the run's last state if it has one; write the averaged reader and return it.
+    """Train to the last step, from the run's last state if there is one. Write the averaged reader and return it.
 
-    RunError where the run was begun with other settings.
+    RunError if the run was begun with other settings.
     """
     loop, directory, accelerator = settings.loop, Path(settings.runs), build_accelerator()
     state = latest_state(directory)
@@ -123,7 +123,7 @@ def train_reader(settings: ReaderSettings) -> SceneReader:
 
 
 def averaged_reader(config: ReaderConfig, run_dir: Path) -> SceneReader:
-    """The averaged weights of a run's last state. ValueError where it has none."""
+    """The reader with the averaged weights of a run's last state. ValueError if it has none."""
     state = latest_state(run_dir)
     if state is None:
         raise ValueError(f"{run_dir} holds no trained state")

@@ -10,7 +10,7 @@ UNKNOWN = "unknown"
 
 
 def current_commit() -> str:
-    """The working tree's commit, with "-dirty" where it differs, or "unknown" outside a checkout."""
+    """The working tree's commit, with "-dirty" if files were changed; "unknown" outside a checkout."""
     command = [
         "git",
         "-C",
@@ -25,5 +25,5 @@ def current_commit() -> str:
 
 
 def names_the_code(commit: str) -> bool:
-    """Whether all code of this `current_commit` is the same: not that of a changed working tree."""
+    """Whether a `current_commit` identifies the code exactly: it is known, and no file was changed."""
     return commit != UNKNOWN and not commit.endswith(DIRTY)

@@ -1,4 +1,4 @@
-"""One stage of a config file, from its settings to its last state; and all of them, to an exported folder."""
+"""Trains one stage of a config file, or all of them, and exports the result."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from .system import System
 
 
 def make_tokenizer(settings: TrainingSettings) -> None:
-    """Bring the vocabulary of a base that is trained from nothing: that of the runs in `starts`, or a new one.
+    """Make the tokenizer of a base that is trained from scratch: copy that of the runs in `starts`, or train one.
 
-    RunError where a run in `starts` has another vocabulary than the one that is there.
+    RunError if a run in `starts` has another vocabulary.
     """
     folder, system = tokenizer_folder(settings), settings.system
     if system is None:
@@ -40,7 +40,7 @@ def make_tokenizer(settings: TrainingSettings) -> None:
     found = {Path(start).parent / TOKENIZER_DIR for start in settings.starts.values()}
     theirs = sorted(path for path in found if path.is_dir())
     if not folder.is_dir():
-        # A kill on the way leaves no folder that looks complete.
+        # A kill must not leave a folder that looks complete.
         partial = folder.with_name(f"{folder.name}.partial")
         if theirs:
             shutil.copytree(theirs[0], partial, dirs_exist_ok=True)
@@ -54,7 +54,7 @@ def make_tokenizer(settings: TrainingSettings) -> None:
 
 
 def run_dir(settings: TrainingSettings, name: str) -> Path:
-    """Where a stage's run lives."""
+    """The folder of a stage's run."""
     return Path(settings.starts.get(name, Path(settings.runs) / name))
 
 
@@ -64,7 +64,7 @@ def earlier_stages(settings: TrainingSettings, name: str) -> list[str]:
 
 
 def build_stage(settings: TrainingSettings, name: str) -> Stage:
-    """A stage with the averaged weights of those before it. RunError where one has not all its steps."""
+    """A stage with the averaged weights of the stages before it. RunError if one of these is not finished."""
     stage_settings = settings.stage(name)
     base = load_base(settings)
     system = System(base, spatial_config(settings), stage_settings.loop.seed)
@@ -77,13 +77,13 @@ def build_stage(settings: TrainingSettings, name: str) -> Stage:
 
 
 def finished_state(settings: TrainingSettings, name: str) -> Path:
-    """The last state of a stage's run. RunError where it has none, or not all its steps."""
+    """The last state of a stage's run. RunError if it has none, or has not done all its steps."""
     directory = run_dir(settings, name)
     state = latest_state(directory)
     if state is None:
         raise RunError(f"run {name} first: {directory} holds no trained state")
     done, asked = saved_progress(state)["step"], settings.stage(name).loop.steps
-    # A run elsewhere has steps of its own.
+    # A run in `starts` was begun by another config, with its own number of steps.
     if name not in settings.starts and done < asked:
         raise RunError(
             f"run {name} to its end, or set {name}.loop.steps to {done} to start from there: {directory} has {done} of "
@@ -93,7 +93,7 @@ def finished_state(settings: TrainingSettings, name: str) -> Path:
 
 
 def open_batches(settings: TrainingSettings, name: str, stage: Stage, share: Share) -> tuple[Batches, dict[str, Any]]:
-    """What a stage learns from, and its record. ValueError where prepared images do not fit the base."""
+    """A stage's training data, and its description for the run's record. ValueError if prepared images do not fit."""
     stage_settings, tokens, seed = settings.stage(name), stage.system.base.tokens, settings.stage(name).loop.seed
     if stage_settings.world is not None:
         stream = WorldStream(name, seed, "train")
@@ -120,7 +120,7 @@ def open_batches(settings: TrainingSettings, name: str, stage: Stage, share: Sha
 def train_stage(settings: TrainingSettings, name: str) -> None:
     """Train one stage to its end, from its last state if it has one.
 
-    RunError where its run was begun with other settings, or a stage before it is not finished.
+    RunError if its run was begun with other settings, or a stage before it is not finished.
     """
     loop, accelerator = settings.stage(name).loop, build_accelerator()
     if accelerator.is_main_process:
@@ -139,7 +139,7 @@ def train_stage(settings: TrainingSettings, name: str) -> None:
             loop=loop,
             stage=_stage_record(settings, name),
             base=_base_record(settings),
-            # Those beside it by their names: the runs may be moved together.
+            # Runs in the same folder are noted by name, so that they can be moved together.
             start={earlier: settings.starts.get(earlier, earlier) for earlier in earlier_stages(settings, name)},
         )
     accelerator.wait_for_everyone()
@@ -163,7 +163,7 @@ def _base_record(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def export_run(settings: TrainingSettings, name: str, output: Path, file_name: str) -> list[Path]:
-    """Write what stage `name` and those before it have trained. RunError where a stage is not finished."""
+    """Write what stage `name` and those before it have trained. RunError if a stage is not finished."""
     stage = build_stage(settings, name)
     stage.start_from(load_average(finished_state(settings, name)))
     summaries = {
@@ -174,13 +174,13 @@ def export_run(settings: TrainingSettings, name: str, output: Path, file_name: s
         last = summaries[name]
         revision = f"{settings.system.spatialfusion.name}-{last['commits'][-1]}-seed{last['seed']}-{last['steps']}"
         return export_mini(stage.system, tokenizer_folder(settings), output, revision, training)
-    # Names of the files that the base was read from: what a user can look for.
+    # The names of the base's files, so that a user can look for them.
     revision = f"{Path(settings.weights.text_encoder).name} + {Path(settings.weights.diffusion_model).name}"
     return export_beside_base(stage.system, output, file_name, revision, training, settings.stage(name).fusion)
 
 
 def train_all(settings: TrainingSettings, output: Path, file_name: str) -> list[Path]:
-    """Every stage of the config that is not finished, in order, and the export, which one process writes."""
+    """Train every unfinished stage of the config in order, then export. Only the main process exports."""
     for name in settings.stages:
         state = latest_state(run_dir(settings, name))
         if state is not None and saved_progress(state)["step"] >= settings.stage(name).loop.steps:

@@ -1,4 +1,4 @@
-"""What a run was asked to do, by which versions of the code, and what it logged: <run>/config.json and log.jsonl."""
+"""A run's settings and code versions (<run>/config.json), and its log (log.jsonl)."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .revision import current_commit
 
 CONFIG_FILE = "config.json"
 LOG_FILE = "log.jsonl"
-# May change from one session of a run to the next: they leave its result as it is.
+# Settings that may change between the sessions of a run: they do not change its result.
 FREE_SETTINGS = {
     "loop": {"log_every", "save_every", "sheet_every", "workers", "micro_batch", "gradient_checkpointing", "compile"},
 }
 
 
 class RunError(ValueError):
-    """A run that cannot go on as asked; the message says why and what to do."""
+    """A run cannot continue as asked. The message says what to do and why."""
 
 
 def begin_session(run_dir: Path, from_step: int, **settings: Any) -> None:
@@ -81,7 +81,7 @@ def _is_same(before: Any, now: Any) -> bool:
 
 
 def _is_same_field(before: dict[str, Any], name: str, now: Any) -> bool:
-    """Also where `before` does not know yet what is off now: it was begun by an earlier version."""
+    """A field that `before` lacks is the same if it is off now: an earlier version began the run without it."""
     return _is_same(before[name], now) if name in before else now in (None, False)
 
 
@@ -95,7 +95,7 @@ def _log(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def _drop_log_after(run_dir: Path, step: int) -> None:
-    """What a killed session did after its last saved state is done again, and logged again."""
+    """A resumed run repeats the steps after its last saved state, and logs them again."""
     if (run_dir / LOG_FILE).exists():
         kept = [json.dumps(entry) + "\n" for entry in _log(run_dir) if entry["step"] <= step]
         _write_whole(run_dir / LOG_FILE, "".join(kept))

@@ -2,9 +2,9 @@
 
 <run>/config.json, log.jsonl, sheets/, and state-<step>/ with trained.safetensors (the parameters that learn),
 average.safetensors (their averages), optimiser.safetensors (`<parameter>|<slot>`) and state.json. A state is renamed
-into place when it is complete. The last two are kept: a state that turns out to be bad is not the only one.
+into place when it is complete. The last two are kept, in case the newest turns out to be bad.
 
-Where several processes share the parameters (FSDP), torch.distributed.checkpoint gathers and shares them out.
+With FSDP each process holds a part of the parameters. torch.distributed.checkpoint gathers and distributes them.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ def _step_of(state_dir: Path) -> int:
 
 
 def saved_progress(state_dir: Path) -> dict[str, int]:
-    """What `save_state` was told of the run: "step", the optimiser steps so far, and counts."""
+    """The `progress` given to `save_state`: "step", the optimiser steps so far, and other counts."""
     return json.loads((state_dir / STATE).read_text(encoding="utf-8"))
 
 
 def load_average(state_dir: Path) -> Tensors:
-    """The averages of a state by the names of their parameters."""
+    """The averages of a state, by parameter name."""
     return safetensors.torch.load_file(state_dir / AVERAGE)
 
 
 class RunState:
-    """Takes a module with its optimiser and averages apart into whole tensors, and puts them together again.
+    """Reads and writes a module, its optimiser and its averages as whole tensors, sharded or not.
 
     All processes must call its methods together.
     """
@@ -70,19 +70,19 @@ class RunState:
         self.module, self.optimiser, self.average = module, optimiser, average
 
     def whole(self) -> dict[str, Tensors]:
-        """Tensors of each of a state's files, in the main process; nothing in the others."""
+        """The tensors of each file of a state in the main process; empty dicts in the others."""
         trained = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
         with self.average.applied(trainable_parameters(self.module)):
             average = _contiguous(get_model_state_dict(self.module, options=WHOLE), self._learns())
-            # On the CPU these are the parameters themselves, which take their own values again.
+            # On the CPU these share memory with the parameters, which get their trained values back.
             average = {name: value.clone() for name, value in average.items()}
         return {TRAINED: trained, AVERAGE: average, OPTIMISER: self._moments()}
 
     def _moments(self) -> Tensors:
         if not self.optimiser.state:
-            # torch would take a step of zeros, which is a step nevertheless.
+            # Here torch would fill the state by a step with zero gradients, and count that step.
             return {}
-        # Nothing in processes that are not the main one.
+        # Empty in every process but the main one.
         state = get_optimizer_state_dict(self.module, self.optimiser, options=WHOLE).get("state", {})
         return _contiguous({f"{name}|{slot}": value for name, slots in state.items() for slot, value in slots.items()})
 
@@ -90,7 +90,7 @@ class RunState:
         return {_bare(name) for name in trainable_parameters(self.module)}
 
     def load(self, state_dir: Path) -> None:
-        """Weights, averages and moments of a saved state. ValueError where other parameters learned then."""
+        """Load weights, averages and moments of a saved state. ValueError if it trained other parameters."""
         average, trained = load_average(state_dir), safetensors.torch.load_file(state_dir / TRAINED)
         differing = sorted(self._learns() ^ trained.keys())
         if differing:
@@ -110,19 +110,19 @@ class RunState:
         for key, value in stored.items():
             name, _, slot = key.rpartition("|")
             state.setdefault(name, {})[slot] = value
-        # The groups say what is decayed and how fast it learns: that is the settings', not the file's.
+        # Weight decay and learning rate come from the settings, not from the file.
         names = {value: _bare(name) for name, value in trainable_parameters(self.module).items()}
         groups = [{**group, "params": [names[p] for p in group["params"]]} for group in self.optimiser.param_groups]
         loaded: dict[str, Any] = {"state": state, "param_groups": groups}
         set_optimizer_state_dict(self.module, self.optimiser, loaded, options=WHOLE)
-        # torch has taken a step of zeros for what had no gradient yet, such as what only edits reach.
+        # torch fills the state of parameters that have had no gradient yet, such as those that only edits use.
         for name, value in trainable_parameters(self.module).items():
             if _bare(name) not in state:
                 self.optimiser.state.pop(value, None)
 
 
 def _bare(name: str) -> str:
-    """A parameter's name without what wrappers and torch.compile put before it."""
+    """A parameter's name without the prefixes of wrappers and torch.compile."""
     return name.removeprefix("module.").replace("_orig_mod.", "")
 
 
@@ -135,7 +135,7 @@ def _contiguous(tensors: Mapping[str, Any], wanted: set[str] | None = None) -> T
 
 
 def save_state(run_dir: Path, files: Mapping[str, Tensors], progress: Mapping[str, int]) -> Path:
-    """Write what `RunState.whole` gave after `progress["step"]` optimiser steps, and drop the oldest states."""
+    """Write the files of `RunState.whole` after `progress["step"]` optimiser steps, and delete the oldest states."""
     final = run_dir / f"{STATE_PREFIX}{progress['step']:07d}"
     partial = final.with_suffix(PARTIAL)
     for unfinished in run_dir.glob(f"*{PARTIAL}"):

@@ -27,7 +27,7 @@ class WeightSettings:
     vision: str | None
     # Folder of a Qwen2 tokenizer.
     tokenizer: str
-    # Of everything that does not learn.
+    # Type of the frozen weights.
     dtype: Literal["bf16", "float32"]
 
 
@@ -35,9 +35,9 @@ class WeightSettings:
 class SpatialSettings:
     """The spatial transformer beside a base that has weights."""
 
-    # A name in sf_model.config.CONFIGS, or a JSON file of a configuration.
+    # A name in sf_model.config.CONFIGS, or a JSON file with a configuration.
     config: str
-    # Start as the MLLM's own layers.
+    # Initialise it from the MLLM's layers.
     from_mllm: bool
 
 
@@ -47,9 +47,9 @@ class LabelSettings:
 
     # Folder of a transformers depth model.
     teacher: str | None
-    # For images whose camera neither the model nor EXIF tells. null: they count as failed.
+    # For images without a camera from the model or EXIF. null: such images fail.
     fov_y_deg: float | None
-    # Depths from here on are sky.
+    # Depths from this value on are sky.
     sky_above_m: float
     # Trust a model whose config does not say that it gives metres.
     assume_metric: bool
@@ -62,32 +62,32 @@ class DataSettings:
     kind: Literal["folder", "webdataset", "parquet"]
     # A folder of images, or a pattern of tars or Parquet files.
     path: str
-    # Folder of depth files by the images' names. null: the samples carry their depth.
+    # Folder of depth files named like the images. null: the samples contain their depth.
     depth: str | None
     # Folder of the store.
     prepared: str
-    # The aspect buckets: pixels of an image, step of a side, longest side over shortest.
+    # The aspect buckets: pixels of an image, step of a side, largest ratio of the sides.
     area_px: int
     bucket_step: int
     max_aspect: float
-    # Images that would be enlarged more are left out.
+    # Images that would be enlarged by a larger factor are left out.
     max_upscale: float
     # Depth is stored at every n-th pixel.
     depth_downscale: int
-    # Held out, for the sheets.
+    # Held-out samples, for the sheets.
     validation_samples: int
-    # What an unusable sample does.
+    # Skip unusable samples, or stop at the first one.
     problems: Literal["skip", "refuse"]
-    # What is computed once.
+    # What is computed once and stored.
     cache: Literal["nothing", "latents", "latents+prompts"]
     samples_per_shard: int
-    # Bound of the store.
+    # Largest size of the store.
     max_gb: float
 
 
 @dataclass(frozen=True)
 class CaptionShares:
-    """Shares of the world's kinds of captions. GenSpace's nine sub-domains share what the three leave."""
+    """Shares of the kinds of captions. GenSpace's nine sub-domains share the rest."""
 
     plain: float
     view: float
@@ -96,22 +96,22 @@ class CaptionShares:
 
 @dataclass(frozen=True)
 class WorldSettings:
-    """What a stage sees of the synthetic world."""
+    """Samples of the synthetic world for one stage."""
 
-    # Pixels a side, for each step in turn.
+    # Pixels of a side. The steps take the sizes in turn.
     image_sizes: tuple[int, ...]
     captions: CaptionShares
-    # Scenes of more objects are drawn again.
+    # Scenes with more objects are drawn again.
     max_objects: int
     # Share of the steps that edit a source image.
     edits: float
-    # Size of the fixed training set; 0 means unlimited. A set has captions of its own and no edits.
+    # Size of the fixed training set; 0 means unlimited. A fixed set has its own captions and no edits.
     scenes: int
-    # Held out, for the sheets.
+    # Held-out samples, for the sheets.
     validation_samples: int
-    # Rays a pixel along one axis, for the colours.
+    # Rays per pixel along one axis, for the colours.
     supersample: int
-    # Steps whose captions are drawn together and sorted by length, so that little is padded.
+    # Steps whose captions are drawn together and sorted by length. More steps need less padding.
     length_buckets: int
 
 
@@ -120,18 +120,18 @@ class LoopSettings:
     """How long a stage learns, and how fast."""
 
     steps: int
-    # Samples of a step, on all processes together.
+    # Samples per step, of all processes together.
     batch_size: int
-    # What one process holds at once.
+    # Samples that one process computes at once.
     micro_batch: int
     learning_rate: float
     # Linear warm-up, then constant, then linear to 2% over the last decay_steps.
     warmup_steps: int
     decay_steps: int
-    # Of matrices; norms, biases and embeddings are not decayed.
+    # Only of matrices. Norms, biases and embeddings have none.
     weight_decay: float
     gradient_clip: float
-    # Of the exponential moving average, which is what is exported.
+    # Decay of the exponential moving average. The average is exported.
     ema_decay: float
     seed: int
     mixed_precision: Literal["no", "bf16"]
@@ -139,7 +139,7 @@ class LoopSettings:
     gradient_checkpointing: bool
     # torch.compile of the repeated layers.
     compile: bool
-    # Processes that make batches; 0 makes them in the main one.
+    # Processes that make batches; 0 uses the main process.
     workers: int
     log_every: int
     save_every: int
@@ -150,10 +150,10 @@ class LoopSettings:
 class DiffusionSettings:
     """Noise times and dropouts of the image's diffusion."""
 
-    # Mean and deviation of the logit-normal times; a negative mean is nearer to the noise.
+    # Mean and standard deviation of the logit-normal times. A negative mean gives noisier samples.
     time_mean: float
     time_std: float
-    # Shares of the samples without caption, without depth, and (beside those) without both.
+    # Shares of the samples without caption, without depth, and (in addition) without both.
     caption_dropout: float
     depth_dropout: float
     joint_dropout: float
@@ -161,22 +161,22 @@ class DiffusionSettings:
 
 @dataclass(frozen=True)
 class DepthSettings:
-    """How depth is predicted while it is learned."""
+    """Training of the depth predictor."""
 
-    # Share of the samples predicted from a noisy depth, for seeded scenes; 0 trains the mean alone.
+    # Share of the samples predicted from a noisy depth, which trains sampling. 0 trains only the mean.
     flow: float
-    # Of the noisy depths' logit-normal times.
+    # Mean and standard deviation of the noisy depths' logit-normal times.
     time_mean: float
     time_std: float
     # Share of the samples with a noisy depth that get no prompt, for guidance.
     prompt_dropout: float
-    # Noises and times that each image serves with (stage 1): its prompt is read once.
+    # Draws of noise and time for each image (stage 1). Its prompt is read once for all of them.
     draws: int
 
 
 @dataclass(frozen=True)
 class FusionSettings:
-    """What is special to stage 2."""
+    """Settings of stage 2 only."""
 
     # lambda of L_diffusion + lambda * L_depth.
     depth_weight: float
@@ -191,7 +191,7 @@ class FusionSettings:
 
 @dataclass(frozen=True)
 class StageSettings:
-    """One stage. Groups that it has no use for are null."""
+    """One stage. Groups that it does not use are null."""
 
     loop: LoopSettings
     world: WorldSettings | None
@@ -206,17 +206,17 @@ class TrainingSettings:
 
     # A name in sf_model.backbones.
     base: Literal["mini", "omnigen2", "qwen_image", "qwen_image_edit"]
-    # Where the stages' runs live.
+    # Folder of the stages' runs.
     runs: str
-    # Earlier stages that lie elsewhere: the folder of the run, by the stage's name.
+    # Runs of earlier stages in other folders: the run's folder, by the stage's name.
     starts: dict[str, str]
-    # Of a base that has weights.
+    # Both: only for a base with released weights.
     weights: WeightSettings | None
     spatial: SpatialSettings | None
-    # Of a base that is trained from nothing.
+    # Only for a base that is trained from scratch.
     system: MiniSizes | None
     label: LabelSettings | None
-    # null: the data is the synthetic world, as each stage says.
+    # null: each stage makes its data from the synthetic world.
     data: DataSettings | None
     language: StageSettings | None
     image: StageSettings | None
@@ -225,7 +225,7 @@ class TrainingSettings:
     stage2: StageSettings | None
 
     def stage(self, name: str) -> StageSettings:
-        """ValueError where the file has no such stage."""
+        """ValueError if the file has no such stage."""
         found = getattr(self, name) if name in STAGE_NAMES else None
         if found is None:
             raise ValueError(f"the config has no stage {name!r}; it has {', '.join(self.stages)}")
@@ -238,7 +238,7 @@ class TrainingSettings:
 
 
 def load_settings(path: Path) -> TrainingSettings:
-    """Read and check a config file of any version. Relative paths in it are from where one works.
+    """Read and check a config file of any version. Relative paths in it start at the working directory.
 
     ValueError, with the file's name and the field's path, for anything that is wrong.
     """
@@ -265,9 +265,9 @@ def settings_from_dict(values: Any) -> TrainingSettings:
 
 
 def migrated(values: Any) -> Any:
-    """The fields of a config file of any version as SETTINGS_VERSION has them, without the version.
+    """Convert the fields of a config file of any version to SETTINGS_VERSION, without the version.
 
-    Version 1 had no version, and stages as one flat list of fields. ValueError for a version from the future.
+    Version 1 had no version field, and each stage was one flat list. ValueError for a newer version.
     """
     if not isinstance(values, dict):
         return values
@@ -284,7 +284,7 @@ def migrated(values: Any) -> Any:
     return values
 
 
-# Of a stage.
+# The fields of a stage in version 1.
 VERSION_1_FIELDS = {
     *("steps", "batch_size", "micro_batch", "learning_rate", "warmup_steps", "weight_decay", "gradient_clip"),
     *("ema_decay", "seed", "time_mean", "time_std", "caption_dropout", "depth_dropout", "depth_weight", "depth_flow"),
@@ -328,7 +328,7 @@ def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
 def smoke(settings: TrainingSettings) -> TrainingSettings:
     """The same training, tiny: two steps of two samples a stage, networks of a few thousand weights."""
     if settings.system is None:
-        raise ValueError("--smoke is for a base that is trained from nothing (configs/mini.yaml)")
+        raise ValueError("--smoke is for a base that is trained from scratch (configs/mini.yaml)")
     sizes, tiny = smoke_sizes(), {}
     for name in settings.stages:
         stage = settings.stage(name)
@@ -362,7 +362,7 @@ SHARES = (
     ("diffusion", "depth_dropout"),
     ("diffusion", "joint_dropout"),
 )
-# What each stage needs beside its loop.
+# The groups that each stage needs, besides its loop.
 GROUPS = {
     "language": (),
     "image": ("diffusion",),
@@ -379,7 +379,9 @@ def _check_parts(settings: TrainingSettings) -> None:
             state = "is missing" if is_needed else "must be null"
             raise ValueError(f"config.{name} {state} for the base {settings.base!r}")
     if from_nothing != (settings.data is None):
-        raise ValueError("config.data must be null for the base 'mini', which learns from the world, and only for it")
+        raise ValueError(
+            "config.data must be null for the base 'mini', which learns from the synthetic world, and only for it"
+        )
     if settings.system is not None and settings.system.tokenizer_captions < 1:
         raise ValueError("config.system.tokenizer_captions must be at least 1: the vocabulary is learned from them")
     if settings.data is not None and settings.data.validation_samples < 1:
@@ -420,7 +422,7 @@ def _check_world(world: WorldSettings, name: str) -> None:
 
 
 def _check_together(settings: TrainingSettings) -> None:
-    """What a stage needs of the base, and of the stages before it."""
+    """Check what a stage requires of the base and of the stages before it."""
     first, second = settings.stage1, settings.stage2
     for name in settings.stages:
         world = settings.stage(name).world

@@ -11,7 +11,7 @@ from ..depth import metrics
 from ..models.depth_prediction import DepthPrediction
 from .batch import Batch
 
-# All held-out samples are measured, so many are drawn.
+# Samples that are drawn as pictures. The metrics are over all held-out samples.
 SHEET_ROWS = 8
 SHEET_BATCH = 8
 SHEET_DEPTH_SEED = 0
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a stage shows of a batch."""
+    """A stage's pictures and metrics of one batch."""
 
     # Pictures (B, 3, H, W) in [0, 1], all of one size; or none.
     columns: list[torch.Tensor]
@@ -39,9 +39,9 @@ def joined(sheets: list[Sheet]) -> Sheet:
 
 
 def in_sheet_batches(items: list[Item], micro_batch: int) -> list[list[Item]]:
-    """Cut into what one process holds at once, two to SHEET_BATCH each.
+    """Split into batches of `micro_batch` items, but at least 2 and at most SHEET_BATCH.
 
-    The last may have one more, since a sample alone has no other's depth to try.
+    The last batch may have one more item: a sample alone has no other sample's depth to be tested with.
     """
     size = min(SHEET_BATCH, max(2, micro_batch))
     batches = [items[start : start + size] for start in range(0, len(items), size)]
@@ -52,7 +52,7 @@ def in_sheet_batches(items: list[Item], micro_batch: int) -> list[list[Item]]:
 
 
 def depth_figures(prediction: DepthPrediction, batch: Batch, ending: str = "") -> dict[str, float]:
-    """abs_rel and delta1 of a prediction; `ending` is put behind their names."""
+    """abs_rel and delta1 of a prediction; `ending` is appended to their names."""
     depth_m, true_m = prediction.log_depth.exp(), batch["depth_m"]
     return {
         f"abs_rel{ending}": metrics.abs_rel(depth_m, true_m).mean().item(),

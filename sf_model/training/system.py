@@ -1,4 +1,4 @@
-"""A base with a spatial transformer beside it: the parts that train, and how they act together."""
+"""A base with a spatial transformer beside it: the parts that train, and how they work together."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ..models.spatial_transformer import uniform_layer_map
 from .bases.base import Base, DepthFeatures, Prompt
 from .flow import euler_sample
 
-# How the nodes' templates draw: steps and guidance of the image.
+# Steps and guidance of the image in the nodes' templates.
 IMAGE_STEPS = 20
 IMAGE_GUIDANCE = 4.0
 
 
 @dataclass(frozen=True)
 class ImageSampling:
-    """How an image is drawn."""
+    """How an image is sampled."""
 
     steps: int = IMAGE_STEPS
     # KSampler's cfg.
@@ -33,10 +33,10 @@ class ImageSampling:
 
 
 class System(nn.Module):
-    """`base` as it comes, and what a checkpoint holds: `predictor` and `adapter`."""
+    """The `base`, and the networks of a checkpoint: `predictor` and `adapter`."""
 
     def __init__(self, base: Base, config: SpatialFusionConfig, seed: int) -> None:
-        """ValueError where the configuration does not fit the base."""
+        """ValueError if the configuration does not fit the base."""
         super().__init__()
         base.check(config)
         self.config = config
@@ -59,7 +59,7 @@ class System(nn.Module):
         source: torch.Tensor | None = None,
         out_dtype: torch.dtype | None = torch.float32,
     ) -> ExpertInputs:
-        """What the predictor reads. source: (B, 3, H, W) in [0, 1], the image that the prompt edits."""
+        """The predictor's inputs. source: (B, 3, H, W) in [0, 1], the image that the prompt edits."""
         features = None
         if source is not None:
             with torch.no_grad():
@@ -76,20 +76,20 @@ class System(nn.Module):
         )
 
     def mean_depth(self, inputs: ExpertInputs, noisy: NoisyDepth | None = None) -> DepthPrediction:
-        """The mean of the scenes that fit the prompt, or what a noisy depth was made from."""
+        """The mean depth of all scenes that fit the prompt. With `noisy`, the clean depth that it was made from."""
         return self.predictor(inputs, noisy)
 
     def sampled_depth(self, inputs: ExpertInputs, seed: int) -> DepthPrediction:
-        """One scene that fits, as the node draws it by default."""
+        """One scene that fits the prompt, with the node's default steps and guidance."""
         keys = inputs.keys_values[0][0]
         noise = draw_noise(self.predictor.noise_shape(len(keys), inputs.height, inputs.width), seed)
         return self.predictor.sample(inputs, DepthSampling(noise.to(keys.device)))
 
     def features(self, depth: MetricDepth, latent: torch.Tensor) -> DepthFeatures:
-        """F for a latent (B, C, h, w)."""
+        """F, the adapter's residual, for a latent (B, C, h, w)."""
         injection = self.config.depth_adapter.injection
         rows, columns = self.base.feature_grid(latent, injection)
-        # Of a trained diffusion model in bf16 as well, the adapter is in float32.
+        # The adapter is in float32, also beside a diffusion model in bf16.
         return DepthFeatures(injection, self.adapter.infer(depth, rows, columns, torch.float32).float())
 
     @torch.no_grad()
@@ -103,7 +103,7 @@ class System(nn.Module):
         reference: torch.Tensor | None = None,
         empty_reference: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """The latents that grow from `noise` (B, C, h, w), as KSampler draws them with euler and simple.
+        """Latents sampled from `noise` (B, C, h, w), as KSampler does with euler and simple.
 
         Both halves of the guidance see the depth. reference: the latent of the source image beside `prompt`;
         empty_reference: the one beside `empty`.
@@ -125,6 +125,6 @@ class System(nn.Module):
         sampling: ImageSampling,
         reference: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Images (B, 3, H, W) in [0, 1] that grow from `noise`. Both halves of the guidance see the reference."""
+        """Images (B, 3, H, W) in [0, 1] sampled from `noise`. Both halves of the guidance see the reference."""
         latent = self.draw_latent(prompt, empty, features, noise, sampling, reference, reference)
         return self.base.decode_latent(latent)

@@ -1,4 +1,4 @@
-"""The commands of a training from nothing: from a config file to an exported folder."""
+"""The commands of a training from scratch: from a config file to an exported folder."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The edit benchmark: change pose, move by 1 m, resize, add, remove; what was asked, and what should have stayed."""
+"""The edit benchmark: change pose, move by 1 m, resize, add, remove. Did the change come, and did the rest stay?"""

@@ -1,10 +1,10 @@
 """python -m sf_model.evaluation edit: the edit benchmark's table.
 
-ceiling: the true renders of the edited scenes. floor: a blank image. unchanged: the source image. The others edit it by
-the instruction: with the own depth of the system as the nodes give it by default, with the mean of all scenes that fit,
-with the true depth of the edited scene (oracle), with the depth for another edit of the kind and its source (shuffled),
-or with none (blank). Several --weights, and the same name in several --compare, are training seeds, of which the row is
-the mean.
+Rows without a system: ceiling is the true renders of the edited scenes, floor a blank image, unchanged the source
+image. The other rows edit the source by the instruction, with one of these depths: the system's own, as the nodes give
+it by default; the mean of all scenes that fit; the true depth of the edited scene (oracle); the depth for another edit
+of the same kind (shuffled); none (blank). Several --weights, or one name in several --compare, are training seeds; the
+row is their mean.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ EditDrawer = Callable[[Sequence[EditPrompt], torch.Tensor], torch.Tensor]
 
 
 def shuffled_partners(prompts: Sequence[EditPrompt]) -> dict[int, EditPrompt]:
-    """{prompt's number: the next prompt of its kind}; the last one's is the first. A prompt alone is its own."""
+    """{prompt's number: the next prompt of its kind}. The last has the first; a single prompt has itself."""
     partners = {}
     for kind in EDIT_KINDS:
         group = [prompt for prompt in prompts if prompt.pair.kind == kind]
@@ -55,8 +55,10 @@ def shuffled_partners(prompts: Sequence[EditPrompt]) -> dict[int, EditPrompt]:
 
 
 def edit_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, EditPrompt], seed: int) -> EditDrawer:
-    """Edits by a trained system with one of SCAFFOLD_ROWS; `partners`: as `shuffled_partners` gives them. ValueError
-    for a system that takes no source image."""
+    """Edits by a trained system with the depth of one of SCAFFOLD_ROWS. partners: from `shuffled_partners`.
+
+    ValueError for a system that takes no source image.
+    """
     if not sampler.takes_source:
         raise ValueError("these weights take no source image; train them on edit pairs first")
 
@@ -117,7 +119,7 @@ def run_row(
 
 
 def summarise(prompts: Sequence[EditPrompt], runs: Sequence[Sequence[EditScore]]) -> dict[str, Estimate]:
-    """In percent: every measure over all kinds, and `overall` of each kind; the mean of `runs`, one a training seed."""
+    """In percent: every measure over all kinds, and `overall` of each kind. Mean of `runs`, one per training seed."""
 
     def strata(measure: str, kinds: Sequence[str]) -> list[list[float]]:
         means = [100 * statistics.fmean(getattr(one, measure) for one in scores) for scores in zip(*runs)]
@@ -160,7 +162,7 @@ def run(arguments: argparse.Namespace) -> None:
     run_record = {**provenance(arguments, size), "prompts_per_kind": count, "weights": weights}
     scores = {name: [run_row(name, prompts, draw, reader, size) for draw in seeds] for name, seeds in drawers.items()}
     accuracy = measure(reader, READER_IMAGES, arguments.seed)
-    # Of the own systems; --compare's have rows of images alone.
+    # Depth is measured for the systems of --weights only, not for those of --compare.
     asked = {MEAN, FUSION} & set(drawers)
     depths = edit_depth(own, prompts, arguments.seed, size) if asked else {}
     _write(arguments.output, run_record, prompts, scores, accuracy, depths)

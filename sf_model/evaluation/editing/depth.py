@@ -1,7 +1,7 @@
-"""The depth of an edit, before any image: where the edit changes the scene, and where it leaves it alone.
+"""The predicted depth of an edit, before any image: where the edit changes the scene, and where it does not.
 
-Rows: the source's own depth, unchanged, which is right wherever nothing changes, and has none before the sky; the mean
-of all scenes that fit the source and the instruction; and one sampled scene, as the nodes give it by default.
+Rows: the source's own depth, which is right wherever nothing changes, and has no values in the sky; the mean of all
+scenes that fit the source and the instruction; and one sampled scene, as the nodes give it by default.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ from .prompts import EditPrompt
 
 SOURCE = "source's own depth"
 BATCH = 20
-# Relative difference from which on a pixel's depth is another one.
+# A pixel's depth has changed if it differs by more than this share.
 CHANGED = 1e-3
 LEFT_ALONE, CHANGES = "left alone", "changed"
 
 
 def changed_pixels(source_m: torch.Tensor, target_m: torch.Tensor) -> torch.Tensor:
-    """(B, H, W) bool: pixels whose depth the edit changes; metres (B, H, W), inf for sky."""
+    """(B, H, W) bool: the pixels whose depth the edit changes. Both inputs (B, H, W) metres, inf for sky."""
     return ~torch.isclose(source_m, target_m, rtol=CHANGED, atol=0.0)
 
 
 def edit_depth(
     systems: Sequence[SystemSampler], prompts: Sequence[EditPrompt], seed: int, size: int
 ) -> dict[str, dict[str, Estimate | None]]:
-    """{row: {measure: mean over the edits, and over `systems`, which differ in their training seed}}. SI-RMSE is blind
-    to one factor for the whole picture, which a picture alone hardly tells."""
+    """{row: {measure: mean over the edits and over `systems`, which differ in their training seed}}.
+
+    SI-RMSE ignores one factor for the whole picture, which can hardly be known from a picture alone.
+    """
 
     def measured(batch: Sequence[EditPrompt]) -> list[dict[str, dict[str, float]]]:
         before, after = (
@@ -69,7 +71,7 @@ def edit_depth(
 
 
 def _parted(shown: Shown, true_m: torch.Tensor, changed: torch.Tensor) -> dict[str, torch.Tensor]:
-    """(B,) each, nan where an edit has no such pixel."""
+    """(B,) each; nan if an edit has no such pixel."""
     parts = {}
     for part, where in ((LEFT_ALONE, ~changed), (CHANGES, changed)):
         parts[f"AbsRel, {part}"] = accuracy(shown, true_m, where)["AbsRel"]
@@ -80,8 +82,10 @@ def _parted(shown: Shown, true_m: torch.Tensor, changed: torch.Tensor) -> dict[s
 
 
 def right(shown_m: torch.Tensor, true_m: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """(B,) share of the pixels `where` that are within a factor of 1.25, as in delta1, or are sky in both; nan of
-    none. What is removed before the sky is gone only where there is sky."""
+    """(B,) share of the pixels `where` that are within a factor of 1.25, as in delta1, or sky in both. nan without any.
+
+    An object removed in front of the sky is gone only where sky is predicted.
+    """
     ratio = shown_m / true_m
     near = torch.isfinite(ratio) & (torch.maximum(ratio, 1 / ratio) < DELTA1_RATIO)
     hit = (near | (torch.isinf(shown_m) & torch.isinf(true_m))) & where

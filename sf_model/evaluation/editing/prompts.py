@@ -22,8 +22,10 @@ class EditPrompt:
 
 
 def edit_prompts(seed: int, per_kind: int = PROMPTS_PER_KIND) -> list[EditPrompt]:
-    """`per_kind` pairs of each of EDIT_KINDS, none twice, each with a (category, colour) pair that no training has
-    seen. A smaller number gives the first prompts of a larger one."""
+    """`per_kind` different pairs of each of EDIT_KINDS, each with a (category, colour) pair that no training has seen.
+
+    A smaller number gives the first prompts of a larger one.
+    """
     prompts = []
     for index, kind in enumerate(EDIT_KINDS):
         rng = random.Random(f"edit-{seed}-{kind}")

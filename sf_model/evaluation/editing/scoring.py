@@ -1,9 +1,9 @@
-"""The score of an edited image: was the asked change made, and did everything else stay?
+"""The score of an edited image: was the requested change made, and did everything else stay?
 
-Both are judged by what the scene reader finds in the source and in the edited image: its errors on an object are nearly
-the same in both, and cancel. Where it misses an object of the source, the true one stands in. An image that is the
-source unchanged scores nothing, however badly it is read. What was to be removed is gone only if nothing else stands in
-its place, and as far as the pixels that it covered show what is behind it: a smear is no removal.
+The scene reader reads the source and the edited image. Its errors on an object are nearly the same in both and cancel.
+If it misses an object of the source, the true object is used. An unchanged source scores 0, however badly it is read. A
+removed object is gone only if nothing else stands in its place, and as far as the pixels that it covered show what is
+behind it: a smear is not a removal.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from ..minispace.scoring import (
 )
 
 _FACING_SIDE = {"camera": "front", "away": "back", "left": "left", "right": "right"}
-# An object has stayed within a third of a metre, or a tenth of its distance where that is more; it has kept its size
-# within a tenth. No score from twice that on.
+# Full score for an object that moved by at most a third of a metre, or a tenth of its distance if that is more, and
+# changed its size by at most a tenth. Score 0 from twice that on.
 STAYED_M, STAYED_RELATIVE, SAME_SIZE = MOVE_M / 3, 0.1, 0.1
-# Colour difference, in [0, 1], up to which a pixel counts as unchanged.
+# A pixel counts as unchanged up to this colour difference, in [0, 1].
 SAME_PIXEL = 0.1
-# An object has turned if its heading changed by the first angle, and has not up to the second.
+# An object has turned if its heading changed by at least the first angle, and has not turned up to the second.
 TURNED_DEG = (30.0, 15.0)
 _POSITION, _SIZE, _HEADING = "position", "size", "heading"
 _ALL = (_POSITION, _SIZE, _HEADING)
-# What an edit leaves of its own subject.
+# Properties of its own subject that an edit must keep.
 KEPT: dict[str, tuple[str, ...]] = {
     "pose": (_POSITION, _SIZE),
     "move": (_SIZE, _HEADING),
@@ -58,22 +58,26 @@ KEPT: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class EditScore:
-    """All but `unasked` in [0, 1]. `overall` is the product of the three: with everything erased, what was to be
-    removed is gone, too. `unasked`: objects found beyond those of the edited scene, to each of its objects (from 0)."""
+    """The parts of a score."""
 
+    # In [0, 1].
     change: float
     objects_stayed: float
     pixels_stayed: float
+    # Found objects that the edited scene does not have, over the number of its objects. It may exceed 1.
     unasked: float
 
     @property
     def overall(self) -> float:
+        """The product of the three. A sum would reward erasing everything when an object was to be removed."""
         return self.change * self.objects_stayed * self.pixels_stayed
 
 
 def located(obj: SceneObject, reading: SceneReading, height_m: float | None = None) -> SceneObject | None:
-    """The object of this category and colour as it was read, in the world's frame; seen from the camera's height
-    `height_m`, where that is known: an edit leaves the camera where it is."""
+    """The read object of this category and colour, in the world's frame. None if it was not found.
+
+    height_m: the camera's height, if it is known. An edit does not move the camera.
+    """
     found = find(reading, obj.category, obj.color)
     if found is None:
         return None
@@ -82,8 +86,7 @@ def located(obj: SceneObject, reading: SceneReading, height_m: float | None = No
 
 
 def reference(obj: SceneObject, scene: Scene, reading: SceneReading) -> tuple[SceneObject, float]:
-    """The object as it was read in its own image, or as it truly is where it was not found there, and the height of the
-    camera that sees it so."""
+    """The object as read in its own image (or the true one if it was not found), and the camera's height for it."""
     found, pitch_deg = find(reading, obj.category, obj.color), reading.camera.pitch_deg
     if found is None:
         found, pitch_deg = true_object(obj, scene.camera), scene.camera.pitch_deg
@@ -93,7 +96,7 @@ def reference(obj: SceneObject, scene: Scene, reading: SceneReading) -> tuple[Sc
 def edit_score(
     pair: EditPair, source: SceneReading, edited: SceneReading, pixels_stayed: float, pixels_changed: float
 ) -> EditScore:
-    """From the readings of the source and of the edited image, and the measures of that name of the two images."""
+    """The score. source, edited: readings of the two images. pixels_stayed, pixels_changed: see these functions."""
     subject = subject_index(pair)
     named = [(obj.category, obj.color) for obj in pair.target.objects]
     return EditScore(
@@ -125,7 +128,7 @@ def _change(pair: EditPair, subject: int, source: SceneReading, edited: SceneRea
 
 
 def _replaced(target: Scene, removed: FoundObject, edited: SceneReading) -> bool:
-    """Whether something that the edited scene does not have stands where the removed object stood."""
+    """Whether an object that does not belong to the edited scene stands in the place of the removed one."""
     own = {(obj.category, obj.color) for obj in target.objects}
     return any(
         (found.category, found.color) not in own
@@ -135,13 +138,13 @@ def _replaced(target: Scene, removed: FoundObject, edited: SceneReading) -> bool
 
 
 def _added(facts: Sequence[Fact], after: SceneObject) -> float:
-    """It is there, and on the asked side if one was asked."""
+    """1 if it is on the requested side, or if no side was requested."""
     sides = [fact.value for fact in facts if fact.name == "image_side"]
     return float(not sides or sides[0] == ("right" if image_slope(after) > 0 else "left"))
 
 
 def _turned(fact: Fact, was: SceneObject, after: SceneObject) -> float:
-    """It faces the asked way, and did not before: every asked turn is at least 45 degrees."""
+    """It faces the requested way and did not before: every requested turn is at least 45 degrees."""
     side = _FACING_SIDE[str(fact.value)]
     limits = FRONT_BACK_DEG if side in ("front", "back") else JOINT_DEG
     turn = angle_between_deg(view_heading_deg(was), view_heading_deg(after))
@@ -150,7 +153,7 @@ def _turned(fact: Fact, was: SceneObject, after: SceneObject) -> float:
 
 
 def _moved(fact: Fact, was: SceneObject, after: SceneObject) -> float:
-    """The way along the asked direction, two-sided, times how little it strayed to the side."""
+    """The shift along the requested direction (too far is wrong as well), times a score for the shift aside."""
     angle = math.radians(bearing_deg(was))
     ray = (math.sin(angle), math.cos(angle))
     way = fact.name.removeprefix("moved_").removesuffix("_m")
@@ -164,13 +167,13 @@ def _moved(fact: Fact, was: SceneObject, after: SceneObject) -> float:
 
 
 def _resized(fact: Fact, was: SceneObject, after: SceneObject) -> float:
-    """The growth of the mean edge (the cube root of the volume), two-sided and with its sign."""
+    """The growth of the mean edge (the cube root of the volume), with its sign. Too much is wrong as well."""
     growth = (volume_m3(after) / volume_m3(was)) ** (1 / 3) - 1
     return soft_measure(growth / (float(fact.value) - 1), 1.0)
 
 
 def _objects_stayed(pair: EditPair, subject: int, source: SceneReading, edited: SceneReading) -> float:
-    """Mean over the source's objects that the edit leaves there; 1 where there is none."""
+    """Mean over the source's objects that the edit does not remove; 1 without any."""
     scores = []
     for index, obj in enumerate(pair.source.objects):
         own = index == subject and pair.kind != "add"
@@ -194,7 +197,7 @@ def _stayed(was: SceneObject, after: SceneObject, kept: Sequence[str]) -> float:
 
 
 def pixels_changed(source: torch.Tensor, target: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
-    """(B,) share of the pixels that the true edit changes that look as it makes them, within SAME_PIXEL; 1 of none.
+    """(B,) among the pixels that the true edit changes: the share with its colours, within SAME_PIXEL. 1 without any.
 
     source, target, edited: as in `pixels_stayed`.
     """
@@ -209,7 +212,7 @@ def _untouched(source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def pixels_stayed(source: torch.Tensor, target: torch.Tensor, edited: torch.Tensor) -> torch.Tensor:
-    """(B,) share of the pixels that the true edit leaves as they are whose colour did stay, within SAME_PIXEL.
+    """(B,) among the pixels that the true edit does not change: the share with the source's colours, within SAME_PIXEL.
 
     source, target: true renders (B, 3, S, S) in [0, 1]; edited: the image to judge.
     """

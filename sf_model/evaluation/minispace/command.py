@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise SystemExit(str(error)) from error
     prompts = minispace_prompts(arguments.seed, count)
     runs: dict[str, list[list[PromptResult]]] = {}
-    # Of every row its own weights count.
+    # Each row has its own weights; they are checked separately.
     common = {name: value for name, value in run_record.items() if name != "weights"}
     kept = KeptRows(arguments.output / "rows", common)
     for row in _rows(arguments, prompts, run_record["image_size"], run_record["weights"]):
@@ -85,10 +85,12 @@ def run(arguments: argparse.Namespace) -> None:
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of one system, or of none; `drawer` loads the system, `label` is the progress bar's."""
+    """One row of one system, or of none."""
 
     name: str
+    # For the progress bar.
     label: str
+    # Loads the system.
     drawer: Callable[[], Drawer]
     weights_sha256: str | None = None
 
@@ -100,7 +102,7 @@ def _measure(row: _Row, prompts: list[Prompt], reader: SceneReader) -> list[Prom
 def _rows(
     arguments: argparse.Namespace, prompts: list[Prompt], size: int, weights: list[dict[str, Any]]
 ) -> Iterator[_Row]:
-    """Every row of every system, of images of `size` pixels a side; `weights` as `weights_record` gives them."""
+    """Every row of every system, with images of `size` pixels a side. weights: from `weights_record`."""
     asked = set(arguments.rows)
     renders: dict[str, Drawer] = {
         FLOOR: lambda batch: blank_images(batch, size),

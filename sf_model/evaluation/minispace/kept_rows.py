@@ -1,7 +1,7 @@
-"""Rows that a run has finished, kept in its output folder: the same command again goes on with the others.
+"""Keeps finished rows in the output folder, so that the same command continues with the others.
 
-A row is used again only with the very settings that it was made with: code, seed, reader, prompts, precision, steps,
-and the weights of its own system. Code of a changed working tree is never the same.
+A row is reused only with exactly the same settings: code, seed, reader, prompts, precision, steps, and the weights of
+its own system. Rows made with uncommitted code are never reused.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from .rows import PromptResult
 
 
 class KeptRows:
-    """`settings`: what is common to all rows, plain values, the "commit" among them. Files are
-    <folder>/<row>[-<weights>].json."""
+    """The files are <folder>/<row>[-<weights>].json. settings: plain values common to all rows, with the "commit"."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         self.folder, self.settings = folder, settings
@@ -28,7 +27,7 @@ class KeptRows:
     def result(
         self, row: str, weights_sha256: str | None, measure: Callable[[], list[PromptResult]]
     ) -> list[PromptResult]:
-        """The kept results of a row, or measured and kept now. `weights_sha256`: None for rows of renders."""
+        """The kept results of a row, or else measure and keep them. weights_sha256: None for rows of renders."""
         parts = [row] if weights_sha256 is None else [row, weights_sha256]
         path = self.folder / (re.sub(r"\W+", "-", " ".join(parts)) + ".json")
         names = [field.name for field in fields(PromptResult)]

@@ -1,7 +1,7 @@
-"""The benchmark's prompts: nine sub-domains of four templates, a function of the seed alone.
+"""The benchmark's prompts: nine sub-domains with four templates each. They depend only on the seed.
 
-Every prompt names at least one (category, colour) pair that no training has seen, and comes with the scene that it was
-written for: its render is the ceiling, its depth the oracle's.
+Every prompt names at least one (category, colour) pair that no training has seen. It comes with the scene that it
+describes: the render of this scene is the ceiling, and its depth is the oracle.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "relation": ("egocentric_relation", "allocentric_relation", "intrinsic_relation"),
     "measurement": ("object_size", "object_distance", "camera_distance"),
 }
-# Facts about what is there, not where; they name the objects or are not scored.
+# Facts that say what is there, not where. They name the objects or are not scored.
 _IDENTITY = {"category", "color", "ground", "sky"}
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a prompt claims. The claims' subject and reference are indices into `objects`, (category, colour) pairs."""
+    """What a prompt claims. objects: (category, colour) pairs. Claims name their objects by index."""
 
     objects: tuple[tuple[str, str], ...]
     claims: tuple[Fact, ...]
@@ -34,7 +34,7 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Prompt:
-    """`number` counts all prompts of the benchmark: it seeds the noise that the prompt is drawn from."""
+    """`number` identifies a prompt in the whole benchmark. It seeds the noise that the prompt is drawn from."""
 
     number: int
     sub_domain: str
@@ -51,7 +51,7 @@ def constraint_of(captioned: CaptionedScene) -> Constraint:
 
 
 def minispace_prompts(seed: int, per_template: int = PROMPTS_PER_TEMPLATE) -> list[Prompt]:
-    """`per_template` prompts of each template, none twice. A smaller number gives the first prompts of a larger one."""
+    """`per_template` different prompts of each template. A smaller number gives the first prompts of a larger one."""
     prompts: list[Prompt] = []
     for sub_domain in world.SPATIAL_KINDS:
         for template in range(TEMPLATES):

@@ -1,11 +1,18 @@
-"""The rows of the table: images of the benchmark's prompts from a system under some scaffold, or from none.
+"""The rows of the table: images of the benchmark's prompts. All images have one size.
 
-All images have one size. floor: a blank image. chance: renders of the right objects at random places, what a system
-scores that draws them and knows nothing of space. ceiling: the renders of the prompts' own scenes. The other rows draw
-every prompt from the same noise: with the system's own depth as the nodes give it by default (a sampled scene, or the
-mean where only that was trained), with the mean of all scenes that fit, with the true depth (oracle), with the depth
-for another template's prompt of the same sub-domain (shuffled), with the true depth of the right objects at the places
-of `chance` (misplaced), or with none (blank).
+Rows without a system:
+  floor            a blank image
+  chance           renders of the right objects at random places: the score of a system that knows nothing of space
+  ceiling          the renders of the prompts' own scenes
+
+Rows of a system, which draw every prompt from the same noise with one of these depths (scaffolds):
+  SpatialFusion    the system's own, as the nodes give it by default: a sampled scene, or the mean if only that was
+                   trained
+  mean depth       the mean of all scenes that fit
+  oracle depth     the true depth
+  shuffled depth   the depth for a prompt of another template of the same sub-domain
+  misplaced depth  the true depth of the right objects at the places of `chance`
+  blank depth      none
 """
 
 from __future__ import annotations
@@ -43,21 +50,22 @@ Drawer = Callable[[Sequence[Prompt]], torch.Tensor]
 
 @dataclass(frozen=True)
 class PromptResult:
-    """What a row's image of one prompt scored, and scored if one that shows anything beside its objects scores nothing
-    (`strict`); the shares of its objects that are there and that have the right colour, and what was found beside them,
-    to each named object (from 0, may exceed 1); `whole`: 1 if all of them are there in the right colour, else 0. Of
-    several training seeds all are means."""
+    """The result of one prompt's image. With several training seeds every value is a mean."""
 
     score: float
+    # The score, but 0 if the image shows an object that was not asked for.
     strict: float
+    # Shares of the named objects that are there, and that are there in the right colour.
     objects: float
     colors: float
+    # Found objects that were not asked for, over the number of named objects. It may exceed 1.
     unasked: float
+    # 1 if all named objects are there in the right colour, else 0.
     whole: float
 
 
 def scaffold_of(sampler: SystemSampler) -> str:
-    """The row by which another system is drawn: a base and the data-only control read no depth."""
+    """The scaffold for the row of another system. A base and the data-only control read no depth."""
     return FUSION if sampler.reads_depth else BLANK
 
 
@@ -74,18 +82,21 @@ def scattered_renders(prompts: Sequence[Prompt], image_size: int) -> torch.Tenso
 
 
 def scattered_scene(prompt: Prompt) -> world.Scene:
-    """The prompt's objects at random places, the same for the same prompt."""
+    """The prompt's objects at random places. A prompt always has the same places."""
     return world.sample_scene(random.Random(f"scattered-{prompt.number}"), identities=prompt.constraint.objects)
 
 
 def true_depth(prompts: Sequence[Prompt], image_size: int) -> MetricDepth:
-    """Of the prompts' own scenes, at full confidence."""
+    """The depth of the prompts' own scenes, with confidence 1."""
     return scene_depth([prompt.scene for prompt in prompts], image_size)
 
 
 def shuffled_partners(prompts: Sequence[Prompt]) -> dict[int, Prompt]:
-    """{prompt's number: another prompt}, one to one; the partner is always of another template of the sub-domain, so
-    that it has as many objects, and another claim. ValueError where the templates' numbers of prompts differ."""
+    """{prompt's number: another prompt}, one to one.
+
+    The partner comes from another template of the sub-domain: it has as many objects, but another claim. ValueError if
+    the templates have different numbers of prompts.
+    """
     groups: dict[str, dict[int, list[Prompt]]] = {}
     for prompt in prompts:
         groups.setdefault(prompt.sub_domain, {}).setdefault(prompt.template, []).append(prompt)
@@ -102,7 +113,7 @@ def shuffled_partners(prompts: Sequence[Prompt]) -> dict[int, Prompt]:
 
 
 def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Prompt], seed: int) -> Drawer:
-    """Draws prompts with one of SCAFFOLD_ROWS."""
+    """Draws prompts with the depth of one of SCAFFOLD_ROWS."""
 
     def scaffold_of(prompts: Sequence[Prompt]) -> MetricDepth:
         numbers = [prompt.number for prompt in prompts]
@@ -125,7 +136,7 @@ def system_drawer(sampler: SystemSampler, scaffold: str, partners: dict[int, Pro
 
 
 def judge(prompt: Prompt, reading: SceneReading) -> PromptResult:
-    """The score of one image by what was read in it."""
+    """The result of one image, from its reading."""
     objects, colors = identity_shares(prompt.constraint, reading.objects)
     points = score(prompt.constraint, reading.objects, reading.camera)
     unasked = unasked_share(prompt.constraint.objects, reading.objects)
@@ -133,8 +144,8 @@ def judge(prompt: Prompt, reading: SceneReading) -> PromptResult:
 
 
 def run_row(name: str, prompts: Sequence[Prompt], draw: Drawer, reader: SceneReader) -> list[PromptResult]:
-    """Draw, read and judge every prompt, with a progress bar; results in the prompts' order."""
-    # Captions of one length share a batch: little is padded.
+    """Draw, read and judge every prompt, with a progress bar. Results are in the order of the prompts."""
+    # Captions of similar length share a batch, to reduce padding.
     order = sorted(prompts, key=lambda prompt: (len(prompt.text), prompt.number))
 
     def judged(batch: Sequence[Prompt]) -> list[PromptResult]:

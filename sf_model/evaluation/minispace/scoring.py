@@ -1,9 +1,13 @@
 """The score of an image in [0, 1], from the objects that a reader found in it.
 
-Full scores and soft scores are GenSpace's (arXiv 2505.24870), without four faults of its published scorer: an object
-that is not found scores 0 instead of leaving the mean; a measurement that is too small is judged as one that is too
-large; "20 cm taller" is not fulfilled by 20 cm smaller; and in "face to face" each must really stand in the other's
-view. A claim of several tests scores their product, in which a passed test counts 1.
+Full scores and soft scores are GenSpace's (arXiv 2505.24870). Four faults of its published scorer are corrected:
+
+- an object that is not found scores 0, instead of being left out of the mean;
+- a measurement that is too small is judged like one that is too large;
+- "20 cm taller" is not satisfied by 20 cm smaller;
+- in "face to face" each object must really be in the other's view.
+
+A claim with several tests scores their product. A passed test counts 1.
 """
 
 from __future__ import annotations
@@ -27,13 +31,13 @@ from ...world.geometry import (
 )
 from .prompts import Constraint
 
-# (full score up to, no score from), degrees.
+# Degrees: (full score up to this error, score 0 from this error on).
 FRONT_BACK_DEG = (15.0, 45.0)
 LEFT_RIGHT_DEG = (30.0, 60.0)
-# Each test of a claim that joins several.
+# For each test of a claim with several tests.
 JOINT_DEG = (30.0, 45.0)
 RELATIVE_TOLERANCE = 1.0 / 3.0
-# Camera distances of 3 and 4 m have tolerances of their own.
+# Camera distances of 3 and 4 m have their own tolerances.
 CAMERA_DISTANCE_TOLERANCE = {3.0: 0.3, 4.0: 0.2}
 _FACING_SIDE = {"camera": "front", "away": "back", "left": "left", "right": "right"}
 _SIZE_AXIS = {"longer_cm": 0, "wider_cm": 1, "taller_cm": 2}
@@ -47,7 +51,7 @@ def soft(error: float, full: float, zero: float) -> float:
 
 
 def soft_measure(measured: float, wanted: float, tolerance: float = RELATIVE_TOLERANCE) -> float:
-    """Soft score of a length by its relative error, too small or too large: none from twice the tolerance on."""
+    """Soft score of a length by its relative error, too small or too large. 0 from twice the tolerance on."""
     return soft(abs(measured - wanted) / wanted, tolerance, 2 * tolerance)
 
 
@@ -86,7 +90,7 @@ def _egocentric(claim: Fact, objects: Objects) -> float:
 
 
 def _arrangement(claim: Fact, objects: Objects) -> float:
-    """Facing the same or opposite ways, and where each stands in the other's own view."""
+    """Whether both face the same or opposite ways, and where each stands in the other's own view."""
     first, second = objects[claim.subject], objects[claim.reference]
     same = claim.value == "side by side, same way"
     score = _turn(second.heading_deg, first.heading_deg + (0.0 if same else 180.0), JOINT_DEG)
@@ -143,7 +147,7 @@ _SCORERS: dict[str, Callable[[Fact, Objects], float]] = {
 
 
 def _complex_pose(claims: Sequence[Fact], objects: Objects) -> float:
-    """Both seen from the side, and facing the same way: three tests of 30 degrees."""
+    """Both are seen from the requested side and face the same way: three tests."""
     score = 1.0
     for claim in claims:
         if claim.name == "same_facing":
@@ -157,7 +161,7 @@ def _complex_pose(claims: Sequence[Fact], objects: Objects) -> float:
 
 
 def score(constraint: Constraint, found: Sequence[FoundObject], camera: CameraReading) -> float:
-    """Score in [0, 1] of what was found in an image against what its prompt claims; 0 if a named object is missing."""
+    """The score in [0, 1] of the objects found in an image, for its prompt's claims. 0 if a named object is missing."""
     reading = SceneReading(tuple(found), camera)
     named = [find(reading, category, color) for category, color in constraint.objects]
     if any(obj is None for obj in named):
@@ -170,7 +174,7 @@ def score(constraint: Constraint, found: Sequence[FoundObject], camera: CameraRe
 
 
 def identity_shares(constraint: Constraint, found: Sequence[FoundObject]) -> tuple[float, float]:
-    """Shares of the named objects whose category is there, and whose category is there in the named colour."""
+    """Shares of the named objects that are there by category, and by category and colour."""
     categories = [obj.category for obj in found]
     whole = [(obj.category, obj.color) for obj in found]
     named = constraint.objects
@@ -180,6 +184,6 @@ def identity_shares(constraint: Constraint, found: Sequence[FoundObject]) -> tup
 
 
 def unasked_share(named: Sequence[tuple[str, str]], found: Sequence[FoundObject]) -> float:
-    """Objects found beside the named ones, to each of these (from 0): one of the category accounts for each."""
+    """Found objects that were not asked for (compared by category), over the number of named objects."""
     wanted = Counter(category for category, _ in named)
     return (Counter(obj.category for obj in found) - wanted).total() / max(1, len(named))

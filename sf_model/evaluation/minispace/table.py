@@ -13,11 +13,11 @@ from .prompts import GROUPS, Prompt
 from .rows import FUSION, SCAFFOLD_ROWS, PromptResult
 
 ALL_FOUND, WHERE_FOUND = "all found", "where found"
-# Of each result, beside the scores of the headlines.
+# Columns besides the scores of HEADLINES.
 SHARES = ("strict", "objects", "colors", "unasked")
 
 HEADLINES: dict[str, tuple[str, ...]] = {"all": world.SPATIAL_KINDS, **GROUPS}
-"""{column of every table: the sub-domains that it is the mean of}."""
+"""{column of every table: the sub-domains in its mean}."""
 
 Results = Mapping[str, Sequence[PromptResult]]
 Runs = Mapping[str, Sequence[Sequence[PromptResult]]]
@@ -25,8 +25,10 @@ Runs = Mapping[str, Sequence[Sequence[PromptResult]]]
 
 
 def strata(prompts: Sequence[Prompt], values: Sequence[float], sub_domains: Sequence[str]) -> list[list[float]]:
-    """Percentages by sub-domain, which all have equally many prompts. Templates are no strata of their own: in a quick
-    run they have too few prompts to resample."""
+    """Percentages by sub-domain. All sub-domains have equally many prompts.
+
+    Templates are not strata: in a quick run they have too few prompts to resample.
+    """
     grouped: dict[str, list[float]] = {name: [] for name in sub_domains}
     for prompt, value in zip(prompts, values):
         if prompt.sub_domain in grouped:
@@ -35,7 +37,7 @@ def strata(prompts: Sequence[Prompt], values: Sequence[float], sub_domains: Sequ
 
 
 def seed_mean(runs: Sequence[Sequence[PromptResult]]) -> list[PromptResult]:
-    """A prompt's mean over systems that differ in their training seed only."""
+    """The mean of each prompt over systems that differ only in their training seed."""
     return [
         PromptResult(*(statistics.fmean(values) for values in zip(*map(astuple, results)))) for results in zip(*runs)
     ]
@@ -46,9 +48,12 @@ def _sections() -> dict[str, tuple[str, ...]]:
 
 
 def summarise(prompts: Sequence[Prompt], results: Sequence[PromptResult]) -> dict[str, Estimate | None]:
-    """A row: the mean over all, over each group and each sub-domain, SHARES, the share of images that show every named
-    object, and the mean score of these alone: how they are placed; None if there is none. Any number of training seeds
-    is summarised alike: an image without all its objects scores 0, so that the score over `whole` is that mean."""
+    """A row: the mean score over all prompts, each group and each sub-domain; SHARES; ALL_FOUND; WHERE_FOUND.
+
+    ALL_FOUND is the share of images that show every named object. WHERE_FOUND is the mean score of these images: how
+    well the objects are placed. It is None without such images. An image without all its objects scores 0, so the score
+    over `whole` is this mean, for any number of training seeds.
+    """
     scores = [result.score for result in results]
     row = {name: mean_with_interval(strata(prompts, scores, kinds)) for name, kinds in _sections().items()}
     for name in SHARES:
@@ -65,7 +70,7 @@ def summarise(prompts: Sequence[Prompt], results: Sequence[PromptResult]) -> dic
 def against(prompts: Sequence[Prompt], results: Results, reference: str) -> dict[str, dict[str, Any]]:
     """{row: {"all" and each group: difference and ratio to the reference row}}, over the same prompts.
 
-    difference: reference minus row, in points. ratio: reference over row, None where the row's mean can be 0.
+    difference: reference minus row, in points. ratio: reference over row; None if the row's mean can be 0.
     """
     table: dict[str, dict[str, Any]] = {}
     ours = [result.score for result in results[reference]]
@@ -84,7 +89,7 @@ def against(prompts: Sequence[Prompt], results: Results, reference: str) -> dict
 
 
 def seed_means(prompts: Sequence[Prompt], runs: Runs) -> dict[str, list[dict[str, float]]]:
-    """{row: {"all" and each group: mean} of every training seed}."""
+    """{row: [{"all" and each group: mean} for every training seed]}."""
     return {
         name: [
             {
@@ -100,8 +105,10 @@ def seed_means(prompts: Sequence[Prompt], runs: Runs) -> dict[str, list[dict[str
 
 
 def over_trainings(prompts: Sequence[Prompt], runs: Runs) -> dict[str, dict[str, Estimate | None]]:
-    """{row: {"all" and each group: SpatialFusion's ratio to it, trainings resampled as well as prompts}}, of the rows
-    that were trained several times; nothing where SpatialFusion was not."""
+    """{row: {"all" and each group: SpatialFusion's ratio to it}}, with trainings resampled as well as prompts.
+
+    It holds the rows that were trained several times. It is empty if SpatialFusion was trained only once.
+    """
 
     def of_trainings(name: str, kinds: Sequence[str]) -> list[list[list[float]]]:
         return [strata(prompts, [one.score for one in results], kinds) for results in runs[name]]
@@ -120,7 +127,7 @@ def over_trainings(prompts: Sequence[Prompt], runs: Runs) -> dict[str, dict[str,
 
 
 def over_trainings_markdown(table: Mapping[str, Mapping[str, Estimate | None]]) -> str:
-    """Of `over_trainings`; empty for no row."""
+    """The table of `over_trainings`; an empty string without rows."""
     if not table:
         return ""
     lines = [_line(f"{FUSION} over (trainings resampled, too)", list(HEADLINES)), _rule(len(HEADLINES))]
@@ -129,8 +136,11 @@ def over_trainings_markdown(table: Mapping[str, Mapping[str, Estimate | None]]) 
 
 
 def seeds_markdown(means: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Of `seed_means`: every training seed of the rows that have several; in parentheses how often SpatialFusion's
-    score of the same seed has it. Empty where no row has several."""
+    """The table of `seed_means`: every training seed of the rows that have several.
+
+    In parentheses: the score of SpatialFusion's training of the same number, over this score. An empty string if no row
+    has several seeds.
+    """
     several = {name: seeds for name, seeds in means.items() if len(seeds) > 1}
     if not several:
         return ""

@@ -1,1 +1,1 @@
-"""Training beside real bases (OmniGen2, Qwen-Image): their weights, how they read prompts, and the two stages."""
+"""The bases that are trained beside: the Mini, OmniGen2 and Qwen-Image. Their networks, weights and prompts."""

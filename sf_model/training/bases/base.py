@@ -1,7 +1,7 @@
-"""What a base model offers to the trainings: prompts, latents, source features and a velocity. One subclass a base.
+"""What a base model gives to training: prompts, latents, source features and a velocity. One subclass for each base.
 
-A base is frozen as it comes; a stage decides which of its parameters learn. Everything follows what ComfyUI's nodes do
-with the same weights, so that a checkpoint meets in the host what it was trained on.
+A base is loaded frozen. A stage decides which of its parameters learn. Everything gives the numbers of ComfyUI's nodes
+with the same weights, so that a checkpoint gets the same inputs in the host as in training.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Prompt:
     hidden: torch.Tensor
     # (B, T) bool, True for tokens.
     hidden_mask: torch.Tensor
-    # What the spatial transformer reads: (K, V) of every layer, each (B, kv_heads, S, head_dim), or None in layers that
-    # nothing reads.
+    # (K, V) of every layer for the spatial transformer, each (B, kv_heads, S, head_dim). None for layers that it does
+    # not read.
     keys_values: KeysValuesRead
     # (B, S) bool, True for tokens.
     mask: torch.Tensor
@@ -39,7 +39,7 @@ class Prompt:
     next_position: torch.Tensor
 
     def repeated(self, count: int) -> Prompt:
-        """Every prompt `count` times, one after another."""
+        """Repeat every prompt `count` times, one copy after another."""
 
         def repeat(value: torch.Tensor) -> torch.Tensor:
             return value.repeat_interleave(count, dim=0)
@@ -50,7 +50,7 @@ class Prompt:
         return Prompt(hidden, hidden_mask, pairs, mask, after)
 
     def with_hidden_of(self, other: Prompt, rows: torch.Tensor) -> Prompt:
-        """The same, with the hidden states of `other` in the rows (B,) bool: what a dropped caption looks like."""
+        """The same, with the hidden states of `other` in the rows (B,) bool. This is how a caption is dropped."""
         length = max(self.hidden.shape[1], other.hidden.shape[1])
         (own, own_mask), (new, new_mask) = (_padded(prompt, length) for prompt in (self, other))
         return replace(
@@ -67,32 +67,30 @@ def _padded(prompt: Prompt, length: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @dataclass(frozen=True)
 class DepthFeatures:
-    """F of the depth adapter, on its way into a diffusion transformer."""
+    """F, the depth adapter's residual, for a diffusion transformer."""
 
     injection: Injection
-    # (B, channels, rows, columns): of the latent, or of its patches.
+    # (B, channels, rows, columns): one cell for each latent cell, or for each patch.
     values: torch.Tensor
 
     def where(self, kept: torch.Tensor) -> DepthFeatures:
-        """The same, 0 in samples that are not `kept` (B,) bool."""
+        """The same, but 0 in samples that are not `kept` (B,) bool."""
         return replace(self, values=self.values * kept.to(self.values)[:, None, None, None])
 
     def rolled(self) -> DepthFeatures:
-        """Every sample with another one's."""
+        """Give every sample the depth of another one."""
         return replace(self, values=self.values.roll(1, dims=0))
 
 
 class Base(nn.Module):
-    """The networks that a spatial transformer runs beside, with ComfyUI's numbers. A stage may drop those it never
-    calls.
-    """
+    """The networks that a spatial transformer runs beside. A stage may drop those that it never calls."""
 
     name: str
-    # The noise schedule's, as the host samples by default.
+    # Shift of the noise schedule: the host's default.
     sampling_shift: float
-    # Names of the linear layers that a LoRA lies on, as a regular expression.
+    # A regular expression for the names of the linear layers that get a LoRA.
     lora_targets: str
-    # Injections of the depth adapter that it takes.
+    # Injections of the depth adapter that the base supports.
     injections: tuple[Injection, ...] = ("latent",)
 
     def __init__(self, tokens: PromptTokens) -> None:
@@ -109,11 +107,11 @@ class Base(nn.Module):
 
     @property
     def gives_features(self) -> bool:
-        """Whether `source_features` can be asked for."""
+        """Whether `source_features` can be called."""
         raise NotImplementedError
 
     def check(self, config: SpatialFusionConfig) -> None:
-        """ValueError where the checkpoint's configuration does not fit these weights."""
+        """ValueError if the checkpoint's configuration does not fit these weights."""
         found = self.mllm_sizes()
         wanted = (config.mllm.num_layers, config.mllm.num_kv_heads, config.mllm.head_dim)
         if found != wanted:
@@ -129,7 +127,7 @@ class Base(nn.Module):
             )
 
     def check_source(self, config: SpatialFusionConfig) -> None:
-        """ValueError where the configuration reads other features of source images than this base gives."""
+        """ValueError if the configuration needs other features of source images than this base gives."""
         raise NotImplementedError
 
     def mllm_sizes(self) -> tuple[int, int, int]:
@@ -137,7 +135,7 @@ class Base(nn.Module):
         raise NotImplementedError
 
     def decoder_state(self) -> dict[str, torch.Tensor]:
-        """The text decoder's weights under Qwen2's names, for a spatial transformer that starts as its layers."""
+        """The text decoder's weights under Qwen2's names. They can initialise a spatial transformer."""
         raise NotImplementedError
 
     def encode(self, input_ids: torch.Tensor, mask: torch.Tensor, source: torch.Tensor | None) -> Prompt:
@@ -181,7 +179,7 @@ class Base(nn.Module):
     def target_velocity(
         self, x: torch.Tensor, data: torch.Tensor, noise: torch.Tensor, time: torch.Tensor
     ) -> torch.Tensor:
-        """What `velocity` is to be for `x`, which lies between noise and data at times (B,)."""
+        """The training target of `velocity` for `x`, a mix of noise and data at times (B,)."""
         return data - noise
 
     def feature_grid(self, latent: torch.Tensor, injection: Injection) -> tuple[int, int]:
@@ -198,10 +196,10 @@ class Base(nn.Module):
         return get_backbone(self.name).patch_size
 
     def source_features(self, source: torch.Tensor) -> SourceFeatures:
-        """What the spatial transformer reads of source images (B, 3, H, W) in [0, 1]."""
+        """Features of source images (B, 3, H, W) in [0, 1] for the spatial transformer."""
         raise NotImplementedError
 
     def keep_read(self, keys_values: Sequence[tuple[torch.Tensor, torch.Tensor]], layers: int) -> KeysValuesRead:
-        """None in place of what a spatial transformer of so many layers does not read."""
+        """Replace by None the layers that a spatial transformer of `layers` layers does not read."""
         read = set(uniform_layer_map(layers, len(keys_values)))
         return [pair if index in read else None for index, pair in enumerate(keys_values)]

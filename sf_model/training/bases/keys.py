@@ -1,8 +1,7 @@
-"""Names in the files that ComfyUI loads <-> names in the modules that train, as one function a kind of file.
+"""Parameter names in ComfyUI's files <-> names in the modules that train. One function for each kind of file.
 
-Each function gives the file's name of a module's parameter. Both directions follow from it and from the module's own
-names, so that a table cannot say one thing in one direction and another in the other. Files in the layout of diffusers
-or transformers are brought to ComfyUI's names when they are read (weights.py).
+Each function maps a module's parameter name to the name in the file. Both directions use it with the module's own
+names, so that they always agree. `weights.py` renames files of diffusers and transformers to ComfyUI's names first.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _VIDEO_RESIDUAL = {
     "conv_shortcut": "shortcut",
 }
 _ATTENTION = {"q": "query", "k": "key", "v": "value"}
-# Resnets and the upsampler of one level of the video autoencoder's decoder, which its file numbers through.
+# Modules of one level of the video autoencoder's decoder: three resnets and the upsampler. The file numbers them all.
 _VIDEO_LEVEL = 4
 
 
@@ -57,7 +56,7 @@ def unchanged(name: str) -> str:
 
 
 def vision_encoder(name: str) -> str:
-    """DINOv2's published names, as transformers' Dinov2Model, which renamed its attention in version 5."""
+    """DINOv2's published names for transformers' Dinov2Model. transformers 5 renamed its attention."""
     name = re.sub(r"\.attention\.([qkv])_proj\.", lambda match: f".attention.attention.{_ATTENTION[match[1]]}.", name)
     return name.replace(".attention.o_proj.", ".attention.output.dense.")
 
@@ -105,9 +104,9 @@ def to_module(
     what: str,
     ignored: tuple[str, ...] = (),
 ) -> dict[str, torch.Tensor]:
-    """The module's state dict out of a file's tensors. ValueError that names `what` and the first names that differ.
+    """The module's state dict from a file's tensors. ValueError, with `what` and the first names that differ.
 
-    ignored: prefixes of names in the file that the module has no use for.
+    ignored: prefixes of names in the file that the module does not need.
     """
     own = module.state_dict()
     wanted = {file_name(name): name for name in own}
@@ -122,7 +121,7 @@ def to_module(
     state = {}
     for stored, name in wanted.items():
         value, shape = tensors[stored], own[name].shape
-        # The autoencoder's attention: 1x1 convolutions in the file, linear layers in diffusers.
+        # The autoencoder's attention has 1x1 convolutions in the file and linear layers in diffusers.
         state[name] = (
             value.reshape(shape) if value.numel() == shape.numel() and _only_ones_differ(value, shape) else value
         )
@@ -132,7 +131,7 @@ def to_module(
 
 
 def to_file(module: nn.Module, file_name: FileName) -> dict[str, torch.Tensor]:
-    """The module's tensors under the file's names; the inverse of `to_module`, but for ignored names."""
+    """The module's tensors under the file's names: the inverse of `to_module`, except for ignored names."""
     tensors = {file_name(name): value for name, value in module.state_dict().items()}
     return {name: _as_stored(name, value) for name, value in tensors.items()}
 

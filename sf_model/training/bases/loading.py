@@ -1,4 +1,4 @@
-"""The base that a config file names."""
+"""Loads the base that a config file names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DTYPES = {"bf16": torch.bfloat16, "float32": torch.float32}
 
 
 def load_base(settings: TrainingSettings) -> Base:
-    """The base with all its weights, frozen, on the CPU; one without files has random weights.
+    """The base with all its weights, frozen, on the CPU. A base that is trained from scratch has random weights.
 
     ValueError, with the file's name, for a wrong file.
     """
@@ -48,15 +48,14 @@ def load_base(settings: TrainingSettings) -> Base:
 
 
 def tokenizer_folder(settings: TrainingSettings) -> Path:
-    """Of a base that is trained from nothing: `tokenizer` makes it."""
+    """The tokenizer's folder of a base that is trained from scratch."""
     return Path(settings.runs) / TOKENIZER_DIR
 
 
 def spatial_config(settings: TrainingSettings) -> SpatialFusionConfig:
-    """The checkpoint's configuration; ValueError for an unknown name or a config of another base.
+    """The checkpoint's configuration. ValueError for an unknown name, or a configuration of another base.
 
-    Without weights.vision it has no source encoder: an untrained one in the checkpoint would ask users for DINOv2 and
-    make nothing of it.
+    Without weights.vision it has no source encoder. An untrained one would make users load DINOv2 for nothing.
     """
     if settings.system is not None:
         return settings.system.spatialfusion

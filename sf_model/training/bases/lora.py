@@ -1,4 +1,4 @@
-"""LoRA on the diffusion transformer (arXiv 2106.09685, by peft), in the names that ComfyUI's LoraLoader reads."""
+"""LoRA on the diffusion transformer (arXiv 2106.09685, by peft), saved with the names of ComfyUI's LoraLoader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ADAPTER = "default"
 
 
 def add_lora(transformer: nn.Module, targets: str, rank: int, alpha: float, seed: int) -> None:
-    """Put float32 LoRA layers, which change nothing yet, on the linear layers whose names match `targets` (a regex)."""
+    """Add float32 LoRA layers to the linear layers whose names match the regex `targets`. They change nothing yet."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0)
@@ -33,7 +33,7 @@ def is_lora(name: str) -> bool:
 
 
 def host_lora(parameters: Mapping[str, torch.Tensor], alpha: float, dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """LoRA parameters by their names in the transformer -> the file that LoraLoader applies in full at strength 1."""
+    """LoRA parameters of the transformer -> tensors for LoraLoader, which applies them in full at strength 1."""
     state: dict[str, torch.Tensor] = {}
     for name, value in parameters.items():
         if is_lora(name):
@@ -44,7 +44,7 @@ def host_lora(parameters: Mapping[str, torch.Tensor], alpha: float, dtype: torch
 
 
 def merge(transformer: nn.Module) -> None:
-    """Add the LoRA to the weights that it lies on, in place."""
+    """Add the LoRA to the weights, in place."""
     for module in transformer.modules():
         if hasattr(module, "merge") and hasattr(module, "lora_A"):
             module.merge()

@@ -1,4 +1,4 @@
-"""SpatialFusion-Mini's base: a Qwen2.5 decoder and an OmniGen2 transformer in pixel space, trained from nothing."""
+"""SpatialFusion-Mini's base: a Qwen2.5 decoder and an OmniGen2 transformer in pixel space, trained from scratch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .sizes import DecoderConfig, MiniSizes, OmniGen2Config
 
 
 class MiniBase(Base):
-    """Its diffusion transformer predicts the data, and its latents are the pixels in [-1, 1]."""
+    """The diffusion transformer predicts the data. The latents are the pixels in [-1, 1]."""
 
     name = "mini"
     sampling_shift = SAMPLING_SHIFT
@@ -121,7 +121,7 @@ class MiniBase(Base):
 
 
 def load_mini(folder: Path, config: SpatialFusionConfig) -> MiniBase:
-    """The base of an exported folder, in float32. ValueError for a foreign one."""
+    """The base of an exported folder, in float32. ValueError for any other folder."""
     decoder, transformer = load_base_weights(folder / MLLM_FILE), load_base_weights(folder / DIT_FILE)
     sizes = MiniSizes(
         transformer.image_size or IMAGE_SIZE_PX,

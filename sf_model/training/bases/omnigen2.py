@@ -1,4 +1,4 @@
-"""OmniGen2: Qwen2.5-VL-3B's decoder (text only, as in the host), the twin of its transformer, Flux's autoencoder."""
+"""OmniGen2: Qwen2.5-VL-3B's decoder (text only, as in the host), its diffusion transformer and Flux's autoencoder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .released import BaseFiles, ReleasedBase, assign, empty_weights
 from .sizes import OmniGen2Config
 from .weights import count, read_weights
 
-# Of every published Qwen2.5.
+# The same in every published Qwen2.5.
 HEAD_DIM = 128
 ROPE_THETA = 1e6
 LATENT_SCALE, LATENT_SHIFT = 0.3611, 0.1159
@@ -68,8 +68,8 @@ class OmniGen2Base(ReleasedBase):
     ) -> torch.Tensor:
         dtype = self.transformer.x_embedder.weight.dtype
         references = None if reference is None else [reference.to(dtype)]
-        # The time stays in float32 up to its embedding, as in the host (`.float()` in model_base's `_apply_model`):
-        # there it is multiplied by 1000, of which bf16 tells apart only some 200 values.
+        # The time stays in float32 up to its embedding, as in the host (`.float()` in model_base's `_apply_model`).
+        # The embedding multiplies it by 1000. bf16 would keep only about 200 different values.
         output = self.transformer(
             latent.to(dtype), time.float(), prompt.hidden.to(dtype), prompt.hidden_mask, references, depth_tokens
         )

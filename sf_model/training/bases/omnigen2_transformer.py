@@ -1,10 +1,10 @@
-"""A trainable twin of ComfyUI's OmniGen2 diffusion transformer.
+"""A trainable copy of ComfyUI's OmniGen2 diffusion transformer.
 
-It is made of diffusers' Lumina2 blocks, whose parameters have the names of OmniGen2's, plus what OmniGen2 adds: the
-reference-image refiner, its patch embedder and the image-index embedding. State dicts go both ways between this class
-and the host's `comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel`, unchanged. What differs from the host:
+It is built from diffusers' Lumina2 blocks, which have OmniGen2's parameter names. OmniGen2 adds the reference-image
+refiner, its patch embedder and the image-index embedding. The state dict of this class and of the host's
+`comfy.ldm.omnigen.omnigen2.OmniGen2Transformer2DModel` are the same. Differences from the host:
 
-- forward returns data - noise and takes 1 for clean data (the official convention); the host negates both;
+- forward returns data - noise, and time 1 is clean data (the official convention); the host has the opposite of both;
 - texts of different lengths in one batch are masked, so each sample equals the host's result for its prompt alone;
 - `depth_tokens` can be added to the image's patch embeddings.
 
@@ -61,7 +61,7 @@ def _grid_positions(height: int, width: int, device: torch.device) -> Tensor:
 def _patchify(image: Tensor, patch_size: int) -> tuple[Tensor, tuple[int, int]]:
     """(B, C, h, w) -> patches (B, N, p * p * C) and the (rows, columns) of the grid.
 
-    Sizes that are no multiples of the patch are padded below and to the right by wrapping around, as the host does.
+    Sizes that are not multiples of the patch get circular padding at the bottom and right, as in the host.
     """
     pad_h, pad_w = -image.shape[2] % patch_size, -image.shape[3] % patch_size
     if pad_h or pad_w:
@@ -78,13 +78,13 @@ def _unpatchify(patches: Tensor, grid: tuple[int, int], patch_size: int) -> Tens
 
 
 def _rotate(x: Tensor, rotations: Tensor) -> Tensor:
-    """x (B, S, heads, D), rotations (B or 1, S, R) complex64: turn each pair of neighbouring channels."""
+    """Rotate each pair of neighbouring channels of x (B, S, heads, D) by rotations (B or 1, S, R) complex64."""
     pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotations.unsqueeze(2)).flatten(3).type_as(x)
 
 
 class OmniGen2AttnProcessor:
-    """Lumina2's attention without its copies of keys and values per query head, and with an optional mask."""
+    """Lumina2's attention with an optional mask. It does not copy keys and values for each query head."""
 
     def __call__(
         self,
@@ -115,7 +115,7 @@ def _block(config: OmniGen2Config, modulation: bool) -> Lumina2TransformerBlock:
         modulation=modulation,
     )
     block.attn.set_processor(OmniGen2AttnProcessor())
-    block.feed_forward.silu = nn.SiLU()  # Lumina2's computes in float32, as this one's kernels do without the copies
+    block.feed_forward.silu = nn.SiLU()  # Lumina2's makes float32 copies; this kernel computes in float32 without them
     return block
 
 
@@ -179,7 +179,7 @@ class OmniGen2Transformer(nn.Module):
         latent: (B, C, H, W). timestep: (B,) in [0, 1], 1 = clean data. text_hidden_states: (B, S, text_feat_dim).
         text_attention_mask: (B, S) bool, True = a token of the prompt, padding on the right; None = no padding.
         reference_latents: up to five (B, C, h, w) of any sizes. depth_tokens: (B, N, hidden_size), one for each patch
-        of the latent, added to its embedding. Returns (B, C, H, W), the negative of what the host returns.
+        of the latent, added to its embedding. Returns (B, C, H, W), the negative of the host's result.
         Raises ValueError for more than five reference images.
         """
         image, grid = _patchify(latent, self.config.patch_size)
@@ -254,6 +254,6 @@ def _attention_masks(text_mask: Tensor | None, sequence_length: int) -> tuple[Te
         return None, None
     text_mask = text_mask.bool()
     joint_mask = F.pad(text_mask, (0, sequence_length - text_mask.shape[1]), value=True)
-    # An empty prompt would leave the context refiner's softmax without a key, hence NaN in a row that nobody reads.
+    # An empty prompt would leave the context refiner's softmax without a key: NaN in a row that is not used.
     empty = ~text_mask.any(dim=1, keepdim=True)
     return (text_mask | empty)[:, None, None], joint_mask[:, None, None]

@@ -1,4 +1,4 @@
-"""Captions to token ids in a base's templates; apart from the weights, so that worker processes can have it."""
+"""Captions -> token ids, in a base's templates. It needs no weights, so that worker processes can use it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from transformers import Qwen2Tokenizer
 
 @dataclass(frozen=True)
 class PromptTokens:
-    """`template` has one {} for the caption; `edit_template` is that of edits where the MLLM sees the source image."""
+    """`template` has one {} for the caption. `edit_template` is for edits whose source image the MLLM sees."""
 
     tokenizer: Qwen2Tokenizer
     template: str
     edit_template: str | None
 
     def ids(self, text: str, is_edit: bool) -> list[int]:
-        """Of one prompt; a source image is one placeholder token."""
+        """Token ids of one prompt. A source image is one placeholder token."""
         template = self.edit_template if is_edit and self.edit_template is not None else self.template
         return self.tokenizer(template.replace("{}", text))["input_ids"]
 

@@ -1,7 +1,7 @@
 """The small Qwen2.5 decoder that reads the prompt, built from `transformers`.
 
-Its state dict, less the prefix `model.`, loads in ComfyUI's `comfy.text_encoders.llama.Llama2_`, which gives the same
-hidden states, keys and values.
+Without the prefix `model.`, its state dict loads into ComfyUI's `comfy.text_encoders.llama.Llama2_`, which gives the
+same hidden states, keys and values.
 """
 
 import math
@@ -13,16 +13,16 @@ from transformers.cache_utils import Cache
 from ...models.expert_inputs import KeysValues
 from .sizes import DecoderConfig
 
-# Of the tied embeddings: large against what the first layers add, so that a word stays itself through the layers.
+# Of the tied embeddings. It is large compared with what the first layers add, so that a word keeps its identity.
 EMBEDDING_STD = 0.1
 
 
 def _initialize_weights(decoder: Qwen2ForCausalLM) -> None:
     """Variance-preserving layers, whose sum on the residual stream is as large as one of them.
 
-    transformers' one standard deviation of 0.02 is made for widths of thousands. At a width of 256 attention starts
-    uniform and washes the words out: after 8,000 documents such a decoder still took left for right, this one does not
-    after 1,600.
+    transformers uses a standard deviation of 0.02, which suits widths of thousands. At a width of 256 attention would
+    start uniform and mix all words. Such a decoder still confused left and right after 8,000 documents; this one does
+    not after 1,600.
     """
     residual_layers = 2 * len(decoder.model.layers)
     for name, module in decoder.named_modules():
@@ -60,17 +60,17 @@ def build_decoder(config: DecoderConfig) -> Qwen2ForCausalLM:
 def prompt_keys_values(
     decoder: Qwen2ForCausalLM, input_ids: Tensor, attention_mask: Tensor | None = None, text_layer: int | None = None
 ) -> tuple[Tensor, KeysValues]:
-    """Run the prompt once and keep what the spatial transformer reads.
+    """Run the prompt once. Keep the keys and values that the spatial transformer reads.
 
     input_ids: (B, S) long. attention_mask: (B, S), nonzero = a token of the prompt; padding must be on the right.
     Returns the hidden states (B, S, hidden_size), those after the final norm or the output of layer `text_layer`, and,
-    for each layer, (K, V), each (B, num_kv_heads, S, head_dim) with RoPE applied to K at positions 0 .. S - 1. What
-    stands at padded positions is meaningless. Gradients flow unless the caller switches them off.
+    for each layer, (K, V), each (B, num_kv_heads, S, head_dim) with RoPE applied to K at positions 0 .. S - 1. Values
+    at padded positions are meaningless. Gradients flow unless the caller switches them off.
     Raises ValueError for a mask with padding anywhere but on the right.
     """
     if attention_mask is not None and bool((attention_mask.bool().int().diff(dim=1) > 0).any()):
         raise ValueError("attention_mask has padding before a token; pad prompts on the right")
-    # The mask itself is not needed: a causal decoder's tokens never see what stands to their right.
+    # The mask is not needed: the tokens of a causal decoder never see tokens to their right.
     output = decoder.model(input_ids=input_ids, use_cache=True, output_hidden_states=text_layer is not None)
     hidden = output.last_hidden_state if text_layer is None else output.hidden_states[text_layer + 1]
     return hidden, _cached_keys_values(output.past_key_values)

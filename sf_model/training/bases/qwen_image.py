@@ -30,7 +30,7 @@ IMAGE_TOKENS = "<|vision_start|>", "<|image_pad|>", "<|vision_end|>"
 PATCH_PX, MERGE = 14, 2
 PIXEL_MEAN, PIXEL_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 MIN_PIXELS, MAX_PIXELS = 3136, 12845056
-# Of every published Qwen2.5-VL; they cannot be read from the tensors.
+# The same in every published Qwen2.5-VL. It cannot be read from the tensors.
 VISION_HEADS = 16
 TIMESTEP_ZERO = "__index_timestep_zero__"
 
@@ -53,7 +53,7 @@ class QwenImageBase(ReleasedBase):
         edit_template = view.template.replace("{}", view.picture + "{}")
         super().__init__(files, PromptTokens(loaded, backbone.prompt_template, edit_template))
         self.name, self.mllm_area_px = backbone.name, view.mllm_area_px
-        # What the diffusion model never sees of the template: all before the user's turn.
+        # Number of template tokens before the user's turn. The diffusion model does not see them.
         self.skipped = {
             is_edit: len(loaded(template.split("{}")[0])["input_ids"])
             for is_edit, template in ((False, backbone.prompt_template), (True, view.template))
@@ -71,7 +71,7 @@ class QwenImageBase(ReleasedBase):
         return self.text_encoder.language_model.state_dict()
 
     def transformer_file(self) -> dict[str, torch.Tensor]:
-        # The mark by which ComfyUI knows that reference latents are to be seen as at time zero.
+        # By this mark ComfyUI knows that reference latents have time zero.
         mark = {TIMESTEP_ZERO: torch.zeros(0)} if self.transformer.config.zero_cond_t else {}
         return {**super().transformer_file(), **mark}
 
@@ -92,7 +92,7 @@ class QwenImageBase(ReleasedBase):
     def _with_source(
         self, ids: torch.Tensor, embeds: torch.Tensor, mask: torch.Tensor, source: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The source's features in place of its placeholder, whose place is the same in every row of a batch."""
+        """Replace the source's placeholder by its features. Its place is the same in every row of a batch."""
         pixels, grid = vision_patches(source, self.mllm_area_px)
         rows, columns = grid[1] // MERGE, grid[2] // MERGE
         grids = torch.tensor([grid] * len(source), device=source.device)
@@ -151,12 +151,13 @@ class QwenImageBase(ReleasedBase):
 
     @contextmanager
     def _embedded_exactly(self, timestep: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Inside, the transformer embeds these times as they are, in float32, as the host does (`.float()` in
-        model_base's `_apply_model`). diffusers' forward rounds them to the weights' type, and bf16 tells apart only
-        some 200 of the 1000 steps."""
+        """Inside, the transformer embeds these times in float32, as the host does (`.float()` in `_apply_model`).
+
+        diffusers' forward rounds them to the weights' type. bf16 keeps only about 200 different values of 1000.
+        """
 
         def unrounded(_module: nn.Module, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-            # Where reference latents are seen as at time zero, as many zeros follow.
+            # If reference latents have time zero, diffusers appends as many zeros.
             return (torch.cat([timestep, 0 * timestep])[: len(arguments[0])],)
 
         handle = self.transformer.time_text_embed.time_proj.register_forward_pre_hook(unrounded)
@@ -200,7 +201,7 @@ def vision_patches(source: torch.Tensor, area_px: int) -> tuple[torch.Tensor, tu
 
 
 def _vision_size(height: int, width: int) -> tuple[int, int]:
-    """Multiples of the merged patch, within the model's bounds of area."""
+    """The nearest size of whole merged patches, within the model's limits of the area."""
     factor = PATCH_PX * MERGE
     size = round(height / factor) * factor, round(width / factor) * factor
     if size[0] * size[1] > MAX_PIXELS:
@@ -213,7 +214,7 @@ def _vision_size(height: int, width: int) -> tuple[int, int]:
 
 
 def _positions(place: int, rows: int, columns: int, length: int, device: torch.device) -> torch.Tensor:
-    """(3, length) time, row and column positions: text counts on, an image takes its grid and then its longer side."""
+    """(3, length) time, row and column positions. Text counts up; after an image it continues at its longer side."""
     before = torch.arange(place).expand(3, -1)
     grid = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     image = torch.stack([torch.zeros(rows, columns, dtype=torch.long), *grid]).flatten(1) + place
@@ -273,7 +274,7 @@ def load_transformer(path: Path, dtype: torch.dtype) -> QwenImageTransformer2DMo
 
 
 def _zero_cond_t(path: Path) -> bool:
-    """What the config.json of a diffusers folder says; a single file has a mark among its tensors instead."""
+    """The value in the config.json of a diffusers folder. A single file has a mark among its tensors instead."""
     config = path / "config.json"
     return config.is_file() and bool(json.loads(config.read_text(encoding="utf-8")).get("zero_cond_t", False))
 

@@ -1,4 +1,4 @@
-"""A base that has been released: its weights come from files, and it is frozen as they are."""
+"""A released base: its weights come from files and are frozen."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .keys import FileName, to_file, to_module, unchanged, vision_encoder
 from .prompts import PromptTokens
 from .weights import count, read_weights, stored_in_8_bits
 
-# The matrix of a diffusion model that stands for it, in the bases' files.
+# The matrix that identifies a diffusion model, by its name in each base's file.
 PATCH_EMBEDDERS = ("x_embedder.weight", "img_in.weight")
 VISION_SIZE_PX = 518
 VISION_PATCH_PX = 14
@@ -32,7 +32,7 @@ VISION_MEAN, VISION_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class BaseFiles:
-    """Where a base's weights lie: files or folders, as `read_weights` takes them."""
+    """Paths of a base's weights: files or folders, as `read_weights` takes them."""
 
     text_encoder: Path
     diffusion_model: Path
@@ -41,18 +41,18 @@ class BaseFiles:
     tokenizer: Path
     # DINOv2, for edit pairs.
     vision: Path | None
-    # Of everything that does not learn.
+    # Type of the frozen weights.
     dtype: torch.dtype
 
 
 class ReleasedBase(Base):
-    """Subclasses load `text_encoder`, `transformer` and `vae`; `vision` is DINOv2, where it is named."""
+    """Subclasses load `text_encoder`, `transformer` and `vae`. `vision` is DINOv2, or None."""
 
     def __init__(self, files: BaseFiles, tokens: PromptTokens) -> None:
         super().__init__(tokens)
         self.dtype = files.dtype
         self.vision = None if files.vision is None else load_vision(files.vision, files.dtype)
-        # Of what stands for the two models in a fingerprint: whether the file had it in 8 bits.
+        # Whether the matrices of the two models' fingerprints were stored in 8 bits.
         self.eight_bit = {
             "mllm": stored_in_8_bits(files.text_encoder, (f"model.{MLLM_WEIGHT}",)),
             "transformer": stored_in_8_bits(files.diffusion_model, PATCH_EMBEDDERS),
@@ -63,7 +63,7 @@ class ReleasedBase(Base):
         return self.vision is not None
 
     def check_source(self, config: SpatialFusionConfig) -> None:
-        """ValueError where the configuration reads other features of source images than this base gives."""
+        """ValueError if the configuration needs other features of source images than this base gives."""
         wanted = config.spatial_transformer.source_feature_dim
         width = None if self.vision is None else self.vision.config.hidden_size
         if wanted != width:
@@ -73,7 +73,7 @@ class ReleasedBase(Base):
             )
 
     def source_features(self, source: torch.Tensor) -> SourceFeatures:
-        """Of (B, 3, H, W) in [0, 1]: DINOv2's patch tokens, of the image squeezed to a square as in the host."""
+        """DINOv2's patch tokens of images (B, 3, H, W) in [0, 1], squeezed to a square as in the host."""
         pixels = F.interpolate(source, size=(VISION_SIZE_PX,) * 2, mode="bicubic", antialias=True)
         pixels = (pixels * 255).clamp(0, 255).round() / 255
         mean, std = (torch.tensor(value, device=source.device).view(3, 1, 1) for value in (VISION_MEAN, VISION_STD))
@@ -81,11 +81,11 @@ class ReleasedBase(Base):
         return SourceFeatures(features, (VISION_SIZE_PX // VISION_PATCH_PX,) * 2)
 
     def transformer_file(self) -> dict[str, torch.Tensor]:
-        """The transformer's tensors as ComfyUI's file of it has them."""
+        """The transformer's tensors, as in ComfyUI's file."""
         return to_file(self.transformer, unchanged)
 
     def cache_identity(self, prompts: bool, layers_read: int) -> dict[str, Any]:
-        """What cached latents, and `prompts`, follow from: samples of the weights, wherever their files lie."""
+        """Identifies the weights that cached latents (and `prompts`) were made with, by samples of their values."""
         identity: dict[str, Any] = {"base": self.name, "vae": _digest(self.vae)}
         if prompts:
             templates = [self.tokens.template, self.tokens.edit_template]
@@ -93,9 +93,9 @@ class ReleasedBase(Base):
         return identity
 
     def fingerprints(self, transformer_trained: bool) -> dict[str, str]:
-        """Samples of the two models' weights, by which the nodes tell another release.
+        """Samples of the two models' weights, by which the nodes recognise another release.
 
-        transformer_trained: it is not any more as coarse as the file that it began with.
+        transformer_trained: a trained transformer is no longer in 8 bits, even if its file was.
         """
         decoder, transformer = self.decoder_state(), self.transformer.state_dict()
         embedder = next(transformer[name] for name in PATCH_EMBEDDERS if name in transformer)
@@ -107,14 +107,14 @@ class ReleasedBase(Base):
 
 
 def _digest(module: nn.Module) -> str:
-    """Of a sample of every weight that is large enough to have one."""
+    """A digest of samples of every weight that is large enough to be sampled."""
     samples = [fingerprint(value) for value in module.parameters() if value.numel() >= SAMPLES]
     return sha256("".join(samples).encode("ascii")).hexdigest()
 
 
 @contextmanager
 def empty_weights() -> Iterator[None]:
-    """Modules built inside have no memory for their parameters; buffers are real."""
+    """Modules that are built inside get no memory for their parameters, only for their buffers."""
     with init_empty_weights(include_buffers=False):
         yield
 
@@ -141,7 +141,7 @@ def load_vision(path: Path, dtype: torch.dtype) -> Dinov2Model:
     config = Dinov2Config(
         hidden_size=hidden,
         num_hidden_layers=count(tensors, "encoder.layer."),
-        # 64 channels a head in all published sizes; smaller ones are for tests.
+        # All published sizes have 64 channels a head. Tests use smaller models.
         num_attention_heads=max(1, hidden // 64),
         image_size=VISION_SIZE_PX,
         patch_size=VISION_PATCH_PX,

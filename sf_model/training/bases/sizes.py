@@ -1,4 +1,4 @@
-"""Sizes of a base that this repository trains from nothing: SpatialFusion-Mini, and a dummy for tests."""
+"""Sizes of a base that is trained from scratch: SpatialFusion-Mini, and a dummy for tests."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class DecoderConfig:
     rms_norm_eps: float = 1e-6
     max_position_embeddings: int = 32768
     tie_word_embeddings: bool = True
-    # The diffusion transformer reads this layer's output, 0 being the first's. None: the last one's, after the norm.
+    # The diffusion transformer reads the output of this layer (0 is the first). None: of the last one, after the norm.
     text_layer: int | None = None
 
     def __post_init__(self) -> None:
@@ -35,8 +35,7 @@ class DecoderConfig:
 
 @dataclass(frozen=True)
 class OmniGen2Config:
-    """Sizes of an OmniGen2 transformer. The field names are the host's constructor arguments; the defaults are the
-    official model's."""
+    """Sizes of an OmniGen2 transformer, by the host's argument names. The defaults are the official model's."""
 
     patch_size: int = 2
     in_channels: int = 16
@@ -49,7 +48,7 @@ class OmniGen2Config:
     norm_eps: float = 1e-5
     # Rotated channels of the axes (index, row, column); they sum to the head width.
     axes_dim_rope: tuple[int, int, int] = (40, 40, 40)
-    # Kept for the file's metadata only: positions are not limited here.
+    # Only for the file's metadata: positions are not limited here.
     axes_lens: tuple[int, int, int] = (1024, 1664, 1664)
     text_feat_dim: int = 2048
     timestep_scale: float = 1000.0
@@ -67,11 +66,11 @@ class OmniGen2Config:
 
 @dataclass(frozen=True)
 class MiniSizes:
-    """Everything that one needs to build a small base and what stands beside it."""
+    """All sizes of a small base and of the SpatialFusion networks beside it."""
 
-    # Pixels a side of the images that it draws.
+    # Pixels of a side of the images that it generates.
     image_size: int
-    # Captions that its vocabulary is learned from. 0: it comes with the weights.
+    # Number of captions that the vocabulary is trained on. 0: the vocabulary comes with the weights.
     tokenizer_captions: int
     decoder: DecoderConfig
     transformer: OmniGen2Config

@@ -1,4 +1,4 @@
-"""A small Qwen2-style byte-level BPE, learned from the world's captions, and its use on batches of prompts."""
+"""Trains a small Qwen2-style byte-level BPE on captions of the synthetic world, and encodes documents with it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QWEN2_SPLIT = (
 
 
 def corpus(seed: int, size: int) -> Iterator[str]:
-    """So many captions, of every kind in equal parts."""
+    """`size` captions, with equal numbers of every kind."""
     rng = random.Random(seed)
     for index in range(size):
         yield world.sample(rng, world.KINDS[index % len(world.KINDS)]).caption
@@ -52,7 +52,7 @@ def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int) -> N
 
 
 def _write_config(directory: Path) -> None:
-    """By hand: what transformers 5 saves, transformers 4 cannot read; both read this, and vocab.json and merges.txt."""
+    """Written by hand, because transformers 4 cannot read the config that transformers 5 saves."""
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     special = [PAD_TOKEN, START_TOKEN, END_TOKEN]
     config = {
@@ -75,7 +75,7 @@ def same_vocabulary(first: Path, second: Path) -> bool:
 
 
 def encode_documents(tokens: PromptTokens, documents: Sequence[Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids (B, S) and mask (B, S) bool of documents of several texts each, one after another, padded on the right."""
+    """Ids (B, S) and mask (B, S) bool, padded on the right. The texts of a document follow one another."""
     rows = [torch.tensor([id_ for text in texts for id_ in tokens.ids(text, False)]) for texts in documents]
     lengths = torch.tensor([len(row) for row in rows])
     ids = pad_sequence(rows, batch_first=True, padding_value=PAD_TOKEN_ID)

@@ -1,4 +1,4 @@
-"""Reading weights: ComfyUI's single files, and folders of diffusers and transformers; safetensors only."""
+"""Reads weights from ComfyUI's single files, or folders of diffusers and transformers. Only safetensors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import safetensors
 import torch
 
-# Prefixes that wrap a whole model in some files, and the names that newer transformers give to the parts of Qwen2.5-VL.
+# Prefixes that some files put before a whole model, and newer transformers' names for the parts of Qwen2.5-VL.
 _RENAMES = (
     (r"^(model\.diffusion_model|diffusion_model)\.", ""),
     (r"^text_encoders\.[a-z0-9_]+\.transformer\.", ""),
@@ -21,9 +21,9 @@ _NOT_WEIGHTS = (".scale_input", ".input_scale", ".comfy_quant")
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a .safetensors file, or of all of them in a folder, under ComfyUI's names; 8-bit ones unscaled.
+    """All tensors of a .safetensors file, or of a folder of them, under ComfyUI's names. 8-bit weights become bf16.
 
-    ValueError for a missing or damaged file, one that is not safetensors, and formats that cannot be trained.
+    ValueError for a missing or damaged file, for other file types, and for formats that cannot be trained.
     """
     tensors: dict[str, torch.Tensor] = {}
     for file in _files(path):
@@ -37,7 +37,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def stored_in_8_bits(path: Path, names: tuple[str, ...]) -> bool:
-    """Whether the one tensor of these names (ComfyUI's) that the file or folder has is stored in 8 bits."""
+    """Whether the tensor is stored in 8 bits. `names` are ComfyUI's; the file or folder has one of them."""
     for file in _files(path):
         with safetensors.safe_open(file, framework="pt") as stored:
             for name in stored.keys():  # noqa: SIM118
@@ -83,6 +83,6 @@ def _unscaled(tensors: Mapping[str, torch.Tensor], path: Path) -> dict[str, torc
 
 
 def count(names: Iterable[str], prefix: str) -> int:
-    """How many numbered blocks `prefix`0., `prefix`1., ... the names have."""
+    """The number of blocks `prefix`0., `prefix`1., ... among the names."""
     found = {int(match[1]) for name in names if (match := re.match(re.escape(prefix) + r"(\d+)\.", name))}
     return max(found, default=-1) + 1

@@ -1,4 +1,4 @@
-"""Aspect buckets: sizes of one area, and the crop that brings an image and its depth to one of them."""
+"""Aspect buckets: sizes of about one area, and the crop of an image and its depth to one of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Size = tuple[int, int]
 
 
 def bucket_sizes(area_px: int, step: int, max_aspect: float) -> list[Size]:
-    """(height, width), multiples of `step` of about the area, up to the aspect ratio either way; sorted by width."""
+    """Sizes (height, width) in multiples of `step`, of about this area and up to this aspect ratio, sorted by width."""
     sizes = set()
     width = step
     while width * width <= area_px * max_aspect * 1.01:
@@ -32,7 +32,7 @@ def nearest(sizes: list[Size], height: int, width: int) -> Size:
 
 @dataclass(frozen=True)
 class Crop:
-    """The centred part of a height x width picture that becomes `size`: its own height and width there."""
+    """The largest centred part of a height x width picture with the aspect ratio of `size`, resized to it."""
 
     height: int
     width: int
@@ -40,7 +40,7 @@ class Crop:
 
     @property
     def scale(self) -> float:
-        """How much larger the picture becomes."""
+        """The factor by which the picture is enlarged."""
         return max(self.size[0] / self.height, self.size[1] / self.width)
 
     def _part(self) -> tuple[float, float]:
@@ -55,12 +55,12 @@ class Crop:
         return self._centre(scaled[0]).round().clamp(0, 255).byte()
 
     def depth(self, depth_m: torch.Tensor) -> torch.Tensor:
-        """(h, w) metres of the same picture at any resolution -> (*size), nearest: no distances between surfaces."""
+        """(h, w) metres of the same picture at any resolution -> (*size). Nearest: it invents no depth between two."""
         scaled = F.interpolate(depth_m[None, None], size=self._scaled(), mode="nearest-exact")
         return self._centre(scaled[0])[0]
 
     def fov_y_deg(self, fov_y_deg: float) -> float:
-        """Of the part that is kept."""
+        """The field of view of the part that is kept."""
         return math.degrees(2 * math.atan(math.tan(math.radians(fov_y_deg) / 2) * self._part()[0]))
 
     def _scaled(self) -> Size:

@@ -1,9 +1,9 @@
 """`label`: metric depth of every image of a source by a teacher, one .npz an image, as Save Metric Depth writes them.
 
 The teacher is any `transformers` depth-estimation model whose depth is metric (Depth Pro, ZoeDepth, Depth Anything's
-Metric models), from a local folder. Depth that ComfyUI's MoGe nodes measured needs no labelling: Save Metric Depth
-writes the very files that this command does. Images that have a depth file are passed over: a killed run goes on. With
-`accelerate launch` it runs on all GPUs.
+Metric models), from a local folder. Depth that ComfyUI's MoGe nodes measured needs no labels: Save Metric Depth writes
+the same files. Images that have a depth file are skipped, so a killed run can continue. With `accelerate launch` it
+runs on all GPUs.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ from .store import write_text
 
 FAILED_FILE = "failed.jsonl"
 METRIC_MODELS = ("depth_pro", "zoedepth")
-# Depth Anything says in its config what its numbers are.
+# This field of Depth Anything's config says whether its depth is metric.
 METRIC_BY_CONFIG = "depth_estimation_type"
 EXIF_FOCAL_35MM, EXIF_IFD, EXIF_ORIENTATION = 0xA405, 0x8769, 0x0112
-# Orientations of pictures that are stored lying.
+# Orientations of pictures that are stored rotated by 90 degrees.
 LYING = (5, 6, 7, 8)
 DIAGONAL_35MM = math.hypot(36.0, 24.0)
 
 
 class Teacher(Protocol):
-    """What labels an image (3, H, W) uint8 with a depth (1, H, W); the field of view is a hint for teachers that know
-    none."""
+    """Labels an image (3, H, W) uint8 with a depth (1, H, W). `fov_y_deg` is for teachers that give no camera."""
 
     def label(self, rgb: torch.Tensor, fov_y_deg: float | None) -> MetricDepth: ...
 
@@ -68,7 +67,7 @@ class TransformersTeacher:
 
     @torch.no_grad()
     def label(self, rgb: torch.Tensor, fov_y_deg: float | None) -> MetricDepth:
-        """SampleProblem where neither the model nor `fov_y_deg` knows the camera, or the depth is unusable."""
+        """SampleProblem if neither the model nor `fov_y_deg` gives the camera, or the depth is unusable."""
         height, width = rgb.shape[-2:]
         inputs = self.processor(images=rgb.permute(1, 2, 0).numpy(), return_tensors="pt").to(self.model.device)
         output = self.model(**inputs)
@@ -101,7 +100,7 @@ def vertical_fov_deg(horizontal_deg: float, height: int, width: int) -> float:
 
 
 def exif_fov_y_deg(image: bytes) -> float | None:
-    """From the focal length as on 35 mm film, by the picture's diagonal; None where the camera wrote none."""
+    """The field of view from EXIF's 35 mm focal length, by the picture's diagonal. None without such an entry."""
     try:
         with Image.open(io.BytesIO(image)) as picture:
             exif = picture.getexif()
@@ -118,7 +117,7 @@ def exif_fov_y_deg(image: bytes) -> float | None:
 
 
 def save_label(path: Path, depth: MetricDepth) -> None:
-    """As Save Metric Depth does, whole or not at all."""
+    """Write the file of Save Metric Depth, completely or not at all."""
     with written_whole(path) as partial:
         partial.write_bytes(npz_bytes(depth, 0))
 
@@ -131,7 +130,7 @@ def label_all(
     rank: int = 0,
     world: int = 1,
 ) -> tuple[Counter[str], list[dict[str, str]]]:
-    """Label what has no depth file yet, every `world`-th sample from `rank` on; counts, and every failure by name."""
+    """Label every `world`-th sample from `rank` on that has no depth file. Returns counts, and the failures by name."""
     counts: Counter[str] = Counter()
     failed: list[dict[str, str]] = []
     seen: set[str] = set()
@@ -159,7 +158,7 @@ def label_all(
 
 
 def label_samples(settings: TrainingSettings) -> None:
-    """The `label` command: the config's data, to its data.depth folder; every process does its share."""
+    """The `label` command: writes the depth of the config's data to data.depth. Every process does its share."""
     data, label = settings.data, settings.label
     if data is None:
         raise ValueError("label is for images on disk; this config's data is the synthetic world, which has its depth")

@@ -1,4 +1,4 @@
-"""What the loop asks of its data: step n of a run is a function of (seed, n) alone, so a run resumes exactly."""
+"""What the loop needs of its data: step n depends only on (seed, n), so that a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -18,12 +18,9 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Share:
-    """How a step's samples are spread: over processes, and over what one of them holds at once.
+    """How the samples of a step are split into processes and micro-batches. ValueError if they do not divide evenly."""
 
-    ValueError where the numbers do not divide.
-    """
-
-    # Samples of a step, on all processes together.
+    # Samples per step, of all processes together.
     batch_size: int
     micro_batch: int
     # Number of this process, and how many there are.
@@ -50,11 +47,11 @@ class Batches(Protocol):
     share: Share
 
     def steps(self, first: int, last: int, workers: int) -> Iterator[list[Batch]]:
-        """This process's micro-batches of each of the steps `first` to `last` - 1."""
+        """For each step from `first` to `last` - 1: this process's micro-batches."""
         ...
 
     def validation(self) -> list[Batch]:
-        """Held-out samples, in batches as sheets are made of, with `sheet_time` (B,)."""
+        """Held-out samples in the batches of a sheet, with `sheet_time` (B,)."""
         ...
 
 
@@ -62,7 +59,7 @@ class NumberedBatches(Dataset):
     """Item n holds the micro-batches of step n."""
 
     def steps(self, first: int, last: int, workers: int) -> Iterator[list[Batch]]:
-        """As in `Batches`; `workers` processes make them ahead (0: in this process)."""
+        """As in `Batches`. `workers` processes make them in advance; 0 makes them in this process."""
         yield from DataLoader(
             self,
             batch_size=None,
@@ -90,10 +87,10 @@ class _Indices(torch.utils.data.Sampler):
 
 
 def noise_seeds(seed: int, step: int, count: int) -> list[int]:
-    """One for each of a step's samples."""
+    """One seed for each sample of a step."""
     return [random.Random(f"{seed}-{step}-{index}").randrange(SEED_RANGE) for index in range(count)]
 
 
 def sheet_times(numbers: Sequence[int], count: int) -> torch.Tensor:
-    """(B,) times in [0, 1] at which the flow loss of held-out samples is measured, spread over all `count` of them."""
+    """(B,) times in [0, 1] for the flow loss of held-out samples. Those of all `count` samples are evenly spread."""
     return (torch.tensor(numbers) + 0.5) / count

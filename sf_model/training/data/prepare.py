@@ -1,8 +1,8 @@
-"""From a source of samples to the store: every sample looked at once, cropped to its bucket, and what pays computed.
+"""Fills the store from a source: checks every sample once, crops it to its bucket, and computes what is cached.
 
-Latents pay always (a VAE's pass a step less, and no VAE in memory); prompt keys/values pay where the MLLM's memory does
-not fit beside the diffusion model, at 1 to 4 MB a prompt. Shards are independent of one another and of the number of
-processes, so that a killed run goes on where it was.
+Cached latents always pay: no VAE in memory, and no pass of it in every step. Cached prompt keys/values (1 to 4 MB a
+prompt) pay if the MLLM does not fit into memory beside the diffusion model. Shards depend neither on one another nor on
+the number of processes, so that a killed run can continue.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class PreparedSample:
 
 
 def prepare_sample(sample: Sample, sizes: list[Size], settings: DataSettings) -> PreparedSample:
-    """SampleProblem, which says what is wrong, for a sample that cannot be used as it is."""
+    """Crop a sample. SampleProblem, with the reason, if it cannot be used."""
     rgb = sample.rgb()
     if not sample.caption:
         raise SampleProblem(
@@ -72,12 +72,12 @@ def _check_aspect(kind: str, what: str, found: Size, image: Size) -> None:
         )
 
 
-# Of DataSettings: where things lie, what is done with samples that are there, and how many are held out.
+# Fields of DataSettings that do not change the content of a shard: paths, and how its samples are used.
 FREE_SETTINGS = ("path", "depth", "prepared", "problems", "max_gb", "validation_samples")
 
 
 def cache_settings(settings: DataSettings, base: Base | None, layers_read: int) -> dict[str, Any]:
-    """What a store's contents follow from, beside its sources. `base` is not asked where nothing of it is cached."""
+    """Everything that a store's contents depend on, except its sources. `base` is needed unless nothing is cached."""
     cached_of: dict[str, Any] = {}
     if settings.cache != "nothing":
         assert base is not None
@@ -87,7 +87,7 @@ def cache_settings(settings: DataSettings, base: Base | None, layers_read: int) 
 
 
 class Preparation:
-    """Fills a store; `base` is needed unless nothing is cached. Every process does its share of the shards."""
+    """Fills a store. `base` is needed unless nothing is cached. Every process makes its share of the shards."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Preparation:
         self.sizes = bucket_sizes(settings.area_px, settings.bucket_step, settings.max_aspect)
 
     def begin(self) -> int:
-        """Claim the folder, and drop what has changed since; returns how many shards. One process calls this first."""
+        """Claim the folder and delete shards whose sources changed. Returns their number. For one process only."""
         self.store.begin(cache_settings(self.settings, self.base, self.layers_read))
         return self.store.drop_stale(self._digest)
 
@@ -110,7 +110,7 @@ class Preparation:
         return self.source.digest(number, self.settings.samples_per_shard)
 
     def run(self, rank: int = 0, world: int = 1) -> int:
-        """Write this process's missing shards; returns how many samples it left out because the store is full."""
+        """Write this process's missing shards. Returns how many samples were left out because the store is full."""
         left_out = 0
         digests: dict[int, str] = {}
         progress = tqdm(desc="samples", disable=rank != 0, mininterval=5)
@@ -118,7 +118,7 @@ class Preparation:
         def wanted(number: int) -> bool:
             if number % world != rank or self.store.shard_path(number).exists():
                 return False
-            # Before the samples are read: what changes meanwhile is noticed the next time.
+            # Taken before the samples are read: if they change meanwhile, the next run notices it.
             digests[number] = self._digest(number)
             return True
 
@@ -150,7 +150,7 @@ class Preparation:
 
     @torch.no_grad()
     def _tensors(self, sample: PreparedSample) -> dict[str, torch.Tensor]:
-        # Thinned by taking single values: an average would invent depths between surfaces.
+        # Downscaled by picking single values: an average would invent depths between surfaces.
         step = self.settings.depth_downscale
         tensors = {"depth_m": sample.depth_m[step // 2 :: step, step // 2 :: step].half()}
         if sample.source is not None:
@@ -189,14 +189,14 @@ class Preparation:
 
 
 def _unit(rgb: torch.Tensor, base: Base) -> torch.Tensor:
-    """(3, H, W) uint8 -> (1, 3, H, W) in [0, 1] where the base lies."""
+    """(3, H, W) uint8 -> (1, 3, H, W) in [0, 1] on the base's device."""
     return rgb[None].to(next(base.vae.parameters()).device).float() / 255
 
 
 def prepare_store(settings: TrainingSettings) -> None:
-    """`cache`: fill the store of a config file, on all processes.
+    """The `cache` command: fill the store of a config file, on all processes.
 
-    ValueError where the config has no images, and, with problems: refuse, where samples cannot be used.
+    ValueError if the config has no images, or (with problems: refuse) if samples cannot be used.
     """
     if settings.data is None:
         raise ValueError("cache is for images on disk; this config's data is the synthetic world, which needs none")
@@ -222,7 +222,7 @@ def prepare_store(settings: TrainingSettings) -> None:
 
 
 def describe(counts: dict[str, Any]) -> str:
-    """The counts for a person."""
+    """The counts as one sentence."""
     problems = ", ".join(f"{count} {kind}" for kind, count in sorted(counts["problems"].items())) or "none"
     left_out = f"; {counts['left_out_for_size']} left out at data.max_gb" if counts["left_out_for_size"] else ""
     share = 100 * sum(counts["problems"].values()) / max(1, counts["usable"] + sum(counts["problems"].values()))

@@ -1,7 +1,7 @@
-"""Batches from the store: step n of a run is a function of (seed, n) alone, whatever the number of processes.
+"""Batches from the store. Step n depends only on (seed, n), not on the number of processes.
 
-A step's samples have one bucket, and all are edits or none is, so that they can be put together; the step's order of
-samples, and the noise of each, come from the seed, so that processes which share a step draw what one would.
+The samples of a step have one bucket, and all or none are edits, so that they can be stacked. The order of samples and
+their noise come from the seed, so that several processes draw the same as one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ..sheets import in_sheet_batches
 from .numbered import NumberedBatches, Share, noise_seeds, sheet_times
 from .store import Place, Row, Store, rows_of
 
-# Height and width of a bucket, and whether its samples are edits: what one step's samples have in common.
+# Common to the samples of a step: height and width of the bucket, and whether they are edits.
 Kind = tuple[tuple[int, int], bool]
-# A sample's shard and its number in it: all that is kept of samples that are not being read.
+# A sample's shard and its number in the shard.
 Address = tuple[Path, int]
 
 
 def split_rows(store: Store, validation: int) -> tuple[list[Place], list[Place]]:
-    """(training, validation) samples; the latter are the same ones whatever else the folder holds."""
+    """(training, validation) samples, chosen by their names. Other samples in the folder hardly change the choice."""
     places = sorted(store.usable()[0], key=lambda place: sha256(place.row.key.encode()).digest())
     if len(places) <= validation:
         raise ValueError(
@@ -43,22 +43,22 @@ def split_rows(store: Store, validation: int) -> tuple[list[Place], list[Place]]
 
 @dataclass(frozen=True)
 class _Group:
-    """The samples of one kind: (n, 2) int32, number of the shard in the list of all and number in the shard."""
+    """The samples of one kind. addresses: (n, 2) int32, index into the list of shards and number in the shard."""
 
     kind: Kind
     addresses: np.ndarray
 
     def steps_before(self, epoch: int, batch_size: int) -> int:
-        """How many steps this group has had after so many epochs: what is left of one goes into the next."""
+        """The number of this group's full batches after `epoch` epochs. The rest of an epoch goes into the next one."""
         return epoch * len(self.addresses) // batch_size
 
 
 class StoreBatches(NumberedBatches):
-    """Micro-batches of prepared samples: what the store has of `training.batch`'s names.
+    """Micro-batches of prepared samples (`training.batch`), with the tensors that the store has.
 
-    Samples are drawn alike often, however few share their bucket: a group goes through its samples in shuffled passes
-    without end and gives a step whenever a batch is full. One of fewer samples than a batch so repeats them within a
-    step, but has the fewer steps for it. Worker processes have a copy of this object: it keeps 8 bytes a sample.
+    Every sample is drawn equally often, however few samples share its bucket. A group repeats shuffled passes over its
+    samples, and gives a step whenever a batch is full. A group smaller than a batch repeats samples within a step, but
+    has fewer steps. Worker processes copy this object, so it keeps only 8 bytes a sample.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class StoreBatches(NumberedBatches):
         return self.share.batch_size
 
     def places(self, step: int) -> list[Address]:
-        """The samples of a step, of all processes."""
+        """The samples of a step for all processes."""
         epoch = step * self.batch_size // self._samples
         while self._steps_before(epoch + 1) <= step:
             epoch += 1
@@ -100,7 +100,7 @@ class StoreBatches(NumberedBatches):
         return sum(group.steps_before(epoch, self.batch_size) for group in self._groups)
 
     def _shuffled(self, epoch: int) -> list[tuple[_Group, int]]:
-        """The steps of an epoch: a group and the number of its batch."""
+        """The steps of an epoch, each as a group and the number of its batch."""
         steps = [
             (group, index)
             for group in self._groups
@@ -130,7 +130,7 @@ class StoreBatches(NumberedBatches):
         return [self.collate([place for place, _ in part], [seed for _, seed in part]) for part in parts]
 
     def validation(self) -> list[Batch]:
-        """The held-out samples of the commonest bucket and kind."""
+        """The held-out samples of the most common bucket and kind."""
         groups: dict[Kind, list[Address]] = defaultdict(list)
         for place in self._held_out:
             groups[place.row.size, place.row.is_edit].append((place.shard, place.index))
@@ -178,7 +178,7 @@ def _enlarged(depth_m: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def _cached_prompts(samples: Sequence[dict[str, torch.Tensor]]) -> Batch:
-    """Padded on the right to the longest."""
+    """Stack cached prompts, padded on the right to the longest."""
     batch = {}
     for name, mask in (("hidden", "hidden_mask"), ("empty_hidden", "empty_mask")):
         if name in samples[0]:

@@ -1,4 +1,4 @@
-"""One training sample as its source has it: files' bytes, and what they decode to."""
+"""One training sample: the bytes of its files, and how they are decoded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_PIXELS = 1 << 28
 
 
 class SampleProblem(ValueError):  # noqa: N818
-    """A sample that cannot be used; `kind` is what is counted, `key` its name where it got as far as having one."""
+    """A sample that cannot be used. Problems are counted by `kind`. `key` is the sample's name, if it is known."""
 
     def __init__(self, kind: str, message: str, key: str | None = None) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class SampleProblem(ValueError):  # noqa: N818
 
 @dataclass(frozen=True)
 class Sample:
-    """`key` names the sample in reports and its depth file; images and depth are files' bytes, not yet looked at."""
+    """`key` names the sample in reports, and its depth file. Images and depth are the undecoded bytes of files."""
 
     key: str
     image: bytes
@@ -33,15 +33,15 @@ class Sample:
     source: bytes | None
 
     def rgb(self) -> torch.Tensor:
-        """(3, H, W) uint8, upright. SampleProblem for what is no image."""
+        """(3, H, W) uint8, upright. SampleProblem if it is not an image."""
         return _decoded(self.image, self.key)
 
     def source_rgb(self) -> torch.Tensor | None:
-        """The same of the image before an edit."""
+        """The same for the image before an edit."""
         return None if self.source is None else _decoded(self.source, f"{self.key} (source)")
 
     def metric_depth(self) -> MetricDepth:
-        """One image's depth, as large as its file. SampleProblem where it is missing, damaged or has NaN values."""
+        """The depth at its file's size. SampleProblem if it is missing or damaged, or has NaN values."""
         if self.depth is None:
             raise SampleProblem("missing_depth", "it has no depth file; run `label`, or name the folder in data.depth")
         data, name = self.depth
@@ -57,7 +57,7 @@ class Sample:
 
 
 def _decoded(data: bytes, key: str) -> torch.Tensor:
-    """As EXIF says the picture is to be seen, which is how ComfyUI's Load Image and thus its depth nodes see it."""
+    """Decode, and rotate as EXIF says: ComfyUI's Load Image does so, and depth is measured on its result."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             if image.width * image.height > MAX_PIXELS:

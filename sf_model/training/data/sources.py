@@ -20,7 +20,7 @@ from .samples import Sample, SampleProblem
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 METADATA = "metadata.jsonl"
-# What Save Metric Depth makes of the file name prefix "dog"; dog_00001_.png beside them is a picture to look at.
+# Endings that Save Metric Depth adds to a prefix. `_00001_.png` is missing here: it is only a picture to look at.
 SAVED_SUFFIXES = ("_00001_.npz", "_00001_.exr", "_00001_mm.png")
 _MAGIC = {b"PK\x03\x04": ".npz", b"\x76\x2f\x31\x01": ".exr", b"\x89PNG": ".png", b"\x93NUM": ".npy"}
 # A file: its name, size in bytes and time of change in ns.
@@ -29,13 +29,13 @@ Samples = Iterator[Sample | SampleProblem]
 
 
 def depth_path(folder: Path, key: str) -> Path | None:
-    """The depth file of a sample, as `label` or Save Metric Depth names it."""
+    """The depth file of a sample, with a name given by `label` or Save Metric Depth. None if there is none."""
     paths = (folder / f"{key}{suffix}" for suffix in (*SUFFIXES, *SAVED_SUFFIXES))
     return next((path for path in paths if path.exists()), None)
 
 
 class FolderSource:
-    """Images of a folder and all folders in it, in the order of their names."""
+    """Images of a folder and its subfolders, sorted by name."""
 
     def __init__(self, folder: Path, depth: Path | None) -> None:
         if not folder.is_dir():
@@ -47,18 +47,18 @@ class FolderSource:
             raise ValueError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)}) and no {METADATA}")
 
     def samples(self, start: int) -> Samples:
-        """All samples from number `start` on; one that cannot even be read is a SampleProblem."""
+        """All samples from number `start` on. A sample that cannot be read is a SampleProblem."""
         for row in self.rows[start:]:
             yield self._sample(row)
 
     def blocks(self, size: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, list[Sample | SampleProblem]]]:
-        """Samples n * size to (n + 1) * size - 1 with n, for the n that are wanted; others are not even read."""
+        """(n, samples n * size to (n + 1) * size - 1) for every n that is wanted. Others are not read."""
         for number in range(-(-len(self.rows) // size)):
             if wanted(number):
                 yield number, [self._sample(row) for row in self.rows[number * size : (number + 1) * size]]
 
     def digest(self, number: int, size: int) -> str:
-        """Changes with anything that block `number` is made from: its rows' text, and its files' sizes and times."""
+        """A digest of everything that block `number` is made from: the rows' text, and the files' sizes and times."""
         facts: list[Any] = []
         for row in self.rows[number * size : (number + 1) * size]:
             image = self.folder / row["file_name"]
@@ -107,7 +107,7 @@ def _hashed(facts: Any) -> str:
 
 
 def _image_rows(folder: Path, depth: Path | None) -> list[dict[str, str]]:
-    """All images in the folder, but those in a folder of depth files inside it."""
+    """All images in the folder, except those in the folder of depth files."""
     names = [
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -134,7 +134,7 @@ def _metadata_rows(path: Path) -> list[dict[str, str]]:
 class StreamSource:
     """WebDataset tars or Parquet files, read from front to back without unpacking; `depth` as in `FolderSource`.
 
-    Samples of tars have their tar's name in their key, since the names in each may begin from 0.
+    Keys of tar samples contain the tar's name, since the names in every tar may start at 0.
     """
 
     def __init__(self, kind: str, pattern: str, depth: Path | None) -> None:
@@ -145,7 +145,7 @@ class StreamSource:
         self._digest: str | None = None
 
     def samples(self, start: int) -> Samples:
-        """All samples from number `start` on; what lies before is passed over without being decoded."""
+        """All samples from number `start` on. Earlier ones are skipped without being decoded."""
         from datasets import Image as ImageFeature
         from datasets import load_dataset
 
@@ -160,11 +160,11 @@ class StreamSource:
                 last = f"the one after {sample.key}"
                 yield sample
         except UnicodeDecodeError as error:
-            # Of a tar's captions, which `datasets` decodes itself: it cannot go on after one.
+            # `datasets` decodes the captions of tars itself, and cannot continue after such an error.
             raise ValueError(f"data.path: a caption ({last}) is not UTF-8 ({error}); pack it again as UTF-8") from error
 
     def blocks(self, size: int, wanted: Callable[[int], bool]) -> Iterator[tuple[int, list[Sample | SampleProblem]]]:
-        """As `FolderSource.blocks`; what others want is read, too."""
+        """As `FolderSource.blocks`, but every sample of the stream is read."""
         block: list[Sample | SampleProblem] = []
         number = 0
         for sample in self.samples(0):
@@ -177,7 +177,7 @@ class StreamSource:
             yield number, block
 
     def digest(self, _number: int, _size: int) -> str:
-        """As `FolderSource.digest`, but any change changes all: what lies where in a stream is not known."""
+        """As `FolderSource.digest`, but any change changes all blocks: it is unknown which file a block comes from."""
         if self._digest is None:
             depth = [] if self.depth is None else sorted(path for path in self.depth.rglob("*") if path.is_file())
             self._digest = _hashed([_facts(Path(file)) for file in (*self.files, *depth)])
@@ -214,7 +214,7 @@ def _first_bytes(row: dict[str, Any], names: tuple[str, ...]) -> bytes | None:
 
 
 def _stream_caption(row: dict[str, Any]) -> str | None:
-    """TypeError for what is neither text nor bytes, UnicodeDecodeError for bytes that are no text."""
+    """The caption, or None. TypeError if it is neither text nor bytes, UnicodeDecodeError if bytes are not UTF-8."""
     value = next((row[name] for name in ("txt", "text", "caption", "json") if row.get(name) is not None), None)
     value = value.get("text", value.get("caption")) if isinstance(value, dict) else value
     if isinstance(value, bytes):
@@ -225,6 +225,6 @@ def _stream_caption(row: dict[str, Any]) -> str | None:
 
 
 def open_source(kind: str, path: str, depth: str | None) -> FolderSource | StreamSource:
-    """The samples that a config names; ValueError where there are none."""
+    """The samples that a config names. ValueError if there are none."""
     depth_folder = None if depth is None else Path(depth)
     return FolderSource(Path(path), depth_folder) if kind == "folder" else StreamSource(kind, path, depth_folder)

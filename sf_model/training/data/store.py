@@ -1,8 +1,7 @@
-"""The prepared samples on disk: shards of safetensors, each written whole or not at all.
+"""The prepared samples on disk: shards of safetensors, each written completely or not at all.
 
-Shard n holds what was usable of the source's samples n * samples_per_shard and following. Its metadata lists them, and
-every one that was not, with the reason, and says which sources it was made from. A folder is complete when
-`complete.json` stands in it.
+Shard n holds the usable ones among the samples from n * samples_per_shard on. Its metadata lists them, the unusable
+ones with the reason, and a digest of the sources. A folder with `complete.json` is complete.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ PROBLEMS_FILE = "problems.jsonl"
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a prepared sample without reading its tensors; `size` is its bucket (height, width)."""
+    """A prepared sample without its tensors. `size` is its bucket (height, width)."""
 
     key: str
     size: tuple[int, int]
@@ -39,7 +38,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Problem:
-    """A sample that was left out: `kind` is counted, `message` tells."""
+    """A sample that was left out. Problems are counted by `kind`; `message` gives the reason."""
 
     key: str
     kind: str
@@ -48,7 +47,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a sample lies."""
+    """Where a sample is stored."""
 
     shard: Path
     index: int
@@ -62,7 +61,7 @@ class Store:
         self.folder = folder
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Claim the folder for these settings. ValueError where it was begun with others."""
+        """Claim the folder for these settings. ValueError if it was begun with others."""
         if (self.folder / SETTINGS_FILE).exists():
             self.check(settings)
             return
@@ -70,7 +69,7 @@ class Store:
         write_text(self.folder / SETTINGS_FILE, json.dumps(dict(settings), indent=1))
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """ValueError, with what differs and the remedy, where the folder was prepared with other settings."""
+        """ValueError, with the differences and the remedy, if the folder was prepared with other settings."""
         asked = json.loads(json.dumps(dict(settings)))
         before = json.loads((self.folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         differing = [
@@ -85,9 +84,9 @@ class Store:
             )
 
     def drop_stale(self, digest: Callable[[int], str]) -> int:
-        """Delete the shards whose sources are not any more what they were made from; returns how many.
+        """Delete the shards whose sources have changed. Returns their number.
 
-        digest: of shard n's sources as they are now.
+        digest: gives the digest of shard n's sources as they are now.
         """
         stale = [path for path in self.shards() if self._metadata(path).get("sources") != digest(_number(path))]
         if stale:
@@ -102,7 +101,10 @@ class Store:
     def write_shard(
         self, number: int, rows: list[Row], problems: list[Problem], tensors: Mapping[str, torch.Tensor], sources: str
     ) -> None:
-        """tensors: `<index in rows>.<name>`. sources: their digest. The store is incomplete then, until `finish`."""
+        """Write a shard. The store is incomplete until `finish`.
+
+        tensors: named `<index in rows>.<name>`. sources: the digest of the sources.
+        """
         (self.folder / COMPLETE_FILE).unlink(missing_ok=True)
         metadata = {
             "sources": sources,
@@ -111,7 +113,7 @@ class Store:
         }
         stored = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         with written_whole(self.shard_path(number)) as partial:
-            # A shard of problems alone has no tensors, which safetensors does not write.
+            # A shard may hold only problems, but safetensors cannot write a file without tensors.
             safetensors.torch.save_file(stored or {"nothing": torch.zeros(1)}, partial, metadata)
 
     def shards(self) -> list[Path]:
@@ -126,9 +128,9 @@ class Store:
             return file.metadata() or {}
 
     def usable(self) -> tuple[list[Place], list[Problem]]:
-        """All samples, but only the first of each key, and all problems.
+        """All problems, and all samples, but only the first of each key.
 
-        Of dog.jpg and dog.png only one can have measured the depth in dog.npz.
+        dog.jpg and dog.png share dog.npz, which holds the depth of only one of them.
         """
         places: dict[str, Place] = {}
         problems: list[Problem] = []
@@ -148,7 +150,7 @@ class Store:
         return sum(path.stat().st_size for path in self.shards())
 
     def finish(self, left_out_for_size: int) -> dict[str, Any]:
-        """Write the list of problems and the counts, which are also returned."""
+        """Write the list of problems and the counts. Returns the counts."""
         places, problems = self.usable()
         counts = {
             "usable": len(places),
@@ -162,16 +164,16 @@ class Store:
         return counts
 
     def _sources(self) -> str:
-        """One digest of all that the shards were made from."""
+        """One digest of the sources of all shards."""
         return sha256("".join(self._metadata(path)["sources"] for path in self.shards()).encode()).hexdigest()
 
     def counts(self) -> dict[str, Any]:
-        """What `finish` wrote. ValueError, with the remedy, where preparing has not ended."""
+        """The counts of `finish`. ValueError, with the remedy, if the store is not complete."""
         self.require_complete()
         return json.loads((self.folder / COMPLETE_FILE).read_text(encoding="utf-8"))
 
     def require_complete(self) -> None:
-        """ValueError, with the remedy, where preparing has not ended."""
+        """ValueError, with the remedy, if the store is not complete."""
         if not (self.folder / COMPLETE_FILE).exists():
             raise ValueError(
                 f"{self.folder} is not prepared to the end; run `python -m sf_model.training cache --config ...` first"
@@ -188,6 +190,6 @@ def _number(shard: Path) -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Whole or not at all."""
+    """Write a file completely or not at all."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")

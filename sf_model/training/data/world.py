@@ -1,4 +1,4 @@
-"""Batches of the metric world: captioned scenes, rendered on the way."""
+"""Batches of the synthetic world: captioned scenes, rendered when they are needed."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..sheets import in_sheet_batches
 from .numbered import NumberedBatches, Share, noise_seeds, sheet_times
 
 VALIDATION_STREAM = "validation"
-# The captions of a fixed training set, whatever the settings say: so every run on so many scenes sees the same ones.
+# A fixed training set always has these captions, so that all runs with the same number of scenes see the same ones.
 SET_CAPTIONS = CaptionShares(plain=0.0, view=0.0, free=0.3)
 SET_MAX_OBJECTS = 4
-# Of the documents without an image; the others describe their scene twice.
+# Share of the documents that say where objects are in the picture. The others describe their scene twice.
 GROUNDED_SHARE = 0.7
-# A smaller part of a cell is not its object.
+# A cell has the label of an object only if the object covers this share of it.
 MIN_CELL_SHARE = 0.2
 
 
@@ -37,9 +37,9 @@ def caption_mixture(shares: CaptionShares) -> Mapping[str, float]:
 
 @dataclass(frozen=True)
 class WorldStream:
-    """An independent series of scenes."""
+    """An independent stream of scenes."""
 
-    # Its name: one a stage.
+    # One name for each stage.
     name: str
     seed: int
     split: str
@@ -47,7 +47,7 @@ class WorldStream:
 
 @dataclass(frozen=True)
 class Example:
-    """One sample, before it is rendered."""
+    """One sample before it is rendered."""
 
     scene: world.Scene
     text: str
@@ -56,10 +56,10 @@ class Example:
 
 
 class WorldBatches(NumberedBatches):
-    """Rendered scenes with their captions; steps of edits have instructions, and their source images as well.
+    """Rendered scenes with their captions. Steps of edits have instructions and source images.
 
-    cell_px: with `category` and `color` (B, rows, columns), the labels of what stands in each cell of so many pixels a
-    side (`cell_labels`). None: without.
+    cell_px: the side of the cells for the labels `category` and `color` (B, rows, columns) of `cell_labels`. None: no
+    labels.
     """
 
     def __init__(
@@ -78,25 +78,25 @@ class WorldBatches(NumberedBatches):
         self._order: list[int] = []
 
     def is_edit(self, step: int) -> bool:
-        """Whether step `step` holds edits: so many of all, evenly spread."""
+        """Whether step `step` consists of edits. Such steps are evenly spread."""
         edits = self.settings.edits
         return math.floor((step + 1) * edits) > math.floor(step * edits)
 
     def examples(self, step: int) -> list[Example]:
-        """The samples of a step, of all processes."""
+        """The samples of a step for all processes."""
         if self.is_edit(step):
             return [Example(pair.target, pair.instruction, pair.source) for pair in self._edit_pairs(step)]
         return [Example(item.scene, item.caption, None) for item in self.captioned(step)]
 
     def captioned(self, step: int) -> list[world.CaptionedScene]:
-        """The captioned scenes of a step, of about one length: little is padded."""
+        """The captioned scenes of a step. The captions have similar lengths, to reduce padding."""
         group, place = divmod(step, self.settings.length_buckets)
         if self._group != group:
             self._group, self._group_steps = group, self._length_buckets(group)
         return self._group_steps[place]
 
     def _length_buckets(self, group: int) -> list[list[world.CaptionedScene]]:
-        """`length_buckets` steps, sorted among themselves by the captions' lengths and then shuffled."""
+        """`length_buckets` steps. Their captions are sorted by length into steps; then the steps are shuffled."""
         settings, stream, size = self.settings, self.stream, self.share.batch_size
         rng = random.Random(f"{stream.split}-{stream.name}-{stream.seed}-{group}")
         count = settings.length_buckets * size
@@ -111,7 +111,7 @@ class WorldBatches(NumberedBatches):
         return steps
 
     def _set_item(self, place: int) -> world.CaptionedScene:
-        """Sample `place` of a run over a limited set, each epoch in an order of its own."""
+        """Sample `place` of a run over a fixed set. Every epoch has its own order."""
         stream, count = self.stream, self.settings.scenes
         epoch, position = divmod(place, count)
         if self._epoch != epoch:
@@ -121,7 +121,7 @@ class WorldBatches(NumberedBatches):
         return sample_captioned(rng, caption_mixture(SET_CAPTIONS), SET_MAX_OBJECTS, stream.split)
 
     def _edit_pairs(self, step: int) -> list[world.EditPair]:
-        """Edits of all kinds alike."""
+        """Edits, with equal shares of all kinds."""
         stream = self.stream
         rng = random.Random(f"edits-{stream.split}-{stream.name}-{stream.seed}-{step}")
         pairs: list[world.EditPair] = []
@@ -141,7 +141,7 @@ class WorldBatches(NumberedBatches):
         ]
 
     def collate(self, examples: Sequence[Example], seeds: Sequence[int], size: int) -> Batch:
-        """One micro-batch of images of `size` pixels a side; all of the examples are edits or none is."""
+        """One micro-batch of images of `size` pixels a side. All or none of the examples are edits."""
         scenes = [example.scene for example in examples]
         rendering = self._render(scenes, size)
         batch: Batch = {
@@ -164,7 +164,7 @@ class WorldBatches(NumberedBatches):
         return world.render(scenes, size, size, supersample=self.settings.supersample)
 
     def validation(self) -> list[Batch]:
-        """Held-out captions of the same mixture, without edits; the first size."""
+        """Held-out captions of the same mixture, without edits, at the first image size."""
         settings = replace(self.settings, edits=0.0, scenes=0, length_buckets=1, max_objects=SET_MAX_OBJECTS)
         count = self.settings.validation_samples
         share = Share(count, count)
@@ -192,9 +192,11 @@ def sample_captioned(
 def cell_labels(
     object_index: torch.Tensor, scenes: Sequence[world.Scene], cell_px: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices (B, rows, columns) into CATEGORY_NAMES and COLORS of the object that covers most of each cell, or their
-    lengths where none covers MIN_CELL_SHARE of it. object_index: (B, H, W) of a rendering, of sides that are multiples
-    of cell_px."""
+    """(B, rows, columns) indices into CATEGORY_NAMES, and into COLORS, of the object that covers most of each cell.
+
+    Cells of which no object covers MIN_CELL_SHARE have the length of the list instead. object_index: (B, H, W) of a
+    rendering; its sides are multiples of cell_px.
+    """
     most = max(len(scene.objects) for scene in scenes)
     shown = F.one_hot(object_index.clamp_min(-1) + 1, most + 1)[..., 1:].permute(0, 3, 1, 2)
     share, owner = F.avg_pool2d(shown.float(), cell_px).max(dim=1)
@@ -218,10 +220,10 @@ class DocumentBatches(NumberedBatches):
         return [self.collate(part) for part in self.share.micro_batches(texts)]
 
     def documents(self, step: int) -> list[list[str]]:
-        """Each grounds a caption's objects in the picture, or describes its scene twice.
+        """Two texts each: a caption and where its objects are in the picture, or two descriptions of one scene.
 
-        To foretell the second text, the language model must keep what the first one says of each object, and tell left
-        from right. A single text gives it no reason to.
+        To predict the second text, the language model must keep what the first one says of each object, and distinguish
+        left from right. A single text does not teach this.
         """
         stream, settings = self.stream, self.settings
         rng = random.Random(f"language-{stream.split}-{stream.seed}-{step}")
@@ -238,7 +240,7 @@ class DocumentBatches(NumberedBatches):
         return documents
 
     def collate(self, documents: list[list[str]]) -> Batch:
-        """Padded on the right."""
+        """One micro-batch, padded on the right."""
         ids, mask = encode_documents(self.tokens, documents)
         return {"language_ids": ids, "language_mask": mask}
 

@@ -1,10 +1,10 @@
-"""The trainings. A stage is a module whose forward is its loss, and whose trainable parameters are its freeze set.
+"""The stages of training. A stage is a module: forward returns its losses, and it freezes what does not learn.
 
-language: the MLLM of a base that is trained from nothing.
-image: its diffusion transformer, on captions alone.
-source: what its encoder of source images sees, before any edit.
-stage1: spatial transformer and depth head; MLLM and diffusion transformer are frozen (arXiv 2604.26341, section 4).
-stage2: adapter, diffusion transformer and spatial transformer: L_diffusion + lambda L_depth on live predicted depth.
+language  the MLLM of a base that is trained from scratch
+image     its diffusion transformer, on captions alone
+source    its encoder of source images, before any edit
+stage1    spatial transformer and depth head; the base is frozen (arXiv 2604.26341, section 4)
+stage2    adapter, diffusion transformer and spatial transformer: L_diffusion + lambda L_depth on live predicted depth
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Stage 1: the spatial transformer and its head. The base is frozen and the adapter waits."""
+"""Stage 1: the spatial transformer and its head. The base and the adapter are frozen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .stage import Stage
 
 
 class DepthStage(Stage):
-    """Masked L2 to the depth of the target image, and its companions (`losses.depth_losses`)."""
+    """Masked L2 to the depth of the target image, and the other parts of `losses.depth_losses`."""
 
     name = "stage1"
     learns = ("system.predictor.",)

@@ -18,7 +18,7 @@ from .stage import SEES_SOURCES
 
 
 class FusionStage(ImageStage):
-    """L_diffusion + depth_weight * L_depth, on a scaffold that is predicted while it trains."""
+    """L_diffusion + depth_weight * L_depth. The adapter's depth (the scaffold) is predicted in every step."""
 
     name = "stage2"
     learns = ("system.predictor.", "system.adapter.", "system.base.transformer.")
@@ -52,7 +52,7 @@ class FusionStage(ImageStage):
         return {"loss": loss, "flow": flow, **losses}
 
     def _scaffold(self, batch: Batch, known: KnownImage) -> tuple[MetricDepth, Losses]:
-        """What the adapter sees, and the losses of the prediction (none if the predictor does not learn)."""
+        """The adapter's depth, and the losses of its prediction (none if the predictor does not learn)."""
         fusion, truth = self.settings.fusion, true_depth(batch)
         if fusion.freeze_predictor and fusion.true_depth == 1:
             return truth, {}
@@ -73,8 +73,8 @@ class FusionStage(ImageStage):
     def sheet(self, batch: Batch, pictures: bool) -> Sheet:
         """True image | (source) | true depth | mean depth | (with a depth flow) sampled depth | image from the last.
 
-        The flow loss is measured with the mean as the scaffold, with another sample's and without: the adapter is used
-        where they differ.
+        The flow loss is measured with the mean depth, with another sample's depth, and without depth. If the three
+        differ, the adapter is used.
         """
         known = self.known(batch)
         drawn = self.sheet_draws(batch, known)

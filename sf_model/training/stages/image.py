@@ -1,4 +1,4 @@
-"""The diffusion transformer of a base that is trained from nothing, on captions alone."""
+"""The diffusion transformer of a base that is trained from scratch, on captions alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .stage import Stage
 
 @dataclass(frozen=True)
 class KnownImage:
-    """A batch as the frozen parts of a base give it."""
+    """A batch, encoded by the frozen parts of a base."""
 
     # (B, C, h, w).
     latent: torch.Tensor
@@ -31,11 +31,11 @@ class KnownImage:
 
 
 class ImageStage(Stage):
-    """Flow matching. The MLLM is frozen; the depth parts wait for their stages."""
+    """Flow matching. The MLLM and the depth networks are frozen."""
 
     name = "image"
     learns = ("system.base.transformer.",)
-    # Without edits no batch reaches these.
+    # Only edits use these.
     waits = ("system.base.transformer.ref_image_", "system.base.transformer.image_index_embedding")
 
     def losses(self, batch: Batch) -> Losses:
@@ -45,7 +45,7 @@ class ImageStage(Stage):
 
     @torch.no_grad()
     def known(self, batch: Batch) -> KnownImage:
-        """What the frozen parts of the base make of a batch."""
+        """Encode a batch with the frozen parts of the base."""
         return KnownImage(self.latent(batch), self.reference(batch), self.prompt(batch), self.empty_prompt(batch))
 
     def drawn(self, batch: Batch, known: KnownImage) -> DiffusionDraws:

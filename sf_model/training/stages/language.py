@@ -1,4 +1,4 @@
-"""The MLLM of a base that is trained from nothing: it knows spatial language as a pretrained one does."""
+"""The MLLM of a base that is trained from scratch. It learns spatial language, which a pretrained MLLM knows."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the encoder of source images sees of their depth and their objects, learned before any edit.
+"""Trains the encoder of source images to see their depth and their objects, before any edit.
 
-An edit's instruction names an object by category and colour, as DINOv2's features know it. So the first channels of
-each cell are logits of these.
+An edit's instruction names an object by category and colour, which DINOv2's features contain. So the first channels of
+each cell are trained as logits of category and colour.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ..losses import DIFFERENCE_WEIGHT, Losses, difference_loss
 from ..sheets import Sheet, depth_figures
 from .stage import SEES_SOURCES, Stage
 
-# Logits of the category and of the colour of what stands in a cell; the last of each is of none.
+# Logits of the category and of the colour of the object in a cell. The last of each means no object.
 LABEL_CHANNELS = (len(CATEGORY_NAMES) + 1, len(COLORS) + 1)
 LABEL_WEIGHT = 0.2
 
 
 class SourceStage(Stage):
-    """Pictures of any scene, their depth, and what stands where. The prompts are not read."""
+    """Images of any scene, their depth, and the object in each cell. Prompts are not read."""
 
     name = "source"
     learns = (SEES_SOURCES,)
@@ -56,8 +56,10 @@ class SourceStage(Stage):
         return {"loss": loss, "state": state, "differences": differences, "labels": labels}
 
     def sheet(self, batch: Batch, pictures: bool) -> Sheet:
-        """True image | true depth | depth that is seen. recognised: of the cells with an object, or where one is seen,
-        the share whose category and colour are right."""
+        """True image | true depth | predicted depth.
+
+        recognised: among the cells with a true or predicted object, the share with the right category and colour.
+        """
         read = self._read(batch)
         log_depth, surface = read.state.float().unbind(1)
         log_depth = log_depth * LOG_DEPTH_STD + LOG_DEPTH_MEAN

@@ -20,9 +20,9 @@ from ..settings import StageSettings
 from ..sheets import Sheet
 from ..system import System
 
-# What an encoder of source images sees: learned alone in `source`, and left as it is by what reads it.
+# The part of a source encoder that only the stage `source` trains. The other stages freeze it.
 SEES_SOURCES = "system.predictor.source_encoder.monocular_depth."
-# Blocks that the bases' networks repeat: what FSDP gathers at a time, and what is compiled.
+# The repeated blocks of the bases' networks. FSDP gathers, and torch.compile compiles, one block at a time.
 BLOCKS = (
     "Lumina2TransformerBlock",
     "QwenImageTransformerBlock",
@@ -32,17 +32,19 @@ BLOCKS = (
     "Dinov2Layer",
     "SpatialTransformerLayer",
 )
-# Image sizes and lengths of captions, with and without a source, forth and back.
+# Enough for all image sizes and caption lengths, with and without a source, forward and backward.
 COMPILED_VARIANTS = 64
 
 
 class Stage(nn.Module):
-    """Subclasses name what learns and give the loss of a micro-batch."""
+    """Subclasses name the parameters that learn and give the loss of a micro-batch."""
 
     name: str
-    # Prefixes of the parameters that learn, of those less, and of the base's parts that are not needed.
+    # Prefixes of the parameters that learn.
     learns: tuple[str, ...]
+    # Prefixes, among those, of parameters that stay frozen.
     waits: tuple[str, ...] = (SEES_SOURCES,)
+    # Parts of the base that the stage does not need.
     unused: tuple[str, ...] = ()
 
     def __init__(self, system: System, settings: StageSettings) -> None:
@@ -64,7 +66,7 @@ class Stage(nn.Module):
 
     @torch.no_grad()
     def start_from(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Take averaged weights of an earlier stage, by their names. ValueError where there is no such parameter."""
+        """Load averaged weights of an earlier stage by name. ValueError if a parameter does not exist here."""
         own = dict(self.named_parameters())
         missing = sorted(name for name, value in tensors.items() if name not in own or own[name].shape != value.shape)
         if missing:
@@ -73,7 +75,7 @@ class Stage(nn.Module):
             own[name].copy_(value)
 
     def release_unused(self, has_prompts: bool) -> None:
-        """Drop what takes memory and is never called. has_prompts: the batches carry them."""
+        """Drop networks that are never called, to save memory. has_prompts: the batches contain encoded prompts."""
         unused = set(self.unused)
         if has_prompts:
             unused.add("text_encoder")
@@ -81,8 +83,8 @@ class Stage(nn.Module):
             setattr(self.system.base, name, None)
 
     def compile_layers(self, backend: str = "inductor") -> None:
-        """torch.compile of what is repeated, layer by layer: whole networks compile for many minutes."""
-        import torch._dynamo  # seconds, and only for this
+        """Compile each repeated block alone. Compiling whole networks takes many minutes."""
+        import torch._dynamo  # takes seconds, and only this needs it
 
         torch._dynamo.config.cache_size_limit = max(COMPILED_VARIANTS, torch._dynamo.config.cache_size_limit)
         for module in self.modules():
@@ -91,18 +93,18 @@ class Stage(nn.Module):
 
     @property
     def _no_split_modules(self) -> list[str]:
-        """Here accelerate asks what to share as one: the blocks that this stage has."""
+        """The blocks that this stage has. accelerate reads this to wrap each block for FSDP."""
         found = {type(module).__name__ for module in self.modules()}
         return [name for name in BLOCKS if name in found]
 
     def forward(self, batch: Batch, pictures: bool = True) -> Any:
-        """In training the losses, "loss" being what is minimised; else a sheet, with or without pictures.
+        """In training mode the losses, of which "loss" is minimised. Otherwise a sheet, with or without pictures.
 
-        Sheets go through forward as well, since FSDP gathers parameters for a forward only.
+        Sheets must go through forward too: FSDP gathers parameters only for a forward.
         """
         device = next(iter(batch.values())).device.type
         enabled = self.settings.loop.mixed_precision == "bf16"
-        # No cache of weights in bf16: with shared parameters it would hold all that were ever gathered.
+        # No cache of bf16 weights: with FSDP it would keep all parameters that were ever gathered.
         with torch.autocast(device, torch.bfloat16, enabled=enabled, cache_enabled=False):
             return self.losses(batch) if self.training else self.sheet(batch, pictures)
 
@@ -111,11 +113,11 @@ class Stage(nn.Module):
         raise NotImplementedError
 
     def sheet(self, batch: Batch, pictures: bool) -> Sheet:
-        """What is shown and measured of held-out samples."""
+        """Pictures and metrics of held-out samples."""
         raise NotImplementedError
 
     def prompt(self, batch: Batch) -> Prompt:
-        """Encoded now, or from the cache."""
+        """The prompts, encoded now or from the cache."""
         if "keys_values" in batch:
             pairs: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * self.system.config.mllm.num_layers
             for place, layer in enumerate(self.system.layers_read):
@@ -138,7 +140,7 @@ class Stage(nn.Module):
         return batch["latent"] if "latent" in batch else self.system.base.encode_image(unit_image(batch["rgb"]))
 
     def reference(self, batch: Batch) -> torch.Tensor | None:
-        """The source's latent."""
+        """The source's latent; None without a source."""
         if "source" not in batch:
             return None
         if "source_latent" in batch:
@@ -146,13 +148,13 @@ class Stage(nn.Module):
         return self.system.base.encode_image(unit_image(batch["source"]))
 
     def source(self, batch: Batch) -> torch.Tensor | None:
-        """(B, 3, H, W) in [0, 1], where the spatial transformer reads it."""
+        """(B, 3, H, W) in [0, 1]; None if the spatial transformer does not read it."""
         return unit_image(batch["source"]) if "source" in batch and self.system.base.gives_features else None
 
     def predicted(self, batch: Batch, prompt: Prompt) -> tuple[DepthPrediction, Losses]:
-        """The live prediction, of a share of the samples from their noisy depth, and its losses."""
+        """The predicted depth and its losses. A share of the samples is predicted from a noisy depth."""
         depth_m, settings = batch["depth_m"], self.settings.depth
-        # While it learns autocast has its way, so that several processes round as one does.
+        # out_dtype None leaves the type to autocast in training, so that several processes round as one does.
         inputs = self.system.inputs(prompt, *depth_m.shape[-2:], self.source(batch), out_dtype=None)
         if settings.flow == 0:
             prediction = self.system.mean_depth(inputs)
