@@ -51,7 +51,7 @@ def to_geometry(depth: MetricDepth, image: torch.Tensor) -> dict[str, torch.Tens
 
 
 def to_metric_depth(geometry: dict[str, Any], any_scale: bool = False) -> MetricDepth:
-    """The depth in either of the host's geometry dicts. ValueError, with the remedy, where it is not in metres.
+    """The depth in either of the host's geometry dicts. ValueError, with the remedy, if it is not in metres.
 
     Depth Anything 3 Mono and MoGe 1 cannot be told from Metric and MoGe 2 by these dicts: all are taken as metres.
     any_scale: takes depth without a unit too. The caller then scales it to metres.

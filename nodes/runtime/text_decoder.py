@@ -40,7 +40,7 @@ def find_decoder(clip: comfy.sd.CLIP, mllm: MLLMConfig, backbone: Backbone, chec
 
 
 def _check_template(clip: comfy.sd.CLIP, backbone: Backbone, checkpoint_name: str) -> None:
-    """ValueError where the right weights were loaded for another base.
+    """ValueError if the right weights were loaded for another base.
 
     Another base puts another template around the prompt. The checkpoint was not trained on such keys and values.
     """
