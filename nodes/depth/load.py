@@ -12,7 +12,7 @@ from ..host.images import depth_colours, to_host
 from ..host.preview import depth_preview_ui
 from ..inputs import CATEGORY, aliases, fov_y_input, geometry_output
 
-# Most pictures in an output folder are no depth. The endings are those that Save Metric Depth writes.
+# The endings of Save Metric Depth. Most other pictures in an output folder are not depth.
 OUTPUT_ENDINGS = (".exr", ".npy", ".npz", "mm.png")
 
 

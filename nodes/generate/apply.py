@@ -98,7 +98,7 @@ class SpatialFusionApplyDepth(io.ComfyNode):
 
 
 def _check_model(model: comfy.model_patcher.ModelPatcher, spatialfusion: SpatialFusionModel) -> None:
-    """ValueError, with both names and the remedy, where the MODEL is not of the checkpoint's base."""
+    """ValueError, with both names and the remedy, if the MODEL does not belong to the checkpoint's base."""
     name, expected = spatialfusion.config.name, spatialfusion.backbone
     kind = type(model.model).__name__
     if not isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.CONST):

@@ -48,7 +48,7 @@ def _read_checkpoint(name: str) -> Checkpoint:
 
 
 def _check_clip_vision(model: SpatialFusionModel, checkpoint_name: str) -> None:
-    """ValueError, with the remedy, where the checkpoint does not read this encoder's features."""
+    """ValueError, with the remedy, if the checkpoint does not read this encoder's features."""
     if model.clip_vision is None:
         return
     expected = model.config.spatial_transformer.source_feature_dim

@@ -153,7 +153,7 @@ def _read_inputs(
     source: torch.Tensor | None,
     vae: comfy.sd.VAE | None,
 ) -> tuple[EncodedPrompt, SourceFeatures | None]:
-    """The encoded prompt, and the features of the source image where there is one."""
+    """The encoded prompt, and the features of the source image (None without one)."""
     if source is None:
         return encode_prompt(model.clip, model.decoder_path, prompt), None
     view = model.backbone.source_view

@@ -16,7 +16,7 @@ from ...sf_model.scaffold import ScaffoldCamera
 
 
 def to_scaffold_camera(camera_info: dict[str, Any], fov_y_deg: float) -> ScaffoldCamera:
-    """fov_y_deg: used where the dict has no fov. ValueError, with the remedy, for what is no perspective camera."""
+    """fov_y_deg: used if the dict has no fov. ValueError, with the remedy, if it is not a perspective camera."""
     if str(camera_info.get("cameraType", "perspective")).lower().startswith("ortho"):
         raise ValueError("switch the camera to perspective in the 3D viewer: the connected camera is orthographic")
     try:

@@ -16,10 +16,10 @@ DA3_GEOMETRY
   sky (B, H, W)           probability; from the models Metric and Mono
   confidence (B, H, W)    without an upper bound; from Small and Base
   intrinsics (1, B, 3, 3) in pixels; from Small and Base
-Only the Metric model's depth is in metres. Mono's dict looks the same, so that the two cannot be told apart. The
-intrinsics are in pixels of the size that the model ran at, which is not the depth's size. So only ratios within them
-mean something, and the principal point is taken as the centre: "cam_dec" puts it there, "ray_pose" estimates it near
-there. A single view has a unit matrix.
+Only the Metric model's depth is in metres. Mono's dict looks the same, so the two cannot be told apart. The intrinsics
+are in pixels of the size that the model ran at, which is not the depth's size. So only their ratios are used. The
+principal point is taken as the centre: "cam_dec" puts it there, and "ray_pose" estimates it near there. A single view
+has a unit matrix.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def to_geometry(depth: MetricDepth, image: torch.Tensor) -> dict[str, torch.Tens
 
 
 def to_metric_depth(geometry: dict[str, Any], any_scale: bool = False) -> MetricDepth:
-    """The depth in either of the host's geometry dicts. ValueError, with the remedy, where it is not in metres.
+    """The depth in either of the host's geometry dicts. ValueError, with the remedy, if it is not in metres.
 
     Depth Anything 3 Mono and MoGe 1 cannot be told from Metric and MoGe 2 by these dicts: all are taken as metres.
     any_scale: takes depth without a unit too. The caller then scales it to metres.

@@ -17,7 +17,7 @@ EIGHT_BIT_TYPES = (torch.float8_e4m3fn, torch.float8_e5m2)
 def revision_warning(
     what: str, patcher: comfy.model_patcher.ModelPatcher, weight: str, trained_on: str, expected: str | None
 ) -> str | None:
-    """A warning where the loaded model is not the release that the checkpoint was trained on, else None.
+    """A warning if the loaded model is not the release that the checkpoint was trained on, else None.
 
     what: "CLIP" or "MODEL". weight: the path in `patcher.model` of the matrix that is compared. trained_on: the
     checkpoint's base revision. expected: the fingerprint in the checkpoint, if there is one. The Mini names its

@@ -25,7 +25,7 @@ class DepthControl:
 
 
 def check_latent(shape: Sequence[int], control: DepthControl) -> None:
-    """ValueError, with the remedy, where a latent of this shape does not fit the depth: its kind, batch or size."""
+    """ValueError, with the remedy, if the kind, batch or size of a latent of this shape does not fit the depth."""
     if len(shape) not in (4, 5) or (len(shape) == 5 and shape[2] != 1):
         raise ValueError(
             f"use the latent of an image: Depth Adapter Apply works on images, but this latent has the shape "

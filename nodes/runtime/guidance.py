@@ -55,7 +55,10 @@ class DepthGuider(comfy.samplers.CFGGuider):
 
 
 class _ThirdPass:
-    """Runs the host's two conditions and, in the same batch, the negative prompt without depth. It keeps two."""
+    """Runs the host's two conditions and, in the same batch, the negative prompt without depth.
+
+    It keeps the results of the negative prompt, with and without depth.
+    """
 
     def __init__(self, negative: Any, model_options: dict[str, Any]) -> None:
         self._negative = negative

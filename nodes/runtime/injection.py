@@ -6,7 +6,7 @@ the adapter by then. Several injections on one MODEL add up.
 
 The host shares the objects on a MODEL between all runs, and between the threads of a run. So an injection never
 changes. What belongs to a run is an `InjectionRun` in that run's own transformer_options: the host copies the options
-of the MODEL when a run begins and hands the copy to every step and every call of the model.
+of the MODEL when a run begins and passes the copy to every step and every call of the model.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class TokenPlace:
 
 @dataclass
 class EmbedderCall:
-    """What the stand-in of the patch embedder needs to know of one call of the diffusion model."""
+    """One call of the diffusion model, for the stand-in of the patch embedder."""
 
     # The patch embedder of the model that runs. MultiGPU CFG Split runs copies of the model, each with its own.
     module: torch.nn.Module | None

@@ -1,4 +1,4 @@
-"""What one sampling run knows of one Depth Adapter Apply. It is made when the run begins and is gone when it ends."""
+"""The state of one Depth Adapter Apply in one sampling run. It exists only during the run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Area = tuple[int, int, int, int]
 
 
 class InjectionRun:
-    """The noise levels with depth, the latent's size, and F (B, channels, rows, columns) on every device that asks."""
+    """The noise levels with depth, the latent's size, and F (B, channels, rows, columns) for every device."""
 
     def __init__(
         self,

@@ -85,7 +85,7 @@ def predict_depth(
 
 
 def _progress(layers: int) -> Callable[[], None]:
-    """What to call after each of so many layers: it moves the node's progress bar, and stops where the user cancels."""
+    """A function to call after each of `layers` layers. It moves the progress bar, and stops if the user cancels."""
     progress = comfy.utils.ProgressBar(layers)
 
     def on_layer() -> None:
@@ -96,7 +96,7 @@ def _progress(layers: int) -> Callable[[], None]:
 
 
 def computing_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the host finds it faster on this device, else float32.
+    """bfloat16 if the host finds it faster on this device, else float32.
 
     The outputs are float32 in both. bfloat16 changes the Mini's depth by 0.1% (mean) or 0.2% (sampled).
     """

@@ -30,7 +30,7 @@ class EncodedPrompt:
 
 @dataclass(frozen=True)
 class _Record:
-    """What one call of the decoder left behind."""
+    """The result of one call of the decoder."""
 
     keys_values: KeysValues
     mask: torch.Tensor | None
@@ -62,7 +62,7 @@ class KeysValuesRecorder:
         return hidden, intermediate
 
     def stop(self) -> list[_Record]:
-        """End the recording and hand over what was recorded: one entry, or none where there was no call.
+        """End the recording and return what was recorded: one entry, or none if there was no call.
 
         Nothing is kept: the host leaves this object on the model until it loads the model again.
         """

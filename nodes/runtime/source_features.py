@@ -1,4 +1,4 @@
-"""What the spatial transformer reads of a source image that is to be edited."""
+"""Features of the source image of an edit, for the spatial transformer."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ def find_decoder(clip: comfy.sd.CLIP, mllm: MLLMConfig, backbone: Backbone, chec
 
 
 def _check_template(clip: comfy.sd.CLIP, backbone: Backbone, checkpoint_name: str) -> None:
-    """ValueError where the right weights were loaded for another base.
+    """ValueError if the right weights were loaded for another base.
 
-    The prompt then stands in another template. Its keys and values are none that the checkpoint saw in training.
+    Another base puts another template around the prompt. The checkpoint was not trained on such keys and values.
     """
     rows = next(iter(clip.tokenize(PLAIN_PROMPT).values()))
     wrapped = clip.tokenizer.decode([token for token, *_ in rows[0]], skip_special_tokens=False)

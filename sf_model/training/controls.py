@@ -78,7 +78,7 @@ def plain_settings(settings: TrainingSettings) -> dict[str, Any]:
 
 
 def train(run: ControlRun, root: Path, tokenizer: Path) -> None:
-    """Train and export one run. CalledProcessError where a command fails; its log is beside the run."""
+    """Train and export one run. CalledProcessError if a command fails. The log is beside the run's folder."""
     folder = root / run.name
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "config.yaml"

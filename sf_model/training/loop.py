@@ -1,4 +1,4 @@
-"""The training loop: one stage, from its last saved state (or from nothing) to its last step.
+"""The training loop: one stage, from its last saved state (or from the start) to its last step.
 
 accelerate splits a step between processes and devices. A step gives the same result with any number of them. A killed
 run continues from its last saved state with the same result. Steps without a finite gradient are skipped and counted.

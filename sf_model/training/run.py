@@ -50,7 +50,7 @@ def make_tokenizer(settings: TrainingSettings) -> None:
         partial.rename(folder)
     for other in theirs:
         if not same_vocabulary(folder, other):
-            raise RunError(f"name other runs, or other starts: {other} is another vocabulary than {folder}")
+            raise RunError(f"change runs or starts in the config: the vocabulary in {other} differs from {folder}")
 
 
 def run_dir(settings: TrainingSettings, name: str) -> Path:

@@ -107,8 +107,8 @@ class RunState:
         differing = sorted(self._learns() ^ trained.keys())
         if differing:
             raise ValueError(
-                f"{state_dir} is of a run in which other parameters learned ({differing[:3]}): begin a new run in "
-                "another folder (runs), and name this one in starts"
+                "begin a new run in another folder (runs), and name this one in starts: other parameters were trained "
+                f"in {state_dir} ({differing[:3]})"
             )
         set_model_state_dict(self.module, average, options=WHOLE)
         self.average.copy_from(trainable_parameters(self.module))

@@ -415,7 +415,8 @@ def _check_stage(stage: StageSettings, name: str, from_world: bool) -> None:
 def _check_world(world: WorldSettings, name: str) -> None:
     if world.scenes < 0 or (world.scenes and world.edits):
         raise ValueError(
-            f"{name}.world.scenes must not be negative, and edits 0 where it limits the training set: edits have no end"
+            f"{name}.world.scenes must not be negative. Above 0, set {name}.world.edits to 0: a fixed training "
+            "set has no edits"
         )
     if world.validation_samples < 1:
         raise ValueError(f"{name}.world.validation_samples must be at least 1")

@@ -312,7 +312,9 @@ def test_problems_can_be_refused(weights: dict, tmp_path: Path) -> None:
     tiny_data.write_images(tmp_path)
     tiny_data.add_bad_images(tmp_path)
     config = tiny_data.write_config(tmp_path, "omnigen2", weights["omnigen2"], edits=False, data__problems="refuse")
-    with pytest.raises(SystemExit, match=r"mend the samples that .*problems.jsonl names .*: 10 of them cannot be used"):
+    with pytest.raises(
+        SystemExit, match=r"repair the samples that .*problems.jsonl names .*: 10 of them cannot be used"
+    ):
         run("cache", config)
     with pytest.raises(SystemExit, match="not prepared to the end"):
         run("stage1", config)

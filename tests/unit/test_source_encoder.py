@@ -64,7 +64,7 @@ def test_the_pixel_encoder_sees_the_image_that_was_cut_into_patches() -> None:
 
 @torch.no_grad()
 def test_a_query_starts_from_what_the_source_shows_at_its_place() -> None:
-    """At first from nothing; then from its cell's projected token, between grids of two sizes interpolated."""
+    """At first nothing is added; then the cell's projected token, interpolated between grids of two sizes."""
     torch.manual_seed(0)
     encoder = SourceEncoder(12, 16, at_queries=True)
     features = torch.randn(2, 6, 12)

@@ -141,7 +141,7 @@ def test_a_missing_field_is_named_with_the_file(line: str, message: str, tmp_pat
         ("image.depth", {"flow": 0.5, "time_mean": 0.0, "time_std": 1.0, "prompt_dropout": 0.1, "draws": 1}, "image"),
         ("system", None, "config.system is missing for the base 'mini'"),
         ("starts", {"joint": "runs"}, r"config.starts names stages that do not exist: \['joint'\]"),
-        ("stage1.world.scenes", 100, "stage1.world.scenes .* edits have no end"),
+        ("stage1.world.scenes", 100, "set stage1.world.edits to 0: a fixed training set has no edits"),
         ("language.world.scenes", -1, "language.world.scenes must not be negative"),
         ("image.world.image_sizes", [], r"image.world.image_sizes \[\] must be multiples of 8"),
         ("image.world.image_sizes", [64, 100], r"image.world.image_sizes \[64, 100\] must be multiples of 8"),
@@ -166,7 +166,7 @@ def test_a_released_base_needs_its_files_and_no_world() -> None:
     for place, value, message in (
         ("weights", None, "config.weights is missing for the base 'omnigen2'"),
         ("system", values_of(MINI_CONFIG)["system"], "config.system must be null for the base 'omnigen2'"),
-        ("data", None, "config.data must be null for the base 'mini', which learns from the world, and only for it"),
+        ("data", None, "config.data must be null for the base 'mini', which learns from the synthetic world"),
         ("data.validation_samples", 0, "config.data.validation_samples must be at least 1"),
         ("stage1.world", world, "stage1.world must be null where config.data is given"),
         ("stage1.fusion", values_of(path)["stage2"]["fusion"], "stage1.fusion must be null"),

@@ -216,7 +216,7 @@ def prepare_store(settings: TrainingSettings) -> None:
     if counts["problems"] and data.problems == "refuse":
         (store.folder / COMPLETE_FILE).unlink()
         raise ValueError(
-            f"mend the samples that {store.folder}/problems.jsonl names and delete that folder, or set data.problems "
+            f"repair the samples that {store.folder}/problems.jsonl names and delete that folder, or set data.problems "
             f"to skip: {sum(counts['problems'].values())} of them cannot be used"
         )
 
