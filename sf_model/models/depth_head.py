@@ -38,7 +38,7 @@ class FusionBlock(nn.Module):
         self.out_conv = operations.Conv2d(channels, channels, 1, dtype=dtype, device=device)
 
     def forward(self, path: torch.Tensor, skip: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
-        if self.skip_unit is not None and skip is not None:
+        if self.skip_unit is not None:
             path = path + self.skip_unit(skip)
         path = F.interpolate(self.unit(path), size=size, mode="bilinear", align_corners=False)
         return self.out_conv(path)

@@ -34,7 +34,6 @@ class ReaderConfig:
 
 
 READER = ReaderConfig(image_size=64, channels=(32, 64), width=128, num_layers=3, num_heads=4)
-TINY_READER = ReaderConfig(image_size=32, channels=(8, 16), width=32, num_layers=1, num_heads=2)
 
 
 @dataclass(frozen=True)

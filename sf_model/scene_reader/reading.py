@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ..world.geometry import bearing_deg, view_heading_deg
-from ..world.scene import Camera, Scene, SceneObject
+from ..world.scene import Camera, SceneObject
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,6 @@ def true_object(obj: SceneObject, camera: Camera) -> FoundObject:
     return FoundObject(
         obj.category, obj.color, footprint_in_camera(obj, camera), obj.size_m, view_heading_deg(obj), confidence=1.0
     )
-
-
-def true_reading(scene: Scene) -> SceneReading:
-    """The result of a perfect reader for a scene."""
-    camera = CameraReading(scene.camera.pitch_deg, scene.camera.fov_y_deg)
-    return SceneReading(tuple(true_object(obj, scene.camera) for obj in scene.objects), camera)
 
 
 def find(reading: SceneReading, category: str, color: str) -> FoundObject | None:

@@ -146,7 +146,10 @@ class Trainer:
             "time": round(time.time()),
             "skipped_steps": self.skipped,
         }
-        append_log(self.run_dir, {**entry, **{name: round(value.item(), 5) for name, value in losses.items()}})
+        numbers = {name: value.item() for name, value in losses.items()}
+        # JSON has no NaN.
+        finite = {name: round(number, 5) if math.isfinite(number) else None for name, number in numbers.items()}
+        append_log(self.run_dir, {**entry, **finite})
 
     def _save(self) -> None:
         files = self.state.whole()

@@ -429,6 +429,8 @@ def _check_together(settings: TrainingSettings) -> None:
         world = settings.stage(name).world
         if world is None:
             continue
+        if name == "image" and world.edits > 0:
+            raise ValueError("image.world.edits must be 0: stage2 is the first that learns to see a source image")
         patch = settings.system.transformer.patch_size
         if not world.image_sizes or any(size < 1 or size % patch for size in world.image_sizes):
             raise ValueError(f"{name}.world.image_sizes {list(world.image_sizes)} must be multiples of {patch}")

@@ -15,10 +15,11 @@ from sf_model.evaluation.editing.prompts import EDIT_KINDS, EditPrompt, edit_pro
 from sf_model.evaluation.editing.scoring import EditScore, edit_score, pixels_changed, pixels_stayed, subject_index
 from sf_model.evaluation.minispace.rows import BLANK, FUSION, MEAN, ORACLE, SHUFFLED
 from sf_model.evaluation.sampling import SystemSampler
-from sf_model.scene_reader.reading import SceneReading, true_reading
+from sf_model.scene_reader.reading import SceneReading
 from sf_model.training.bases.sizes import MiniSizes
 from sf_model.world import Camera, EditPair, Fact, Scene, SceneObject
 from tests.unit.dummy_systems import DUMMY, export_untrained, without_sources
+from tests.unit.readers import true_reading
 
 
 @pytest.fixture(scope="module")

@@ -23,8 +23,8 @@ from sf_model.scene_reader.data import (
 )
 from sf_model.scene_reader.decode import decode, decode_depth, decode_heading
 from sf_model.scene_reader.losses import MEAN_LOG_SIZE, cell_middles, heading_target, reader_losses
-from sf_model.scene_reader.network import READER, TINY_READER, DenseReading, SceneReader
-from sf_model.scene_reader.reading import SceneReading, true_reading
+from sf_model.scene_reader.network import READER, DenseReading, SceneReader
+from sf_model.scene_reader.reading import SceneReading
 from sf_model.scene_reader.weights import load_reader, save_reader
 from sf_model.training import __main__ as command_line
 from sf_model.training.batch import Batch
@@ -41,6 +41,7 @@ from sf_model.training.reader import (
 from sf_model.training.run_state import latest_state, load_average
 from sf_model.world import Scene
 from tests.unit.mini_training import MINI_CONFIG, changed
+from tests.unit.readers import TINY_READER, true_reading
 
 SIZE, ROWS = 64, 16
 CERTAIN = 12.0

@@ -14,9 +14,9 @@ from sf_model.scene_reader.reading import (
     on_ground,
     seen_from_one_height,
     true_object,
-    true_reading,
 )
 from sf_model.world import HELD_OUT, SPATIAL_KINDS, Camera, Fact, Scene, SceneObject
+from tests.unit.readers import true_reading
 
 LEVEL = CameraReading(0.0, 50.0)
 RED, BLUE = ("chair", "red"), ("chair", "blue")

@@ -48,12 +48,13 @@ from sf_model.evaluation.minispace.table import (
 from sf_model.evaluation.obedience import obedience, si_rmse
 from sf_model.evaluation.recognition import UNASKED, recognised
 from sf_model.evaluation.sampling import SystemSampler, no_depth, scene_depth
-from sf_model.scene_reader.network import TINY_READER, SceneReader
-from sf_model.scene_reader.reading import FoundObject, true_reading
+from sf_model.scene_reader.network import SceneReader
+from sf_model.scene_reader.reading import FoundObject
 from sf_model.scene_reader.weights import save_reader
 from sf_model.world.scene import SceneObject
 from tests.unit.dummy_systems import DUMMY, export_untrained, without_sources
 from tests.unit.mini_training import mini_settings
+from tests.unit.readers import TINY_READER, true_reading
 
 
 def test_intervals_of_means() -> None:

@@ -9,9 +9,10 @@ import pytest
 import torch
 import torch.nn as nn
 
-from sf_model.scene_reader.network import TINY_READER, SceneReader
+from sf_model.scene_reader.network import SceneReader
 from sf_model.training.optimiser import build_optimiser, learning_rate, trainable_parameters
 from tests.unit.mini_training import build_stage, loop_settings
+from tests.unit.readers import TINY_READER
 
 
 def decayed_names(module: nn.Module) -> tuple[set[str], set[str]]:

@@ -43,13 +43,6 @@ def host_lora(parameters: Mapping[str, torch.Tensor], alpha: float, dtype: torch
     return state
 
 
-def merge(transformer: nn.Module) -> None:
-    """Add the LoRA to the weights, in place."""
-    for module in transformer.modules():
-        if hasattr(module, "merge") and hasattr(module, "lora_A"):
-            module.merge()
-
-
 def save_lora(path: Path, state: Mapping[str, torch.Tensor], revision: str) -> None:
     with written_whole(path) as partial:
         safetensors.torch.save_file(dict(state), partial, {"spatialfusion_base_revision": revision})

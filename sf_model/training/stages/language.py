@@ -9,7 +9,7 @@ from .stage import Stage
 
 
 class LanguageStage(Stage):
-    """Next-token loss on documents without images (`data.world.language_batch`)."""
+    """Next-token loss on documents without images (`data.world.DocumentBatches`)."""
 
     name = "language"
     learns = ("system.base.text_encoder.",)
