@@ -48,6 +48,9 @@ class SpatialTransformerConfig:
     source_feature_dim: int | None
     # On: every query also starts from the source's features at its position.
     source_at_queries: bool
+    # On: queries stand behind an image as text does, and RoPE's axes turn the channels that they turn in the MLLM.
+    # Off: they stand at the number of tokens, and the axes take turns.
+    mllm_positions: bool
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ class DepthFlowConfig:
     time_channels: int
     # Channels of the noisy depth's path past the queries (`models.depth_detail`). None: no such path.
     detail_channels: int | None
+    # On: a sample begins with the mean of all scenes, and has the mean's confidence.
+    mean_first: bool
 
 
 @dataclass(frozen=True)
@@ -136,9 +141,9 @@ def migrated(values: Any) -> Any:
     if version == 1:
         values.setdefault("depth_flow", None)
         added = {
-            "depth_flow": {"detail_channels": None},
+            "depth_flow": {"detail_channels": None, "mean_first": False},
             "depth_head": {"patch_output": False},
-            "spatial_transformer": {"source_at_queries": False},
+            "spatial_transformer": {"source_at_queries": False, "mllm_positions": False},
         }
         for name, fields in added.items():
             if isinstance(values.get(name), dict):
@@ -204,11 +209,19 @@ DUMMY = SpatialFusionConfig(
     backbone="mini",
     mllm=DUMMY_MLLM,
     spatial_transformer=SpatialTransformerConfig(
-        24, 48, 3, 1e-6, query_grid=4, stride=8, source_feature_dim=12, source_at_queries=True
+        24,
+        48,
+        3,
+        1e-6,
+        query_grid=4,
+        stride=8,
+        source_feature_dim=12,
+        source_at_queries=True,
+        mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
-    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8, mean_first=True),
 )
 
 MINI = SpatialFusionConfig(
@@ -216,11 +229,19 @@ MINI = SpatialFusionConfig(
     backbone="mini",
     mllm=MINI_MLLM,
     spatial_transformer=SpatialTransformerConfig(
-        256, 640, 4, 1e-6, query_grid=8, stride=8, source_feature_dim=None, source_at_queries=False
+        256,
+        640,
+        4,
+        1e-6,
+        query_grid=8,
+        stride=8,
+        source_feature_dim=None,
+        source_at_queries=False,
+        mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((16, 24, 32, 32), 24, patch_output=True),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
-    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=16),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=16, mean_first=True),
 )
 
 OMNIGEN2 = SpatialFusionConfig(
@@ -228,11 +249,19 @@ OMNIGEN2 = SpatialFusionConfig(
     backbone="omnigen2",
     mllm=QWEN25_VL_3B,
     spatial_transformer=SpatialTransformerConfig(
-        1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM, source_at_queries=True
+        1024,
+        4096,
+        10,
+        1e-6,
+        query_grid=32,
+        stride=32,
+        source_feature_dim=DINOV2_LARGE_DIM,
+        source_at_queries=True,
+        mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
-    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
 )
 
 # The published width: layers have the sizes of the MLLM's, so that they can start from their weights.
@@ -247,11 +276,19 @@ QWEN_IMAGE = SpatialFusionConfig(
     backbone="qwen_image",
     mllm=QWEN25_VL_7B,
     spatial_transformer=SpatialTransformerConfig(
-        1536, 6144, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM, source_at_queries=True
+        1536,
+        6144,
+        10,
+        1e-6,
+        query_grid=32,
+        stride=32,
+        source_feature_dim=DINOV2_LARGE_DIM,
+        source_at_queries=True,
+        mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
-    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
 )
 
 # A separate base, because the first Qwen-Image-Edit shows source images to its MLLM in another way than later ones.
@@ -262,11 +299,19 @@ Z_IMAGE = SpatialFusionConfig(
     backbone="z_image",
     mllm=QWEN3_4B,
     spatial_transformer=SpatialTransformerConfig(
-        1024, 4096, 10, 1e-6, query_grid=32, stride=32, source_feature_dim=DINOV2_LARGE_DIM, source_at_queries=True
+        1024,
+        4096,
+        10,
+        1e-6,
+        query_grid=32,
+        stride=32,
+        source_feature_dim=DINOV2_LARGE_DIM,
+        source_at_queries=True,
+        mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
-    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32),
+    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
 )
 
 CONFIGS: dict[str, SpatialFusionConfig] = {

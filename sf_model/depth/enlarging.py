@@ -72,12 +72,14 @@ def _is_one_surface(log_depth: torch.Tensor, valid: torch.Tensor, axis: int) -> 
     log_depth = torch.where(valid, log_depth, torch.zeros_like(log_depth))
     step = (log_depth.narrow(axis, 1, count - 1) - log_depth.narrow(axis, 0, count - 1)).abs()
     same_kind = valid.narrow(axis, 1, count - 1) == valid.narrow(axis, 0, count - 1)
+    # A step to or from the sky is no slope.
+    slopes = torch.where(same_kind, step, torch.zeros_like(step))
     slope = torch.zeros_like(step)
     if count > 2:
         # The steps before and after each step. At a border there is only one.
-        first, last = step.narrow(axis, 1, 1), step.narrow(axis, count - 3, 1)
-        before = torch.cat([first, step.narrow(axis, 0, count - 2)], dim=axis)
-        after = torch.cat([step.narrow(axis, 1, count - 2), last], dim=axis)
+        first, last = slopes.narrow(axis, 1, 1), slopes.narrow(axis, count - 3, 1)
+        before = torch.cat([first, slopes.narrow(axis, 0, count - 2)], dim=axis)
+        after = torch.cat([slopes.narrow(axis, 1, count - 2), last], dim=axis)
         slope = torch.minimum(before, after)
     one = same_kind & (step <= torch.clamp(SLOPE_FACTOR * slope, min=SAME_SURFACE))
     return torch.cat([one, torch.ones_like(one.narrow(axis, 0, 1))], dim=axis)

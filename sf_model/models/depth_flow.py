@@ -35,11 +35,9 @@ SKY = 3.2
 TIME_SCALE = 1000.0
 MAX_PERIOD = 10000.0
 MIN_NOISE_LEVEL = 0.2
-# Up to this time a noisy depth shows nothing of the true one.
-HIDDEN_UNTIL = 0.02
 # Users give depth and image the same seed. This makes their noise differ.
 DEPTH_SEED = 0x5DEE
-# With these, sampling adds less than 0.5% to OmniGen2's operations at 1024x1024 (`counting.spatial_flops`).
+# With these, sampling adds less than 0.5% to OmniGen2's operations at 1024x1024 (`tools.counting.spatial_flops`).
 DEFAULT_STEPS = 8
 DEFAULT_GUIDANCE = 3.0
 DEPTH_SHIFT = 4.0
@@ -175,30 +173,38 @@ def draw_noise(shape: tuple[int, ...], seed: int) -> torch.Tensor:
 
 
 @torch.no_grad()
-def sample_depth(predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling) -> DepthPrediction:
-    """The last prediction of Euler steps from noise to a scene, with the confidence of the first.
+def sample_depth(
+    predict: Callable[[NoisyDepth, bool], DepthPrediction], sampling: DepthSampling, mean_first: bool
+) -> DepthPrediction:
+    """The last prediction of Euler steps from noise to a scene.
 
-    Only the first prediction depends on the prompt alone. The last one is confident about what earlier steps drew.
-    predict(noisy, guided) predicts at the state's own size. In a guided step the batch is doubled: the first half is
-    predicted with the prompt, the second without.
+    mean_first: the first prediction sees no noisy depth, and its confidence is the result's. It alone knows nothing but
+    the prompt: the last one is sure of what the steps before have drawn.
+    predict(noisy, guided) predicts at the state's own size. Where it is guided, the batch is doubled: the first half is
+    to be predicted with the prompt, the second without.
     """
     state, times, guided_steps = sampling.noise, sampling.times, sampling.guided_steps
-    confidence_logit: torch.Tensor | None = None
+    first: DepthPrediction | None = None
     for number, (now, after) in enumerate(zip(times, times[1:])):
         guided = number < guided_steps
-        prediction = predict(_at(now, state, guided), guided)
-        if confidence_logit is None:
-            confidence_logit = prediction.confidence_logit[: len(state)]
+        prediction = predict(_at(now, state, guided, mean_first and number == 0), guided)
+        first = first or prediction
         data = predicted_state(prediction)
         if guided:
-            # Both halves were one batch: the queries of one image do not fill a GPU.
+            # One batch: a GPU is not full of one image's queries.
             data, without = data.chunk(2)
             data = _bounded(without + sampling.guidance * (data - without))
         state = state + (after - now) / (1 - now) * (data - state)
-    last = predict(_at(times[-1], state), False)
-    return last if confidence_logit is None else replace(last, confidence_logit=confidence_logit)
+    last = predict(_at(times[-1], state, False, mean_first and first is None), False)
+    if not mean_first or first is None:
+        return last
+    return replace(last, confidence_logit=first.confidence_logit[: len(state)])
 
 
-def _at(time: float, state: torch.Tensor, doubled: bool = False) -> NoisyDepth:
+def _at(time: float, state: torch.Tensor, doubled: bool, is_mean: bool) -> NoisyDepth:
+    """`state` at a time, twice where it is `doubled`. is_mean: the batch, or its first half, is not to see it."""
+    count = len(state)
     state = torch.cat([state, state]) if doubled else state
-    return NoisyDepth(state, torch.full((len(state),), time, device=state.device))
+    # The half without a prompt sees the noise: the mean of all scenes without a prompt is not trained.
+    has_noise = torch.arange(len(state), device=state.device) >= count if is_mean else None
+    return NoisyDepth(state, torch.full((len(state),), time, device=state.device), has_noise)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ class DepthPredictor(nn.Module):
         self.config = config
         factory = {"operations": operations, "dtype": dtype, "device": device}
         sizes, patch_px = config.spatial_transformer, own_patch_px(config)
-        sections = get_backbone(config.backbone).rope_sections
+        sections = get_backbone(config.backbone).rope_sections if sizes.mllm_positions else None
         self.spatial_transformer = SpatialTransformer(sizes, config.mllm, sections, **factory)
         self.depth_head = DepthHead(config.depth_head, sizes.hidden_size, sizes.num_layers, **factory)
         self.depth_flow: DepthFlowInput | None = None
@@ -63,10 +64,12 @@ class DepthPredictor(nn.Module):
 
         ValueError if the checkpoint lacks the source encoder or the flow, or the keys/values are from another MLLM.
         """
+        inputs = self._placed(inputs)
         return self._predict(inputs, self._encoded(inputs), noisy).resized(inputs.height, inputs.width)
 
     def sample(self, inputs: ExpertInputs, sampling: DepthSampling) -> DepthPrediction:
         """One scene that fits the prompt, sampled by `depth_flow.sample_depth`. Errors as in `forward`."""
+        inputs = self._placed(inputs)
         source = self._encoded(inputs)
         doubled, doubled_source = inputs, source
         if sampling.guided_steps:
@@ -78,7 +81,12 @@ class DepthPredictor(nn.Module):
                 return self._predict(doubled, doubled_source, noisy)
             return self._predict(inputs, source, noisy)
 
-        return sample_depth(predict, sampling).resized(inputs.height, inputs.width)
+        mean_first = self.config.depth_flow is not None and self.config.depth_flow.mean_first
+        return sample_depth(predict, sampling, mean_first).resized(inputs.height, inputs.width)
+
+    def _placed(self, inputs: ExpertInputs) -> ExpertInputs:
+        """With the queries where the checkpoint learned them: older ones put them at the number of tokens."""
+        return inputs if self.config.spatial_transformer.mllm_positions else replace(inputs, next_position=None)
 
     def _encoded(self, inputs: ExpertInputs) -> EncodedSource | None:
         if inputs.source is None:

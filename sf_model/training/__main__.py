@@ -17,6 +17,9 @@ import torch
 from .processor import avoid_refused_instructions
 from .settings import STAGE_NAMES, TrainingSettings, load_settings, smoke
 
+# Folder of the export in the folder of the runs.
+EXPORTED = "exported"
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -29,7 +32,9 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--runs", type=Path, help="folder of the runs; overrides the config's")
         command.add_argument("--smoke", action="store_true", help="tiny sizes and two steps a stage, to try it out")
         if name in ("all", "export"):
-            command.add_argument("--output", type=Path, required=True, help="a folder, for example ComfyUI's models/")
+            command.add_argument(
+                "--output", type=Path, help="a folder, for example ComfyUI's models/; default: `exported` in the runs"
+            )
             command.add_argument("--name", default="spatialfusion", help="file name of a released base's export")
         if name == "export":
             command.add_argument("--stage", choices=STAGE_NAMES, help="default: the config's last stage")
@@ -57,8 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def chosen_settings(arguments: argparse.Namespace) -> TrainingSettings:
     """The config's settings, changed by the options."""
     settings = load_settings(arguments.config)
-    if arguments.runs is not None:
-        settings = replace(settings, runs=str(arguments.runs))
+    # A trial leaves nothing where the real run begins.
+    runs = arguments.runs or (f"{settings.runs}_smoke" if arguments.smoke else settings.runs)
+    settings = replace(settings, runs=str(runs))
     return smoke(settings) if arguments.smoke else settings
 
 
@@ -75,12 +81,14 @@ def run(arguments: argparse.Namespace, settings: TrainingSettings) -> None:
     elif arguments.command == "all":
         from .run import train_all
 
-        print(*train_all(settings, arguments.output, arguments.name), sep="\n")
+        output = arguments.output or Path(settings.runs) / EXPORTED
+        print(*train_all(settings, output, arguments.name), sep="\n")
     elif arguments.command == "export":
         from .run import export_run
 
+        output = arguments.output or Path(settings.runs) / EXPORTED
         stage = arguments.stage or settings.stages[-1]
-        print(*export_run(settings, stage, arguments.output, arguments.name), sep="\n")
+        print(*export_run(settings, stage, output, arguments.name), sep="\n")
     else:
         from .run import train_stage
 

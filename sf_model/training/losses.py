@@ -42,7 +42,7 @@ def depth_losses(
       confidence   `confidence_loss`, only of images whose depth was not given
 
     depth_m: (B, H, W), inf for sky. fov_y_deg: (B,). weight: (B,), weighs each image in log_depth, differences and
-    validity. is_given: (B,) bool, True for images predicted from a noisy depth that still shows the true one.
+    validity. is_given: (B,) bool, True for images predicted from a noisy depth.
     """
     weight = torch.ones_like(fov_y_deg) if weight is None else weight
     valid = torch.isfinite(depth_m)

@@ -31,6 +31,8 @@ from .optimiser import trainable_parameters
 
 STATE_PREFIX = "state-"
 PARTIAL = ".partial"
+# Of the names in these files. Version 1, which says no version, had other files.
+STATE_VERSION = 2
 TRAINED, AVERAGE, OPTIMISER, STATE = "trained.safetensors", "average.safetensors", "optimiser.safetensors", "state.json"
 KEPT_STATES = 2
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True, strict=False)
@@ -51,8 +53,18 @@ def _step_of(state_dir: Path) -> int:
 
 
 def saved_progress(state_dir: Path) -> dict[str, int]:
-    """The `progress` given to `save_state`: "step", the optimiser steps so far, and other counts."""
-    return json.loads((state_dir / STATE).read_text(encoding="utf-8"))
+    """The `progress` given to `save_state`: "step", the optimiser steps so far, and other counts.
+
+    ValueError for the state of another version of the trainer.
+    """
+    progress = json.loads((state_dir / STATE).read_text(encoding="utf-8"))
+    version = progress.pop("version", 1)
+    if version != STATE_VERSION:
+        raise ValueError(
+            f"train this stage again in another folder, or go on with the release that began it: {state_dir} is a "
+            f"training's state of version {version}, and this release reads version {STATE_VERSION}"
+        )
+    return progress
 
 
 def load_average(state_dir: Path) -> Tensors:
@@ -143,7 +155,7 @@ def save_state(run_dir: Path, files: Mapping[str, Tensors], progress: Mapping[st
     partial.mkdir(parents=True)
     for name, tensors in files.items():
         safetensors.torch.save_file(tensors, partial / name)
-    (partial / STATE).write_text(json.dumps(dict(progress)), encoding="utf-8")
+    (partial / STATE).write_text(json.dumps({"version": STATE_VERSION, **progress}), encoding="utf-8")
     shutil.rmtree(final, ignore_errors=True)
     partial.rename(final)
     for old in sorted(_states(run_dir), key=_step_of)[:-KEPT_STATES]:

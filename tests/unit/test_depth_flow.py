@@ -81,7 +81,7 @@ def test_sampling_reaches_what_is_predicted() -> None:
         return prediction(log_depth, validity)
 
     noise = torch.randn(1, 2, 8, 8)
-    result = sample_depth(predict, DepthSampling(noise, steps=4, guidance=1, shift=1))
+    result = sample_depth(predict, DepthSampling(noise, steps=4, guidance=1, shift=1), mean_first=False)
     assert torch.equal(result.log_depth, log_depth)
     assert [time for time, _ in seen] == [0.0, 0.25, 0.5, 0.75]
     target = predicted_state(result)
@@ -90,25 +90,41 @@ def test_sampling_reaches_what_is_predicted() -> None:
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-def test_a_sampled_depth_has_the_confidence_of_the_first_prediction(guidance: float) -> None:
-    """The last one is as sure as it is told: it has seen what the steps before have drawn. Guided, the first half of
-    the first prediction counts, which knows the prompt."""
-    seen: list[float] = []
+def test_a_sample_begins_with_the_mean_and_has_its_confidence(guidance: float) -> None:
+    """Later predictions see what was drawn, and are sure of it. Guided, the half with the prompt is the mean; the mean
+    without a prompt is not trained."""
+    seen: list[list[bool]] = []
 
     def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
-        logits = torch.zeros(len(noisy.state), 8, 8) + len(seen)
+        count = len(noisy.state)
+        logits = torch.zeros(count, 8, 8) + len(seen)
         if guided:
-            logits[len(logits) // 2 :] = 99.0
-        seen.append(noisy.time[0].item())
+            logits[count // 2 :] = 99.0
+        seen.append([True] * count if noisy.has_noise is None else noisy.has_noise.tolist())
         of_zeros = prediction(torch.zeros_like(logits), torch.full_like(logits, 9.0))
         return replace(of_zeros, log_depth=torch.full_like(logits, float(len(seen))), confidence_logit=logits)
 
-    sampled = sample_depth(predict, DepthSampling(torch.zeros(2, 2, 8, 8), 4, guidance))
-    assert len(seen) == 4
+    sampled = sample_depth(predict, DepthSampling(torch.zeros(2, 2, 8, 8), 4, guidance), mean_first=True)
+    assert seen[0] == ([False, False] if guidance == 1 else [False, False, True, True])
+    assert all(all(sees) for sees in seen[1:]) and len(seen) == 4
     assert (sampled.confidence_logit == 0).all() and (sampled.log_depth == 4).all()
     seen.clear()
     # Where the first prediction is the only one, it is the last as well.
-    assert (sample_depth(predict, DepthSampling(torch.zeros(2, 2, 8, 8), 1, guidance)).confidence_logit == 0).all()
+    once = sample_depth(predict, DepthSampling(torch.zeros(2, 2, 8, 8), 1, guidance), mean_first=True)
+    assert (once.confidence_logit == 0).all() and seen == [[False, False]]
+
+
+def test_older_checkpoints_keep_their_scenes_and_confidence() -> None:
+    """Every prediction sees the noise, and the last one's confidence is the result's."""
+    seen: list[torch.Tensor | None] = []
+
+    def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
+        seen.append(noisy.has_noise)
+        of_zeros = prediction(torch.zeros(1, 8, 8), torch.full((1, 8, 8), 9.0))
+        return replace(of_zeros, confidence_logit=torch.full((1, 8, 8), float(len(seen))))
+
+    sampled = sample_depth(predict, DepthSampling(torch.zeros(1, 2, 8, 8), 3, 1.0), mean_first=False)
+    assert seen == [None] * 3 and (sampled.confidence_logit == 3).all()
 
 
 def test_sampling_draws_one_of_two_scenes_and_not_their_mean() -> None:
@@ -123,7 +139,7 @@ def test_sampling_draws_one_of_two_scenes_and_not_their_mean() -> None:
         return prediction((mean * LOG_DEPTH_STD + LOG_DEPTH_MEAN).expand(state.shape), torch.full(state.shape, 20.0))
 
     sampling = DepthSampling(draw_noise((64, 2, 8, 8), seed=0), steps=40, guidance=1, shift=4)
-    drawn = predicted_state(sample_depth(predict, sampling))[:, 0, 0, 0]
+    drawn = predicted_state(sample_depth(predict, sampling, mean_first=True))[:, 0, 0, 0]
     to_near, to_far = (drawn - near).abs() < 0.05, (drawn - far).abs() < 0.05
     assert (to_near | to_far).float().mean() > 0.95
     assert 16 <= to_near.sum() <= 48
@@ -143,7 +159,7 @@ def test_guidance_goes_beyond_the_prompt_by_hand() -> None:
         )
 
     sampling = DepthSampling(torch.zeros(1, 2, 8, 8), steps=2, guidance=3, shift=1)
-    sample_depth(predict, sampling)
+    sample_depth(predict, sampling, mean_first=True)
     assert seen == [([0.0, 0.0], True), ([0.5], False)]
     assert states[-1] == pytest.approx(1.5)
     assert sampling.passes == 3
@@ -160,7 +176,7 @@ def test_guidance_acts_where_the_layout_is_decided() -> None:
         return prediction(torch.ones(len(noisy.time), 8, 8), torch.ones(len(noisy.time), 8, 8))
 
     sampling = DepthSampling(noise, steps=8, guidance=3, shift=4)
-    sample_depth(predict, sampling)
+    sample_depth(predict, sampling, mean_first=True)
     assert seen == [True] * 3 + [False] * 5
     assert sampling.passes == 11
     # The result is never guided.
@@ -181,7 +197,7 @@ def test_side_by_side_is_one_after_the_other() -> None:
     # (k/3) / (12 - 11 k/3)
     for now, after in ((0, 1 / 25), (1 / 25, 1 / 7)):
         noisy = NoisyDepth(state, torch.full((2,), float(now)))
-        told = predictor(inputs(32, 48, prompt_mask=mask), noisy)
+        told = predictor(inputs(32, 48, prompt_mask=mask), noisy if now else None)
         untold = predictor(inputs(32, 48, prompt_mask=torch.zeros_like(mask)), noisy)
         data, without = predicted_state(told), predicted_state(untold)
         data = without + 3 * (data - without)
@@ -213,7 +229,7 @@ def test_guidance_stays_within_what_a_scene_can_be() -> None:
         log_depth = (LOG_DEPTH_MEAN + 2 * LOG_DEPTH_STD * with_prompt).expand(-1, 8, 8)
         return prediction(log_depth, (3 + 6 * with_prompt).expand(-1, 8, 8))
 
-    sample_depth(predict, DepthSampling(torch.zeros(1, 2, 8, 8), steps=2, guidance=10, shift=1))
+    sample_depth(predict, DepthSampling(torch.zeros(1, 2, 8, 8), steps=2, guidance=10, shift=1), mean_first=True)
     # Half of the way from 0 to the bounds.
     assert states[-1][0, :, 0, 0].tolist() == pytest.approx([SKY / 2, 0.5])
 

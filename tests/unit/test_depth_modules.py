@@ -178,6 +178,17 @@ def test_edges_stay_edges_where_a_prediction_is_enlarged() -> None:
     torch.testing.assert_close(depth, expected)
 
 
+def test_a_step_to_the_sky_is_no_slope() -> None:
+    """Two poles side by side before the sky, a sample wide each: nothing floats between them."""
+    log_depth = torch.full((1, 8, 8), math.log(100.0))
+    log_depth[:, :, 3], log_depth[:, :, 4] = math.log(2.0), math.log(5.0)
+    validity = torch.full((1, 8, 8), -3.0)
+    validity[:, :, 3:5] = 3.0
+    small = DepthPrediction(log_depth, validity, torch.zeros(1, 8, 8), torch.tensor([50.0]))
+    depth = small.resized(64, 64).to_metric_depth().depth[0]
+    assert sorted(set(depth.flatten().round(decimals=3).tolist())) == [2.0, 5.0, math.inf]
+
+
 def test_a_slope_is_enlarged_as_well_as_by_interpolation() -> None:
     """A floor at a low angle, whose depth changes by more from row to row than many an edge."""
 

@@ -17,7 +17,15 @@ from sf_model.models.spatial_transformer import SpatialTransformer, uniform_laye
 
 MLLM = MLLMConfig(num_layers=4, num_attention_heads=4, num_kv_heads=2, head_dim=16, rope_theta=1e6, qk_norm=False)
 FULL_WIDTH = SpatialTransformerConfig(
-    64, 96, 2, 1e-6, query_grid=4, stride=8, source_feature_dim=None, source_at_queries=False
+    64,
+    96,
+    2,
+    1e-6,
+    query_grid=4,
+    stride=8,
+    source_feature_dim=None,
+    source_at_queries=False,
+    mllm_positions=True,
 )
 
 

@@ -24,7 +24,7 @@ class DepthStage(Stage):
         draws = self.settings.depth.draws
         if draws > 1:
             batch, prompt = repeated(batch, draws), prompt.repeated(draws)
-        _, losses = self.predicted(batch, prompt)
+        _, losses, _ = self.predicted(batch, prompt)
         return {"loss": losses["depth"], **losses}
 
     def sheet(self, batch: Batch, pictures: bool) -> Sheet:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from ...depth.colours import depth_picture
 from ...depth.metric_depth import MetricDepth
+from ...models.depth_prediction import DepthPrediction
 from ..bases.lora import add_lora, is_lora
 from ..batch import Batch, true_depth
 from ..draws import SCAFFOLD_SEED, draw_share
@@ -57,7 +60,9 @@ class FusionStage(ImageStage):
         if fusion.freeze_predictor and fusion.true_depth == 1:
             return truth, {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not fusion.freeze_predictor):
-            prediction, losses = self.predicted(batch, known.prompt)
+            prediction, losses, is_given = self.predicted(batch, known.prompt)
+            if is_given is not None and self.system.config.depth_flow.mean_first:
+                prediction = self._with_mean_confidence(batch, known, prediction, is_given)
         losses = {} if fusion.freeze_predictor else losses
         predicted = prediction.to_metric_depth()
         if fusion.true_depth == 0:
@@ -69,6 +74,16 @@ class FusionStage(ImageStage):
             torch.where(pixels, truth.confidence, predicted.confidence),
             torch.where(is_true, truth.fov_y_deg, predicted.fov_y_deg),
         ), losses
+
+    def _with_mean_confidence(
+        self, batch: Batch, known: KnownImage, prediction: DepthPrediction, is_given: torch.Tensor
+    ) -> DepthPrediction:
+        """What the adapter gets in use: beside a given depth (B,) bool, the confidence of the mean."""
+        with torch.no_grad():
+            inputs = self.system.inputs(known.prompt, *batch["depth_m"].shape[-2:], self.source(batch), out_dtype=None)
+            confidence = self.system.mean_depth(inputs).confidence_logit
+        confidence = torch.where(is_given[:, None, None], confidence, prediction.confidence_logit)
+        return replace(prediction, confidence_logit=confidence)
 
     def sheet(self, batch: Batch, pictures: bool) -> Sheet:
         """True image | (source) | true depth | mean depth | (with a depth flow) sampled depth | image from the last.

@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 
 from ...depth.colours import depth_picture
-from ...models.depth_flow import HIDDEN_UNTIL, NoisyDepth, depth_state, flow_weight
+from ...models.depth_flow import NoisyDepth, depth_state, flow_weight
 from ...models.depth_prediction import DepthPrediction
 from ..bases.base import Prompt
 from ..batch import Batch, true_depth, unit_image
@@ -52,7 +52,7 @@ class Stage(nn.Module):
         if settings.depth is not None and settings.depth.flow > 0 and system.config.depth_flow is None:
             raise ValueError(
                 f"set {self.name}.depth.flow to 0, or give configuration {system.config.name!r} a depth_flow "
-                '({"time_channels": 256, "detail_channels": 32}): it has none'
+                '({"time_channels": 256, "detail_channels": 32, "mean_first": true}): it has none'
             )
         self.system, self.settings = system, settings
         self._freeze()
@@ -151,21 +151,21 @@ class Stage(nn.Module):
         """(B, 3, H, W) in [0, 1]; None if the spatial transformer does not read it."""
         return unit_image(batch["source"]) if "source" in batch and self.system.base.gives_features else None
 
-    def predicted(self, batch: Batch, prompt: Prompt) -> tuple[DepthPrediction, Losses]:
-        """The predicted depth and its losses. A share of the samples is predicted from a noisy depth."""
+    def predicted(self, batch: Batch, prompt: Prompt) -> tuple[DepthPrediction, Losses, torch.Tensor | None]:
+        """The predicted depth, its losses, and which samples (B,) are predicted from a noisy depth. None: no sample."""
         depth_m, settings = batch["depth_m"], self.settings.depth
         # out_dtype None leaves the type to autocast in training, so that several processes round as one does.
         inputs = self.system.inputs(prompt, *depth_m.shape[-2:], self.source(batch), out_dtype=None)
         if settings.flow == 0:
             prediction = self.system.mean_depth(inputs)
-            return prediction, depth_losses(prediction, depth_m, batch["fov_y_deg"])
+            return prediction, depth_losses(prediction, depth_m, batch["fov_y_deg"]), None
         state = depth_state(depth_m, *self.system.predictor.grid(*depth_m.shape[-2:]))
         drawn = draw_depth(batch["noise_seed"], state, settings)
         noisy = NoisyDepth(interpolate(state, drawn.noise, drawn.time), drawn.time, drawn.has_noise)
         prediction = self.system.mean_depth(inputs.without_prompt(drawn.no_prompt), noisy)
         weight = torch.where(drawn.has_noise, flow_weight(drawn.time), torch.ones_like(drawn.time))
-        is_given = drawn.has_noise & (drawn.time > HIDDEN_UNTIL)
-        return prediction, depth_losses(prediction, depth_m, batch["fov_y_deg"], weight, is_given)
+        losses = depth_losses(prediction, depth_m, batch["fov_y_deg"], weight, drawn.has_noise)
+        return prediction, losses, drawn.has_noise
 
     def known_columns(self, batch: Batch) -> list[torch.Tensor]:
         """True image | (source) | true depth, each in [0, 1]."""
