@@ -7,6 +7,7 @@ import torch
 from sf_model.config import CONFIGS, DUMMY, OMNIGEN2, OMNIGEN2_FULL, QWEN_IMAGE, Z_IMAGE, SpatialFusionConfig
 from sf_model.models.depth_adapter import DepthAdapter
 from sf_model.models.depth_predictor import DepthPredictor
+from sf_model.models.expert_inputs import ExpertInputs
 
 # Parameters of the bases: Qwen2.5-3B's decoder with tied embeddings and OmniGen2's transformer (pinned against the
 # host's class in tests/parity), Qwen2.5-7B's decoder and the 20.4B Qwen-Image transformer, Qwen3-4B's decoder and
@@ -86,3 +87,41 @@ def test_impossible_sizes_are_refused() -> None:
 def test_modules_build_in_any_dtype() -> None:
     predictor = DepthPredictor(DUMMY, dtype=torch.bfloat16)
     assert {value.dtype for value in predictor.parameters()} == {torch.bfloat16}
+
+
+def test_a_configuration_of_version_1_means_what_it_meant() -> None:
+    """It has no version. What was added since is off: a checkpoint gives what it gave."""
+    values = json.loads(json.dumps(QWEN_IMAGE.to_dict()))
+    del values["version"]
+    for group, field in (
+        ("depth_flow", "detail_channels"),
+        ("depth_flow", "mean_first"),
+        ("depth_head", "patch_output"),
+        ("spatial_transformer", "source_at_queries"),
+        ("spatial_transformer", "mllm_positions"),
+    ):
+        del values[group][field]
+    config = SpatialFusionConfig.from_dict(values)
+    assert (config.depth_flow.detail_channels, config.depth_flow.mean_first) == (None, False)
+    assert not config.depth_head.patch_output
+    sizes = config.spatial_transformer
+    assert (sizes.source_at_queries, sizes.mllm_positions) == (False, False)
+
+
+@torch.no_grad()
+def test_queries_stand_where_the_checkpoint_learned_them() -> None:
+    """Behind an image as the MLLM counts, or at the number of tokens, and with axes that take turns."""
+    pair = torch.randn(1, DUMMY.mllm.num_kv_heads, 9, DUMMY.mllm.head_dim)
+    told = ExpertInputs([(pair, pair)] * DUMMY.mllm.num_layers, 32, 32, next_position=torch.tensor([5]))
+    for mllm_positions in (True, False):
+        sizes = dataclasses.replace(DUMMY.spatial_transformer, mllm_positions=mllm_positions)
+        predictor = DepthPredictor(dataclasses.replace(DUMMY, spatial_transformer=sizes)).eval()
+        for parameter in predictor.parameters():
+            torch.nn.init.normal_(parameter, std=0.2)
+        untold = dataclasses.replace(told, next_position=None)
+        same = torch.equal(predictor(told).log_depth, predictor(untold).log_depth)
+        assert same == (not mllm_positions)
+    qwen = dataclasses.replace(QWEN_IMAGE.spatial_transformer, mllm_positions=False)
+    old = DepthPredictor(dataclasses.replace(QWEN_IMAGE, spatial_transformer=qwen), device="meta")
+    assert old.spatial_transformer.rope_sections is None
+    assert DepthPredictor(QWEN_IMAGE, device="meta").spatial_transformer.rope_sections == (16, 24, 24)

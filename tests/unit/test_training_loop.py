@@ -161,6 +161,19 @@ def test_the_last_two_states_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("state-*")) == ["state-0000003", "state-0000004"]
 
 
+def test_a_state_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    """Those of the trainer before config files say no version."""
+    trained(tmp_path, [GOOD])
+    file = tmp_path / "state-0000001" / "state.json"
+    for version in (None, 3):
+        state = json.loads(file.read_text(encoding="utf-8")) | {"version": version}
+        if version is None:
+            del state["version"]
+        file.write_text(json.dumps(state), encoding="utf-8")
+        with pytest.raises(ValueError, match=f"train this stage again.*version {version or 1}, .* reads version 2"):
+            saved_progress(tmp_path / "state-0000001")
+
+
 def test_averages_are_saved_as_averages(tmp_path: Path) -> None:
     """decay (1 + 1) / (10 + 1), then (1 + 2) / (10 + 2)."""
     trainer = trained(tmp_path, [GOOD, GOOD])
