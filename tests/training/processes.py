@@ -22,6 +22,7 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 PRELOAD = ["sf_model.training.__main__", "sf_model.training.run", "sf_model.training.data.label"]
 
 USE_FSDP = "ACCELERATE_USE_FSDP"
+THREADS = "OMP_NUM_THREADS"
 
 
 def launch_environment(config: Path) -> dict[str, str]:
@@ -96,15 +97,23 @@ def _work(
 
 @contextmanager
 def _forkserver() -> Iterator[Any]:
-    """A context whose processes find these tests: a ComfyUI on the path has a package of the name `tests`, too."""
-    path = list(sys.path)
+    """A context whose processes find these tests: a ComfyUI on the path has a package of the name `tests`, too.
+
+    Each has one thread from its start, as torchrun's have. With `torch.set_num_threads` alone, which comes later, two
+    processes rounded otherwise than one.
+    """
+    path, threads = list(sys.path), os.environ.get(THREADS)
     sys.path[:] = [entry for entry in path if not (Path(entry) / "tests" / "__init__.py").exists()]
+    os.environ[THREADS] = "1"
     try:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOAD)
         yield context
     finally:
         sys.path[:] = path
+        os.environ.pop(THREADS)
+        if threads is not None:
+            os.environ[THREADS] = threads
 
 
 def _started(context: Any, *arguments: Any) -> tuple[Any, Connection]:
