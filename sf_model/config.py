@@ -271,48 +271,18 @@ OMNIGEN2_FULL = dataclasses.replace(
     spatial_transformer=dataclasses.replace(OMNIGEN2.spatial_transformer, hidden_size=2048, intermediate_size=11008),
 )
 
-QWEN_IMAGE = SpatialFusionConfig(
+QWEN_IMAGE = dataclasses.replace(
+    OMNIGEN2,
     name="qwen_image",
     backbone="qwen_image",
     mllm=QWEN25_VL_7B,
-    spatial_transformer=SpatialTransformerConfig(
-        1536,
-        6144,
-        10,
-        1e-6,
-        query_grid=32,
-        stride=32,
-        source_feature_dim=DINOV2_LARGE_DIM,
-        source_at_queries=True,
-        mllm_positions=True,
-    ),
-    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
-    depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
-    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
+    spatial_transformer=dataclasses.replace(OMNIGEN2.spatial_transformer, hidden_size=1536, intermediate_size=6144),
 )
 
 # A separate base, because the first Qwen-Image-Edit shows source images to its MLLM in another way than later ones.
 QWEN_IMAGE_EDIT = dataclasses.replace(QWEN_IMAGE, name="qwen_image_edit", backbone="qwen_image_edit")
 
-Z_IMAGE = SpatialFusionConfig(
-    name="z_image",
-    backbone="z_image",
-    mllm=QWEN3_4B,
-    spatial_transformer=SpatialTransformerConfig(
-        1024,
-        4096,
-        10,
-        1e-6,
-        query_grid=32,
-        stride=32,
-        source_feature_dim=DINOV2_LARGE_DIM,
-        source_at_queries=True,
-        mllm_positions=True,
-    ),
-    depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
-    depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
-    depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
-)
+Z_IMAGE = dataclasses.replace(OMNIGEN2, name="z_image", backbone="z_image", mllm=QWEN3_4B)
 
 CONFIGS: dict[str, SpatialFusionConfig] = {
     config.name: config for config in (DUMMY, MINI, OMNIGEN2, OMNIGEN2_FULL, QWEN_IMAGE, QWEN_IMAGE_EDIT, Z_IMAGE)

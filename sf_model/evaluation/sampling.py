@@ -190,7 +190,8 @@ class SystemSampler:
         reference = None if sources is None else self._latents(sources)
         with self._precision():
             features = self.system.features(depth, noise)
-            return self.system.draw(prompt, empty, features, noise, self.image_sampling, reference)
+            latent = self.system.draw(prompt, empty, features, noise, self.image_sampling, reference, reference)
+            return self.system.base.decode_latent(latent)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=self.bfloat16)

@@ -93,7 +93,7 @@ class System(nn.Module):
         return DepthFeatures(injection, self.adapter.infer(depth, rows, columns, torch.float32).float())
 
     @torch.no_grad()
-    def draw_latent(
+    def draw(
         self,
         prompt: Prompt,
         empty: Prompt,
@@ -115,16 +115,3 @@ class System(nn.Module):
             return unconditional + sampling.guidance * (conditional - unconditional)
 
         return euler_sample(velocity, noise, sampling.steps, self.base.sampling_shift)
-
-    def draw(
-        self,
-        prompt: Prompt,
-        empty: Prompt,
-        features: DepthFeatures | None,
-        noise: torch.Tensor,
-        sampling: ImageSampling,
-        reference: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Images (B, 3, H, W) in [0, 1] sampled from `noise`. Both halves of the guidance see the reference."""
-        latent = self.draw_latent(prompt, empty, features, noise, sampling, reference, reference)
-        return self.base.decode_latent(latent)

@@ -166,7 +166,7 @@ def sf_model_image(server: ComfyServer, base: Base, case: Case, checkpoint: str,
     noise = torch.randn(1, 16, HEIGHT // 8, WIDTH // 8, generator=torch.Generator().manual_seed(SEED))
     features = system.features(prediction.to_metric_depth(), noise)
     features = replace(features, values=strength * features.values)
-    latent = system.draw_latent(prompt, negative, features, noise, ImageSampling(STEPS, CFG), reference)
+    latent = system.draw(prompt, negative, features, noise, ImageSampling(STEPS, CFG), reference)
     return base.decode_latent(latent)
 
 

@@ -177,7 +177,8 @@ def mini_image(exported: Path, with_depth: bool = True) -> torch.Tensor:
     depth = system.predictor.sample(inputs, DepthSampling(noise, DEPTH["steps"], DEPTH["guidance"])).to_metric_depth()
     noise = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(IMAGE["seed"]))
     features = system.features(depth, noise) if with_depth else None
-    return system.draw(prompt, empty, features, noise, ImageSampling(IMAGE["steps"], IMAGE["cfg"]))
+    latent = system.draw(prompt, empty, features, noise, ImageSampling(IMAGE["steps"], IMAGE["cfg"]))
+    return system.base.decode_latent(latent)
 
 
 @pytest.mark.parametrize("version", list(hosts.RELEASES))

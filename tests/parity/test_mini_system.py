@@ -73,7 +73,7 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: System) -> None
         latent,
         disable_pbar=True,
     )
-    expected = system.draw_latent(prompt, empty, system.features(expected_depth, noise), noise, SAMPLING)
+    expected = system.draw(prompt, empty, system.features(expected_depth, noise), noise, SAMPLING)
     assert relative_error(image, expected) < 1e-3
 
 
@@ -119,9 +119,9 @@ def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: System) -> 
     )
     drawing = (prompt, empty, system.features(expected_depth, noise), noise, SAMPLING)
     reference = system.base.encode_image(source)
-    expected = system.draw_latent(*drawing, reference, reference)
+    expected = system.draw(*drawing, reference, reference)
     assert relative_error(drawn, expected) < 1e-3
-    assert relative_error(system.draw_latent(*drawing), expected) > 0.01
+    assert relative_error(system.draw(*drawing), expected) > 0.01
 
 
 @torch.no_grad()

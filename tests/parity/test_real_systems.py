@@ -131,7 +131,7 @@ def sf_model_image(
 ) -> torch.Tensor:
     """The negative knows the depth, not the reference."""
     features = system.features(depth, noise)
-    return system.draw_latent(prompt, empty, features, noise, ImageSampling(STEPS, GUIDANCE), reference)
+    return system.draw(prompt, empty, features, noise, ImageSampling(STEPS, GUIDANCE), reference)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -55,7 +55,7 @@ def test_a_dropped_caption_leaves_the_empty_prompt_s_states_and_the_depth(droppe
     stage, batch, call = seen_by_the_model(tmp_path, caption_dropout=dropped)
     with torch.no_grad():
         prompt = stage.empty_prompt(batch) if dropped else stage.prompt(batch)
-        depth = stage.predicted(batch, stage.prompt(batch))[0].to_metric_depth()
+        depth = stage.predicted(batch, stage.inputs(batch, stage.prompt(batch)))[0].to_metric_depth()
         features = stage.system.features(depth, batch["latent"]).values
     length = prompt.hidden.shape[1]
     torch.testing.assert_close(call["prompt"].hidden[:, :length], prompt.hidden)
@@ -64,6 +64,17 @@ def test_a_dropped_caption_leaves_the_empty_prompt_s_states_and_the_depth(droppe
     drawn = draw_diffusion(SEEDS, batch["latent"], stage.settings.diffusion)
     expected = interpolate(batch["latent"], drawn.noise, drawn.time) + features
     torch.testing.assert_close(call["latent"], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dropped", "reads"), [(0.0, 1), (1.0, 2)])
+def test_the_empty_prompt_is_read_only_where_a_caption_is_dropped(dropped: float, reads: int, tmp_path: Path) -> None:
+    """Beside a real base each reading is a pass of billions of parameters."""
+    stage, batch, _ = seen_by_the_model(tmp_path, caption_dropout=dropped)
+    seen: list[torch.Tensor] = []
+    encode = stage.system.base.encode
+    stage.system.base.encode = lambda ids, *rest: seen.append(ids) or encode(ids, *rest)  # type: ignore[method-assign]
+    stage(batch)
+    assert len(seen) == reads
 
 
 @pytest.mark.parametrize("kind", ["depth", "joint"])

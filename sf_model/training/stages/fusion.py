@@ -9,12 +9,13 @@ import torch
 from ...depth.colours import depth_picture
 from ...depth.metric_depth import MetricDepth
 from ...models.depth_prediction import DepthPrediction
+from ...models.expert_inputs import ExpertInputs
 from ..bases.lora import add_lora, is_lora
 from ..batch import Batch, true_depth
 from ..draws import SCAFFOLD_SEED, draw_share
 from ..losses import Losses
 from ..settings import StageSettings
-from ..sheets import SHEET_DEPTH_SEED, Sheet, depth_figures
+from ..sheets import Sheet
 from ..system import System
 from .image import ImageStage, KnownImage
 from .stage import SEES_SOURCES
@@ -48,6 +49,7 @@ class FusionStage(ImageStage):
     def losses(self, batch: Batch) -> Losses:
         known = self.known(batch)
         drawn = self.drawn(batch, known)
+        known = self.with_dropped_captions(batch, known, drawn)
         scaffold, losses = self._scaffold(batch, known)
         features = self.system.features(scaffold, known.latent).where(~drawn.no_depth)
         flow = self.flow_loss(known, drawn, features)
@@ -60,9 +62,10 @@ class FusionStage(ImageStage):
         if fusion.freeze_predictor and fusion.true_depth == 1:
             return truth, {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not fusion.freeze_predictor):
-            prediction, losses, is_given = self.predicted(batch, known.prompt)
+            inputs = self.inputs(batch, known.prompt)
+            prediction, losses, is_given = self.predicted(batch, inputs)
             if is_given is not None and self.system.config.depth_flow.mean_first:
-                prediction = self._with_mean_confidence(batch, known, prediction, is_given)
+                prediction = self._with_mean_confidence(inputs, prediction, is_given)
         losses = {} if fusion.freeze_predictor else losses
         predicted = prediction.to_metric_depth()
         if fusion.true_depth == 0:
@@ -76,11 +79,10 @@ class FusionStage(ImageStage):
         ), losses
 
     def _with_mean_confidence(
-        self, batch: Batch, known: KnownImage, prediction: DepthPrediction, is_given: torch.Tensor
+        self, inputs: ExpertInputs, prediction: DepthPrediction, is_given: torch.Tensor
     ) -> DepthPrediction:
         """What the adapter gets in use: beside a given depth (B,) bool, the confidence of the mean."""
         with torch.no_grad():
-            inputs = self.system.inputs(known.prompt, *batch["depth_m"].shape[-2:], self.source(batch), out_dtype=None)
             confidence = self.system.mean_depth(inputs).confidence_logit
         confidence = torch.where(is_given[:, None, None], confidence, prediction.confidence_logit)
         return replace(prediction, confidence_logit=confidence)
@@ -93,12 +95,7 @@ class FusionStage(ImageStage):
         """
         known = self.known(batch)
         drawn = self.sheet_draws(batch, known)
-        inputs = self.system.inputs(known.prompt, *batch["depth_m"].shape[-2:], self.source(batch))
-        mean = self.system.mean_depth(inputs)
-        shown, metrics = [mean], depth_figures(mean, batch)
-        if self.settings.depth.flow > 0:
-            shown.append(self.system.sampled_depth(inputs, SHEET_DEPTH_SEED))
-            metrics |= depth_figures(shown[-1], batch, "_sampled")
+        shown, metrics = self.sheet_depths(batch, known.prompt)
         depths = [prediction.to_metric_depth() for prediction in shown]
         features = self.system.features(depths[0], known.latent)
         variants = {"flow": features, "flow_shuffled_depth": features.rolled(), "flow_without_depth": None}
@@ -106,6 +103,6 @@ class FusionStage(ImageStage):
             metrics[name] = self.flow_loss(known, drawn, variant).item()
         columns = []
         if pictures:
-            image = self.drawn_image(known, drawn, self.system.features(depths[-1], known.latent))
+            image = self.drawn_image(batch, known, drawn, self.system.features(depths[-1], known.latent))
             columns = [*self.known_columns(batch), *(depth_picture(depth) for depth in depths), image]
         return Sheet([column.float().cpu() for column in columns], metrics, len(drawn.time))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.distributed
 import torch.nn.functional as F
+from torch.distributed.tensor import DTensor
 
 from ..bases.base import DepthFeatures, Prompt
 from ..batch import Batch
@@ -26,8 +28,6 @@ class KnownImage:
     # Latent of the source image of an edit.
     reference: torch.Tensor | None
     prompt: Prompt
-    # The same without a caption; only its hidden states matter.
-    empty: Prompt
 
 
 class ImageStage(Stage):
@@ -40,22 +40,38 @@ class ImageStage(Stage):
 
     def losses(self, batch: Batch) -> Losses:
         known = self.known(batch)
-        flow = self.flow_loss(known, self.drawn(batch, known), None)
+        drawn = self.drawn(batch, known)
+        flow = self.flow_loss(self.with_dropped_captions(batch, known, drawn), drawn, None)
         return {"loss": flow, "flow": flow}
 
     @torch.no_grad()
     def known(self, batch: Batch) -> KnownImage:
         """Encode a batch with the frozen parts of the base."""
-        return KnownImage(self.latent(batch), self.reference(batch), self.prompt(batch), self.empty_prompt(batch))
+        return KnownImage(self.latent(batch), self.reference(batch), self.prompt(batch))
+
+    @torch.no_grad()
+    def with_dropped_captions(self, batch: Batch, known: KnownImage, drawn: DiffusionDraws) -> KnownImage:
+        """With the hidden states of the empty caption where the caption is dropped. The MLLM reads it only then."""
+        if not self._is_dropped(drawn.no_caption):
+            return known
+        return replace(known, prompt=known.prompt.with_hidden_of(self.empty_prompt(batch), drawn.no_caption))
+
+    def _is_dropped(self, no_caption: torch.Tensor) -> bool:
+        """Whether this process drops a caption; with a sharded MLLM, which all must run together, whether any does."""
+        found, encoder = no_caption.any(), self.system.base.text_encoder
+        if encoder is not None and isinstance(next(encoder.parameters()), DTensor):
+            found = found.int()
+            torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+        return bool(found)
 
     def drawn(self, batch: Batch, known: KnownImage) -> DiffusionDraws:
         return draw_diffusion(batch["noise_seed"], known.latent, self.settings.diffusion)
 
     def flow_loss(self, known: KnownImage, drawn: DiffusionDraws, features: DepthFeatures | None) -> torch.Tensor:
         """L_diffusion: mean squared error of the velocity."""
-        base, shown = self.system.base, known.prompt.with_hidden_of(known.empty, drawn.no_caption)
+        base = self.system.base
         x = interpolate(known.latent, drawn.noise, drawn.time)
-        velocity = base.velocity(x, drawn.time, shown, known.reference, features)
+        velocity = base.velocity(x, drawn.time, known.prompt, known.reference, features)
         return F.mse_loss(velocity, base.target_velocity(x, known.latent, drawn.noise, drawn.time))
 
     def sheet(self, batch: Batch, pictures: bool) -> Sheet:
@@ -63,7 +79,7 @@ class ImageStage(Stage):
         known = self.known(batch)
         drawn = self.sheet_draws(batch, known)
         metrics = {"flow_without_depth": self.flow_loss(known, drawn, None).item()}
-        columns = [*self.known_columns(batch), self.drawn_image(known, drawn, None)] if pictures else []
+        columns = [*self.known_columns(batch), self.drawn_image(batch, known, drawn, None)] if pictures else []
         return Sheet([column.float().cpu() for column in columns], metrics, len(drawn.time))
 
     def sheet_draws(self, batch: Batch, known: KnownImage) -> DiffusionDraws:
@@ -72,7 +88,11 @@ class ImageStage(Stage):
         none = torch.zeros(len(noise), dtype=torch.bool, device=noise.device)
         return DiffusionDraws(noise, batch["sheet_time"].to(noise.device), none, none)
 
-    def drawn_image(self, known: KnownImage, drawn: DiffusionDraws, features: DepthFeatures | None) -> torch.Tensor:
+    def drawn_image(
+        self, batch: Batch, known: KnownImage, drawn: DiffusionDraws, features: DepthFeatures | None
+    ) -> torch.Tensor:
         """(B, 3, H, W) in [0, 1], from the noise of `drawn`."""
-        empty = known.prompt.with_hidden_of(known.empty, torch.ones_like(drawn.no_caption))
-        return self.system.draw(known.prompt, empty, features, drawn.noise, ImageSampling(), known.reference)
+        references = known.reference, known.reference
+        empty = self.empty_prompt(batch)
+        latent = self.system.draw(known.prompt, empty, features, drawn.noise, ImageSampling(), *references)
+        return self.system.base.decode_latent(latent)

@@ -11,13 +11,14 @@ import torch.nn as nn
 from ...depth.colours import depth_picture
 from ...models.depth_flow import NoisyDepth, depth_state, flow_weight
 from ...models.depth_prediction import DepthPrediction
+from ...models.expert_inputs import ExpertInputs
 from ..bases.base import Prompt
 from ..batch import Batch, true_depth, unit_image
 from ..draws import draw_depth
 from ..flow import interpolate
 from ..losses import Losses, depth_losses
 from ..settings import StageSettings
-from ..sheets import Sheet
+from ..sheets import SHEET_DEPTH_SEED, Sheet, depth_figures
 from ..system import System
 
 # The part of a source encoder that only the stage `source` trains. The other stages freeze it.
@@ -151,11 +152,15 @@ class Stage(nn.Module):
         """(B, 3, H, W) in [0, 1]; None if the spatial transformer does not read it."""
         return unit_image(batch["source"]) if "source" in batch and self.system.base.gives_features else None
 
-    def predicted(self, batch: Batch, prompt: Prompt) -> tuple[DepthPrediction, Losses, torch.Tensor | None]:
+    def inputs(self, batch: Batch, prompt: Prompt) -> ExpertInputs:
+        """What the depth of the batch is predicted from."""
+        # While training the type is left to autocast, so that several processes round as one does.
+        out_dtype = None if self.training else torch.float32
+        return self.system.inputs(prompt, *batch["depth_m"].shape[-2:], self.source(batch), out_dtype)
+
+    def predicted(self, batch: Batch, inputs: ExpertInputs) -> tuple[DepthPrediction, Losses, torch.Tensor | None]:
         """The predicted depth, its losses, and which samples (B,) are predicted from a noisy depth. None: no sample."""
         depth_m, settings = batch["depth_m"], self.settings.depth
-        # out_dtype None leaves the type to autocast in training, so that several processes round as one does.
-        inputs = self.system.inputs(prompt, *depth_m.shape[-2:], self.source(batch), out_dtype=None)
         if settings.flow == 0:
             prediction = self.system.mean_depth(inputs)
             return prediction, depth_losses(prediction, depth_m, batch["fov_y_deg"]), None
@@ -166,6 +171,16 @@ class Stage(nn.Module):
         weight = torch.where(drawn.has_noise, flow_weight(drawn.time), torch.ones_like(drawn.time))
         losses = depth_losses(prediction, depth_m, batch["fov_y_deg"], weight, drawn.has_noise)
         return prediction, losses, drawn.has_noise
+
+    def sheet_depths(self, batch: Batch, prompt: Prompt) -> tuple[list[DepthPrediction], dict[str, float]]:
+        """The mean depth, with a depth flow also a sampled one, and their figures."""
+        inputs = self.inputs(batch, prompt)
+        shown = [self.system.mean_depth(inputs)]
+        figures = depth_figures(shown[0], batch)
+        if self.settings.depth.flow > 0:
+            shown.append(self.system.sampled_depth(inputs, SHEET_DEPTH_SEED))
+            figures |= depth_figures(shown[1], batch, "_sampled")
+        return shown, figures
 
     def known_columns(self, batch: Batch) -> list[torch.Tensor]:
         """True image | (source) | true depth, each in [0, 1]."""
