@@ -16,7 +16,7 @@ Injection = Literal["latent", "token"]
 
 
 # The version of `SpatialFusionConfig.to_dict`. `migrated` shows what each version added.
-CONFIG_VERSION = 2
+CONFIG_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,21 @@ class DepthFlowConfig:
 
 
 @dataclass(frozen=True)
+class LayoutConfig:
+    """Sizes of the layout's expert (`models.layout_predictor`), and the words that it knows."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    rms_norm_eps: float
+    # Most objects of a layout.
+    objects: int
+    # Names of the kinds of objects, and of their colours.
+    categories: tuple[str, ...]
+    colors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SpatialFusionConfig:
     """One complete system for one base model. Raises ValueError for sizes that do not fit together."""
 
@@ -102,12 +117,19 @@ class SpatialFusionConfig:
     depth_head: DepthHeadConfig
     depth_adapter: DepthAdapterConfig
     depth_flow: DepthFlowConfig | None
+    # None: the depth is predicted from the prompt alone.
+    layout: LayoutConfig | None
 
     def __post_init__(self) -> None:
         if self.spatial_transformer.num_layers > self.mllm.num_layers:
             raise ValueError(
                 f"lower spatial_transformer.num_layers: it is {self.spatial_transformer.num_layers}, more than the "
                 f"{self.mllm.num_layers} of the MLLM that it reads"
+            )
+        if self.layout is not None and self.layout.num_layers > self.mllm.num_layers:
+            raise ValueError(
+                f"lower layout.num_layers: it is {self.layout.num_layers}, more than the {self.mllm.num_layers} of the "
+                "MLLM that it reads"
             )
         if self.spatial_transformer.source_at_queries and self.spatial_transformer.source_feature_dim is None:
             raise ValueError("set source_feature_dim, or source_at_queries to false: there is no source to read")
@@ -148,6 +170,8 @@ def migrated(values: Any) -> Any:
         for name, fields in added.items():
             if isinstance(values.get(name), dict):
                 values[name] = {**fields, **values[name]}
+    if version < 3:
+        values.setdefault("layout", None)
     return values
 
 
@@ -222,6 +246,7 @@ DUMMY = SpatialFusionConfig(
     depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8, mean_first=True),
+    layout=None,
 )
 
 MINI = SpatialFusionConfig(
@@ -242,6 +267,7 @@ MINI = SpatialFusionConfig(
     depth_head=DepthHeadConfig((16, 24, 32, 32), 24, patch_output=True),
     depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=16, mean_first=True),
+    layout=None,
 )
 
 OMNIGEN2 = SpatialFusionConfig(
@@ -262,6 +288,7 @@ OMNIGEN2 = SpatialFusionConfig(
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
+    layout=None,
 )
 
 # The published width: layers have the sizes of the MLLM's, so that they can start from their weights.

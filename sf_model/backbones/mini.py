@@ -25,6 +25,8 @@ SPATIALFUSION_FILE = "mini_spatialfusion.safetensors"
 TOKENIZER_DIR = "tokenizer"
 
 PROMPT_TEMPLATE = "<|im_start|>{}<|im_end|>"
+# After the prompt of a system with a layout: the language model holds the camera and one object at each of them.
+CAMERA_REGISTER = "<|camera|>"
 PAD_TOKEN, START_TOKEN, END_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 PAD_TOKEN_ID = 0
 # Side of the images, for files that do not state it.
@@ -48,6 +50,17 @@ MINI = Backbone(
     source_view=None,
     source_patch_px=8,
 )
+
+
+def object_registers(objects: int) -> list[str]:
+    """The tokens after the camera's register."""
+    return [f"<|object_{number + 1}|>" for number in range(objects)]
+
+
+def prompt_template(objects: int) -> str:
+    """The template of a system whose layouts have so many objects; 0: it has no layout."""
+    registers = [CAMERA_REGISTER, *object_registers(objects)] if objects else []
+    return PROMPT_TEMPLATE + "".join(registers)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from .depth_head import CONFIDENCE, LOG_DEPTH, UPSCALE, VALIDITY, DepthHead
 from .depth_prediction import DepthPrediction
 from .expert_inputs import ExpertInputs, SourceFeatures
 from .layers import computing_in
+from .layout_predictor import LayoutPredictor
 from .pixel_encoder import SOURCE_CHANNELS, PixelEncoder, own_patch_px
 from .source_encoder import EncodedSource, SourceEncoder
 from .spatial_transformer import SpatialTransformer
@@ -42,6 +43,9 @@ class DepthPredictor(nn.Module):
             source_channels = None if patch_px is None else SOURCE_CHANNELS
             channels = sizes.hidden_size, config.depth_head.fusion_channels, source_channels
             self.depth_flow = DepthFlowInput(config.depth_flow, *channels, **factory)
+        self.layout: LayoutPredictor | None = None
+        if config.layout is not None:
+            self.layout = LayoutPredictor(config.layout, config.mllm, **factory)
         self.source_encoder: SourceEncoder | None = None
         if patch_px is not None:
             self.source_encoder = PixelEncoder(patch_px, sizes.hidden_size, sizes.source_at_queries, **factory)

@@ -157,7 +157,7 @@ class SpatialTransformer(nn.Module):
         x = self._tokens(inputs, rows, columns, source, noise)
         positions = self._positions(inputs.query_start, rows, columns, source)
         rotary = rotary_tables(positions, self.mllm.head_dim, self.mllm.rope_theta, self.rope_sections)
-        mask = None if inputs.prompt_mask is None else _attention_mask(inputs.prompt_mask, x.shape[1])
+        mask = None if inputs.prompt_mask is None else attention_mask(inputs.prompt_mask, x.shape[1])
         states = []
         for layer, mllm_layer in zip(self.layers, self.layer_map):
             if inputs.on_layer is not None:
@@ -245,7 +245,7 @@ def _shape(value: torch.Tensor | None) -> tuple[int, ...] | None:
     return None if value is None else tuple(value.shape)
 
 
-def _attention_mask(prompt_mask: torch.Tensor, expert_tokens: int) -> torch.Tensor:
+def attention_mask(prompt_mask: torch.Tensor, expert_tokens: int) -> torch.Tensor:
     """(B, 1, 1, S + N) bool: every expert token sees the prompt's tokens but not its padding, and all expert tokens.
 
     prompt (S = 4, one of padding)   expert (N = 3)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import torch
 import torch.nn as nn
 
+from .muon import MuonAdamW
 from .settings import LoopSettings
 
 BETAS = (0.9, 0.95)
+# The matrices of transformers' repeated layers. Muon is not for what reads or writes another space.
+MATRICES = re.compile(r"(^|\.)layers\.\d+\.")
 # The learning rate of the last step, as a share of the peak.
 LAST_RATE = 0.02
 
@@ -17,11 +23,11 @@ def trainable_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: value for name, value in module.named_parameters() if value.requires_grad}
 
 
-def build_optimiser(module: nn.Module, loop: LoopSettings) -> torch.optim.AdamW:
+def build_optimiser(module: nn.Module, loop: LoopSettings) -> torch.optim.Optimizer:
     """AdamW for the trainable parameters. Matrices get weight decay; norms, biases and embeddings do not.
 
     Embeddings are the weights of nn.Embedding, and parameters that are not the weight of a layer: positions, indices
-    of images.
+    of images. With `loop.matrix_rate` Muon trains the matrices that `MATRICES` names.
     """
     parameters = trainable_parameters(module)
     embedded = {f"{name}.weight" for name, part in module.named_modules() if isinstance(part, nn.Embedding)}
@@ -30,11 +36,31 @@ def build_optimiser(module: nn.Module, loop: LoopSettings) -> torch.optim.AdamW:
         for name, value in parameters.items()
         if value.ndim > 1 and name.endswith("weight") and name not in embedded
     }
+    by_muon = {
+        name
+        for name in decayed
+        if loop.matrix_rate is not None and parameters[name].ndim == 2 and MATRICES.search(name) is not None
+    }
     groups = [
-        {"params": [value for name, value in parameters.items() if name in decayed], "weight_decay": loop.weight_decay},
-        {"params": [value for name, value in parameters.items() if name not in decayed], "weight_decay": 0.0},
+        _group(parameters, decayed - by_muon, loop.weight_decay),
+        _group(parameters, set(parameters) - decayed, 0.0),
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=loop.learning_rate, betas=BETAS)
+    if by_muon:
+        share = loop.matrix_rate / loop.learning_rate
+        groups.append({**_group(parameters, by_muon, loop.weight_decay), "matrices": True, "rate_share": share})
+    groups = [group for group in groups if group["params"]]
+    kind = MuonAdamW if by_muon else torch.optim.AdamW
+    return kind(groups, lr=loop.learning_rate, betas=BETAS)
+
+
+def _group(parameters: dict[str, nn.Parameter], names: set[str], weight_decay: float) -> dict[str, Any]:
+    return {"params": [value for name, value in parameters.items() if name in names], "weight_decay": weight_decay}
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of a step in all groups."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group.get("rate_share", 1.0)
 
 
 def learning_rate(loop: LoopSettings, step: int) -> float:

@@ -13,11 +13,12 @@ from ..backbones.mini import TOKENIZER_DIR
 from . import run_record
 from .bases.loading import load_base, spatial_config, tokenizer_folder
 from .bases.tokenizer import same_vocabulary, train_tokenizer
+from .data.documents import DocumentBatches
 from .data.numbered import Batches, Share
 from .data.prepare import cache_settings
 from .data.prepared import StoreBatches, split_rows
 from .data.store import Store
-from .data.world import DocumentBatches, WorldBatches, WorldStream
+from .data.world import WorldBatches, WorldStream
 from .export import export_beside_base, export_mini
 from .loop import Trainer, build_accelerator
 from .process_state import process_state
@@ -46,7 +47,9 @@ def make_tokenizer(settings: TrainingSettings) -> None:
             shutil.copytree(theirs[0], partial, dirs_exist_ok=True)
         else:
             seed = settings.stage(settings.stages[0]).loop.seed
-            train_tokenizer(partial, system.decoder.vocab_size, seed, system.tokenizer_captions)
+            layout = system.spatialfusion.layout
+            objects = 0 if layout is None else layout.objects
+            train_tokenizer(partial, system.decoder.vocab_size, seed, system.tokenizer_captions, objects)
         partial.rename(folder)
     for other in theirs:
         if not same_vocabulary(folder, other):
@@ -98,7 +101,10 @@ def open_batches(settings: TrainingSettings, name: str, stage: Stage, share: Sha
     if stage_settings.world is not None:
         stream = WorldStream(name, seed, "train")
         if name == "language":
-            return DocumentBatches(stage_settings.world, tokens, share, stream), asdict(stage_settings.world)
+            objects = stage.system.config.layout.objects
+            documents = stage_settings.documents
+            batches = DocumentBatches(stage_settings.world, documents, tokens, objects, share, stream)
+            return batches, {**asdict(stage_settings.world), **asdict(documents)}
         cell_px = get_backbone(settings.base).source_patch_px if name == "source" else None
         return WorldBatches(stage_settings.world, tokens, share, stream, cell_px), asdict(stage_settings.world)
     data = settings.data
@@ -153,7 +159,7 @@ def train_stage(settings: TrainingSettings, name: str) -> None:
 
 def _stage_record(settings: TrainingSettings, name: str) -> dict[str, Any]:
     stage = asdict(settings.stage(name))
-    return {group: stage[group] for group in ("diffusion", "depth", "fusion")}
+    return {group: stage[group] for group in ("diffusion", "depth", "fusion", "documents")}
 
 
 def _base_record(settings: TrainingSettings) -> dict[str, Any]:

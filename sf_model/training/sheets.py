@@ -34,8 +34,12 @@ def joined(sheets: list[Sheet]) -> Sheet:
     """One sheet of SHEET_ROWS rows, and the means over all samples."""
     columns = [torch.cat(parts)[:SHEET_ROWS] for parts in zip(*(sheet.columns for sheet in sheets if sheet.columns))]
     count = sum(sheet.count for sheet in sheets)
-    names = sheets[0].metrics
-    return Sheet(columns, {n: sum(s.metrics[n] * s.count for s in sheets) / count for n in names}, count)
+    metrics = {}
+    for name in dict.fromkeys(name for sheet in sheets for name in sheet.metrics):
+        # A sheet may be of other samples than the rest, and have metrics of its own.
+        having = [sheet for sheet in sheets if name in sheet.metrics]
+        metrics[name] = sum(sheet.metrics[name] * sheet.count for sheet in having) / sum(s.count for s in having)
+    return Sheet(columns, metrics, count)
 
 
 def in_sheet_batches(items: list[Item], micro_batch: int) -> list[list[Item]]:

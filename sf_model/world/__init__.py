@@ -5,7 +5,6 @@ from .caption_common import CaptionedScene, Fact
 from .captions import KINDS, SPATIAL_KINDS, describe_again, sample
 from .categories import CATEGORY_NAMES, HELD_OUT
 from .edits import EDIT_KINDS, EditPair, sample_edit
-from .grounding import ground
 from .palette import COLORS
 from .render import Rendering, render
 from .sampling import SPLITS, sample_scene
@@ -29,7 +28,6 @@ __all__ = [
     "Scene",
     "SceneObject",
     "describe_again",
-    "ground",
     "render",
     "sample",
     "sample_edit",

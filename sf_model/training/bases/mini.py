@@ -13,39 +13,46 @@ from ...backbones.mini import (
     DIT_FILE,
     IMAGE_SIZE_PX,
     MLLM_FILE,
-    PROMPT_TEMPLATE,
     SAMPLING_SHIFT,
     TOKENIZER_DIR,
     load_base_weights,
+    prompt_template,
     velocity_from_data,
 )
 from ...config import SpatialFusionConfig, dataclass_from_dict
 from ...files.atomic import written_whole
+from ...models.autoencoder import Autoencoder
 from ...models.expert_inputs import SourceFeatures
 from ...models.pixel_encoder import own_patch_px, source_patches
 from .base import Base, Prompt
+from .number_tokens import start_from_values
 from .omnigen2_transformer import OmniGen2Transformer
 from .prompts import PromptTokens, load_tokenizer
-from .qwen2 import build_decoder, prompt_keys_values
+from .qwen2 import EMBEDDING_STD, build_decoder, prompt_keys_values
 from .sizes import DecoderConfig, MiniSizes, OmniGen2Config
 
 
 class MiniBase(Base):
-    """The diffusion transformer predicts the data. The latents are the pixels in [-1, 1]."""
+    """The diffusion transformer predicts the data. Without an autoencoder the latents are the pixels in [-1, 1]."""
 
     name = "mini"
     sampling_shift = SAMPLING_SHIFT
     injections = ("token", "latent")
 
     def __init__(self, sizes: MiniSizes, tokenizer_dir: Path, seed: int) -> None:
-        super().__init__(PromptTokens(load_tokenizer(tokenizer_dir), PROMPT_TEMPLATE, None))
+        layout = sizes.spatialfusion.layout
+        tokenizer = load_tokenizer(tokenizer_dir)
+        super().__init__(PromptTokens(tokenizer, prompt_template(0 if layout is None else layout.objects), None))
         self.sizes = sizes
-        self.vae = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.text_encoder = build_decoder(sizes.decoder)
+            if layout is not None:
+                words = self.text_encoder.model.embed_tokens.weight
+                start_from_values(words, tokenizer.get_vocab(), EMBEDDING_STD)
             self.transformer = OmniGen2Transformer(sizes.transformer)
             self.transformer.initialize_weights()
+            self.vae = None if sizes.autoencoder is None else Autoencoder(sizes.autoencoder)
 
     @property
     def gives_features(self) -> bool:
@@ -75,10 +82,11 @@ class MiniBase(Base):
         return Prompt(hidden, mask, list(keys_values), mask, mask.sum(dim=1))
 
     def encode_image(self, image: torch.Tensor) -> torch.Tensor:
-        return image * 2 - 1
+        return image * 2 - 1 if self.vae is None else self.vae.encode(image * 2 - 1)
 
     def decode_latent(self, latent: torch.Tensor) -> torch.Tensor:
-        return ((latent + 1) / 2).clamp(0, 1)
+        image = latent if self.vae is None else self.vae.decode(latent).float()
+        return ((image + 1) / 2).clamp(0, 1)
 
     def run(
         self,

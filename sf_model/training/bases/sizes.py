@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...config import DUMMY, SpatialFusionConfig
+from ...config import DUMMY, LayoutConfig, SpatialFusionConfig
+from ...models.autoencoder import AutoencoderConfig
 from ...models.pixel_encoder import source_patch_dim
+from ...world import CATEGORY_NAMES, COLORS
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class MiniSizes:
     image_size: int
     # Number of captions that the vocabulary is trained on. 0: the vocabulary comes with the weights.
     tokenizer_captions: int
+    # None: the latents are the pixels.
+    autoencoder: AutoencoderConfig | None
     decoder: DecoderConfig
     transformer: OmniGen2Config
     spatialfusion: SpatialFusionConfig
@@ -81,14 +85,13 @@ def smoke_sizes() -> MiniSizes:
     """A complete system of a few thousand weights, for tests."""
     mllm = DUMMY.mllm
     decoder = DecoderConfig(
-        vocab_size=512,
+        vocab_size=640,
         hidden_size=32,
         intermediate_size=64,
         num_layers=mllm.num_layers,
         num_attention_heads=mllm.num_attention_heads,
         num_kv_heads=mllm.num_kv_heads,
         head_dim=mllm.head_dim,
-        text_layer=0,
     )
     transformer = OmniGen2Config(
         patch_size=8,
@@ -104,4 +107,6 @@ def smoke_sizes() -> MiniSizes:
         text_feat_dim=32,
     )
     spatial = replace(DUMMY.spatial_transformer, source_feature_dim=source_patch_dim(transformer.patch_size))
-    return MiniSizes(32, 300, decoder, transformer, replace(DUMMY, spatial_transformer=spatial))
+    layout = LayoutConfig(24, 48, 2, 1e-6, objects=4, categories=tuple(CATEGORY_NAMES), colors=tuple(COLORS))
+    spatialfusion = replace(DUMMY, spatial_transformer=spatial, layout=layout)
+    return MiniSizes(32, 300, None, decoder, transformer, spatialfusion)

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 
 from ... import world
 from ..bases.prompts import PromptTokens
-from ..bases.tokenizer import encode_documents
 from ..batch import Batch
 from ..settings import CaptionShares, WorldSettings
 from ..sheets import in_sheet_batches
@@ -22,8 +21,6 @@ VALIDATION_STREAM = "validation"
 # A fixed training set always has these captions, so that all runs with the same number of scenes see the same ones.
 SET_CAPTIONS = CaptionShares(plain=0.0, view=0.0, free=0.3)
 SET_MAX_OBJECTS = 4
-# Share of the documents that say where objects are in the picture. The others describe their scene twice.
-GROUNDED_SHARE = 0.7
 # A cell has the label of an object only if the object covers this share of it.
 MIN_CELL_SHARE = 0.2
 
@@ -207,46 +204,3 @@ def cell_labels(
             own = (owner[place] == index) & (share[place] >= MIN_CELL_SHARE)
             category[place][own], color[place][own] = names.index(obj.category), colors.index(obj.color)
     return category, color
-
-
-class DocumentBatches(NumberedBatches):
-    """Documents without images: language_ids and language_mask (B, T)."""
-
-    def __init__(self, settings: WorldSettings, tokens: PromptTokens, share: Share, stream: WorldStream) -> None:
-        self.settings, self.tokens, self.share, self.stream = settings, tokens, share, stream
-
-    def __getitem__(self, step: int) -> list[Batch]:
-        texts = self.documents(step)
-        return [self.collate(part) for part in self.share.micro_batches(texts)]
-
-    def documents(self, step: int) -> list[list[str]]:
-        """Two texts each: a caption and where its objects are in the picture, or two descriptions of one scene.
-
-        To predict the second text, the language model must keep what the first one says of each object, and distinguish
-        left from right. A single text does not teach this.
-        """
-        stream, settings = self.stream, self.settings
-        rng = random.Random(f"language-{stream.split}-{stream.seed}-{step}")
-        mixture = caption_mixture(settings.captions)
-        documents = []
-        for _ in range(self.share.batch_size):
-            captioned = sample_captioned(rng, mixture, settings.max_objects, stream.split)
-            if rng.random() < GROUNDED_SHARE:
-                texts = [captioned.caption, world.ground(captioned)]
-            else:
-                texts = [captioned.caption, world.describe_again(rng, captioned)]
-                rng.shuffle(texts)
-            documents.append(texts)
-        return documents
-
-    def collate(self, documents: list[list[str]]) -> Batch:
-        """One micro-batch, padded on the right."""
-        ids, mask = encode_documents(self.tokens, documents)
-        return {"language_ids": ids, "language_mask": mask}
-
-    def validation(self) -> list[Batch]:
-        """Held-out documents."""
-        count = self.settings.validation_samples
-        stream = WorldStream(VALIDATION_STREAM, self.stream.seed, "held_out")
-        held_out = DocumentBatches(self.settings, self.tokens, Share(count, count), stream)
-        return [held_out.collate(held_out.documents(0))]

@@ -18,7 +18,7 @@ from ..settings import StageSettings
 from ..sheets import Sheet
 from ..system import System
 from .image import ImageStage, KnownImage
-from .stage import SEES_SOURCES
+from .stage import LAYOUT, SEES_SOURCES
 
 
 class FusionStage(ImageStage):
@@ -26,7 +26,7 @@ class FusionStage(ImageStage):
 
     name = "stage2"
     learns = ("system.predictor.", "system.adapter.", "system.base.transformer.")
-    waits = (SEES_SOURCES,)
+    waits = (SEES_SOURCES, LAYOUT)
 
     def __init__(self, system: System, settings: StageSettings) -> None:
         fusion = settings.fusion

@@ -23,6 +23,8 @@ from ..system import System
 
 # The part of a source encoder that only the stage `source` trains. The other stages freeze it.
 SEES_SOURCES = "system.predictor.source_encoder.monocular_depth."
+# The layout's expert, which only the stage `language` trains.
+LAYOUT = "system.predictor.layout."
 # The repeated blocks of the bases' networks. FSDP gathers, and torch.compile compiles, one block at a time.
 BLOCKS = (
     "Lumina2TransformerBlock",
@@ -44,7 +46,7 @@ class Stage(nn.Module):
     # Prefixes of the parameters that learn.
     learns: tuple[str, ...]
     # Prefixes, among those, of parameters that stay frozen.
-    waits: tuple[str, ...] = (SEES_SOURCES,)
+    waits: tuple[str, ...] = (SEES_SOURCES, LAYOUT)
     # Parts of the base that the stage does not need.
     unused: tuple[str, ...] = ()
 
@@ -67,7 +69,8 @@ class Stage(nn.Module):
 
     @torch.no_grad()
     def start_from(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Load averaged weights of an earlier stage by name. ValueError if a parameter does not exist here."""
+        """Load averaged weights of an earlier stage by name, without its heads. ValueError if one is not here."""
+        tensors = {name: value for name, value in tensors.items() if name.startswith("system.")}
         own = dict(self.named_parameters())
         missing = sorted(name for name, value in tensors.items() if name not in own or own[name].shape != value.shape)
         if missing:
