@@ -62,8 +62,9 @@ def run_dir(settings: TrainingSettings, name: str) -> Path:
 
 
 def earlier_stages(settings: TrainingSettings, name: str) -> list[str]:
-    """The stages that `name` starts from."""
-    return settings.stages[: settings.stages.index(name)]
+    """The stages that `name` starts from: those of the config that come before it and train what it uses."""
+    before = settings.stages[: settings.stages.index(name)]
+    return [earlier for earlier in before if earlier not in STAGES[name].independent_of]
 
 
 def build_stage(settings: TrainingSettings, name: str) -> Stage:

@@ -39,6 +39,7 @@ class LanguageStage(Stage):
     name = "language"
     learns = ("system.base.text_encoder.", "system.predictor.layout.", "heads.")
     waits = ()
+    independent_of = ("autoencoder",)
     unused = ("transformer", "vae")
 
     def __init__(self, system: System, settings: StageSettings) -> None:

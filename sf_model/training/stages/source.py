@@ -31,6 +31,7 @@ class SourceStage(Stage):
     name = "source"
     learns = (SEES_SOURCES,)
     waits = ()
+    independent_of = ("autoencoder", "language", "image")
     unused = ("transformer", "text_encoder")
 
     @property

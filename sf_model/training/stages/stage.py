@@ -47,6 +47,8 @@ class Stage(nn.Module):
     learns: tuple[str, ...]
     # Prefixes, among those, of parameters that stay frozen.
     waits: tuple[str, ...] = (SEES_SOURCES, LAYOUT)
+    # Stages that may come before it, but train nothing that it uses. They can be trained at the same time.
+    independent_of: tuple[str, ...] = ()
     # Parts of the base that the stage does not need.
     unused: tuple[str, ...] = ()
 
