@@ -21,6 +21,7 @@ from .base import Backbone
 MINI_DIR = Path(__file__).resolve().parent.parent / "mini"
 MLLM_FILE = "mini_mllm.safetensors"
 DIT_FILE = "mini_dit.safetensors"
+VAE_FILE = "mini_vae.safetensors"
 SPATIALFUSION_FILE = "mini_spatialfusion.safetensors"
 TOKENIZER_DIR = "tokenizer"
 
@@ -74,6 +75,8 @@ class BaseWeights:
     state_dict: dict[str, torch.Tensor]
     # Side of the images that the base draws, in pixels. None: the file does not state it.
     image_size: int | None = None
+    # What the decoder was trained to read, with one {} for the prompt.
+    prompt_template: str = PROMPT_TEMPLATE
 
 
 def velocity_from_data(latent: torch.Tensor, data: torch.Tensor, noise_level: torch.Tensor) -> torch.Tensor:
@@ -94,7 +97,11 @@ def load_base_weights(path: Path) -> BaseWeights:
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         size = metadata.get("image_size")
         return BaseWeights(
-            json.loads(metadata["config"]), metadata["base_revision"], state_dict, None if size is None else int(size)
+            json.loads(metadata["config"]),
+            metadata["base_revision"],
+            state_dict,
+            None if size is None else int(size),
+            metadata.get("prompt_template", PROMPT_TEMPLATE),
         )
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"install the pack again: {path} is not a file of SpatialFusion-Mini ({error})") from error

@@ -172,6 +172,8 @@ class DepthSettings:
     time_std: float
     # Share of the samples with a noisy depth that get no prompt, for guidance.
     prompt_dropout: float
+    # Share of the samples that get no layout, so that the prompt alone is read too.
+    layout_dropout: float
     # Draws of noise and time for each image (stage 1). Its prompt is read once for all of them.
     draws: int
 
@@ -317,6 +319,8 @@ def _with_version_3(values: dict[str, Any]) -> dict[str, Any]:
         stage = values.get(name)
         if isinstance(stage, dict) and isinstance(stage.get("loop"), dict):
             values[name] = {"documents": None, **stage, "loop": {"matrix_rate": None, **stage["loop"]}}
+            if isinstance(stage.get("depth"), dict):
+                values[name]["depth"] = {"layout_dropout": 0.0, **stage["depth"]}
     return values
 
 
@@ -342,6 +346,7 @@ def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
         "time_mean": flat["depth_time_mean"],
         "time_std": flat["depth_time_std"],
         "prompt_dropout": flat["caption_dropout"],
+        "layout_dropout": 0.0,
         "draws": 1,
     }
     is_fusion = name == "stage2"
@@ -393,6 +398,7 @@ def smoke(settings: TrainingSettings) -> TrainingSettings:
 SHARES = (
     ("depth", "flow"),
     ("depth", "prompt_dropout"),
+    ("depth", "layout_dropout"),
     ("world", "edits"),
     ("documents", "answers"),
     ("documents", "prompt_dropout"),
@@ -471,7 +477,7 @@ def _check_together(settings: TrainingSettings) -> None:
             continue
         if name == "image" and world.edits > 0:
             raise ValueError("image.world.edits must be 0: stage2 is the first that learns to see a source image")
-        patch = settings.system.transformer.patch_size
+        patch = settings.system.patch_px
         if not world.image_sizes or any(size < 1 or size % patch for size in world.image_sizes):
             raise ValueError(f"{name}.world.image_sizes {list(world.image_sizes)} must be multiples of {patch}")
         if world.edits > 0 and settings.source is None:

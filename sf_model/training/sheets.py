@@ -56,9 +56,15 @@ def in_sheet_batches(items: list[Item], micro_batch: int) -> list[list[Item]]:
 
 
 def depth_figures(prediction: DepthPrediction, batch: Batch, ending: str = "") -> dict[str, float]:
-    """abs_rel and delta1 of a prediction; `ending` is appended to their names."""
+    """abs_rel and delta1 of a prediction, also on objects alone; `ending` is appended to their names."""
     depth_m, true_m = prediction.log_depth.exp(), batch["depth_m"]
-    return {
+    figures = {
         f"abs_rel{ending}": metrics.abs_rel(depth_m, true_m).mean().item(),
         f"delta1{ending}": metrics.delta1(depth_m, true_m).mean().item(),
     }
+    if "is_object" in batch:
+        # A surface that is taken for sky is wrong, too.
+        seen_m = torch.where(prediction.validity_logit > 0, depth_m, torch.full_like(depth_m, torch.inf))
+        objects_m = torch.where(batch["is_object"], true_m, torch.full_like(true_m, torch.inf))
+        figures[f"object_delta1{ending}"] = metrics.delta1(seen_m, objects_m).mean().item()
+    return figures

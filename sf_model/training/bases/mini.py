@@ -15,13 +15,14 @@ from ...backbones.mini import (
     MLLM_FILE,
     SAMPLING_SHIFT,
     TOKENIZER_DIR,
+    VAE_FILE,
     load_base_weights,
     prompt_template,
     velocity_from_data,
 )
 from ...config import SpatialFusionConfig, dataclass_from_dict
 from ...files.atomic import written_whole
-from ...models.autoencoder import Autoencoder
+from ...models.autoencoder import Autoencoder, AutoencoderConfig
 from ...models.expert_inputs import SourceFeatures
 from ...models.pixel_encoder import own_patch_px, source_patches
 from .base import Base, Prompt
@@ -106,21 +107,25 @@ class MiniBase(Base):
         return velocity_from_data(x, data, 1 - time)
 
     def source_features(self, source: torch.Tensor) -> SourceFeatures:
-        return source_patches(source, self.patch_size)
+        return source_patches(source, own_patch_px(self.sizes.spatialfusion))
 
     def save(self, folder: Path, revision: str, dtype: torch.dtype) -> list[Path]:
         """Write the two models' files; `revision` names the run that made them."""
         decoder = {name: value for name, value in self.text_encoder.state_dict().items() if name != "lm_head.weight"}
         paths = []
-        for filename, config, tensors in (
+        parts = [
             (MLLM_FILE, self.sizes.decoder, decoder),
             (DIT_FILE, self.sizes.transformer, self.transformer.state_dict()),
-        ):
+        ]
+        if self.vae is not None:
+            parts.append((VAE_FILE, self.sizes.autoencoder, self.vae.state_dict()))
+        for filename, config, tensors in parts:
             stored = {name: value.detach().to("cpu", dtype).contiguous() for name, value in tensors.items()}
             metadata = {
                 "config": json.dumps(asdict(config)),
                 "base_revision": revision,
                 "image_size": str(self.sizes.image_size),
+                "prompt_template": self.tokens.template,
             }
             paths.append(folder / filename)
             with written_whole(paths[-1]) as partial:
@@ -131,9 +136,11 @@ class MiniBase(Base):
 def load_mini(folder: Path, config: SpatialFusionConfig) -> MiniBase:
     """The base of an exported folder, in float32. ValueError for any other folder."""
     decoder, transformer = load_base_weights(folder / MLLM_FILE), load_base_weights(folder / DIT_FILE)
+    autoencoder = load_base_weights(folder / VAE_FILE) if (folder / VAE_FILE).is_file() else None
     sizes = MiniSizes(
         transformer.image_size or IMAGE_SIZE_PX,
         0,
+        autoencoder and dataclass_from_dict(AutoencoderConfig, autoencoder.config, VAE_FILE),
         dataclass_from_dict(DecoderConfig, decoder.config, MLLM_FILE),
         dataclass_from_dict(OmniGen2Config, transformer.config, DIT_FILE),
         config,
@@ -142,4 +149,6 @@ def load_mini(folder: Path, config: SpatialFusionConfig) -> MiniBase:
     embedding = decoder.state_dict["model.embed_tokens.weight"]
     base.text_encoder.load_state_dict({**decoder.state_dict, "lm_head.weight": embedding})
     base.transformer.load_state_dict(transformer.state_dict)
+    if autoencoder is not None:
+        base.vae.load_state_dict(autoencoder.state_dict)
     return base

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ...config import DUMMY, LayoutConfig, SpatialFusionConfig
-from ...models.autoencoder import AutoencoderConfig
+from ...models.autoencoder import DOWNSCALE, AutoencoderConfig
 from ...models.pixel_encoder import source_patch_dim
 from ...world import CATEGORY_NAMES, COLORS
 
@@ -80,6 +80,15 @@ class MiniSizes:
     transformer: OmniGen2Config
     spatialfusion: SpatialFusionConfig
 
+    @property
+    def patch_px(self) -> int:
+        """Image pixels along the side of a patch of the diffusion transformer."""
+        return self.transformer.patch_size * (1 if self.autoencoder is None else DOWNSCALE)
+
+
+# Side of the patches of source images.
+SOURCE_PATCH_PX = 8
+
 
 def smoke_sizes() -> MiniSizes:
     """A complete system of a few thousand weights, for tests."""
@@ -94,8 +103,8 @@ def smoke_sizes() -> MiniSizes:
         head_dim=mllm.head_dim,
     )
     transformer = OmniGen2Config(
-        patch_size=8,
-        in_channels=3,
+        patch_size=2,
+        in_channels=4,
         hidden_size=32,
         num_layers=2,
         num_refiner_layers=1,
@@ -106,7 +115,9 @@ def smoke_sizes() -> MiniSizes:
         axes_lens=(256, 64, 64),
         text_feat_dim=32,
     )
-    spatial = replace(DUMMY.spatial_transformer, source_feature_dim=source_patch_dim(transformer.patch_size))
+    autoencoder = AutoencoderConfig(4, 1.0, encoder_channels=(8, 16), decoder_channels=(8, 16), image_channels=8)
+    spatial = replace(DUMMY.spatial_transformer, source_feature_dim=source_patch_dim(SOURCE_PATCH_PX))
     layout = LayoutConfig(24, 48, 2, 1e-6, objects=4, categories=tuple(CATEGORY_NAMES), colors=tuple(COLORS))
-    spatialfusion = replace(DUMMY, spatial_transformer=spatial, layout=layout)
-    return MiniSizes(32, 300, None, decoder, transformer, spatialfusion)
+    adapter = replace(DUMMY.depth_adapter, downscale=transformer.patch_size * DOWNSCALE)
+    spatialfusion = replace(DUMMY, spatial_transformer=spatial, layout=layout, depth_adapter=adapter)
+    return MiniSizes(32, 300, autoencoder, decoder, transformer, spatialfusion)

@@ -11,10 +11,12 @@ import torch
 import torch.nn.functional as F
 
 from ... import world
+from ...models.layout import layout_state
 from ..bases.prompts import PromptTokens
 from ..batch import Batch
 from ..settings import CaptionShares, WorldSettings
 from ..sheets import in_sheet_batches
+from .layouts import layouts_of, order_of
 from .numbered import NumberedBatches, Share, noise_seeds, sheet_times
 
 VALIDATION_STREAM = "validation"
@@ -48,8 +50,18 @@ class Example:
 
     scene: world.Scene
     text: str
+    # The objects' indices, in the order of their places in the layout.
+    order: list[int]
     # The scene that an instruction edits.
     source: world.Scene | None
+
+    @staticmethod
+    def of_caption(item: world.CaptionedScene) -> Example:
+        return Example(item.scene, item.caption, order_of(item), None)
+
+    @staticmethod
+    def of_edit(pair: world.EditPair) -> Example:
+        return Example(pair.target, pair.instruction, list(range(len(pair.target.objects))), pair.source)
 
 
 class WorldBatches(NumberedBatches):
@@ -82,8 +94,8 @@ class WorldBatches(NumberedBatches):
     def examples(self, step: int) -> list[Example]:
         """The samples of a step for all processes."""
         if self.is_edit(step):
-            return [Example(pair.target, pair.instruction, pair.source) for pair in self._edit_pairs(step)]
-        return [Example(item.scene, item.caption, None) for item in self.captioned(step)]
+            return [Example.of_edit(pair) for pair in self._edit_pairs(step)]
+        return [Example.of_caption(item) for item in self.captioned(step)]
 
     def captioned(self, step: int) -> list[world.CaptionedScene]:
         """The captioned scenes of a step. The captions have similar lengths, to reduce padding."""
@@ -144,6 +156,7 @@ class WorldBatches(NumberedBatches):
         batch: Batch = {
             "rgb": rendering.rgb,
             "depth_m": rendering.depth_m,
+            "is_object": rendering.object_index >= 0,
             "fov_y_deg": torch.tensor([scene.camera.fov_y_deg for scene in scenes]),
             "noise_seed": torch.tensor(seeds),
         }
@@ -153,6 +166,8 @@ class WorldBatches(NumberedBatches):
         batch["empty_ids"], batch["empty_mask"] = self.tokens.batch([""] * len(texts), is_edit)
         if is_edit:
             batch["source"] = self._render([example.source for example in examples], size).rgb
+        layout = layouts_of(scenes, [example.order for example in examples], SET_MAX_OBJECTS)
+        batch["layout_state"] = layout_state(layout)
         if self.cell_px is not None:
             batch["category"], batch["color"] = cell_labels(rendering.object_index, scenes, self.cell_px)
         return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from ...depth.colours import depth_picture
 from ...models.depth_flow import NoisyDepth, depth_state, flow_weight
 from ...models.depth_prediction import DepthPrediction
 from ...models.expert_inputs import ExpertInputs
+from ...models.layout import layout_of
+from ...models.layout_predictor import LAYOUT_SEED
 from ..bases.base import Prompt
 from ..batch import Batch, true_depth, unit_image
-from ..draws import draw_depth
+from ..draws import draw_depth, draw_share
 from ..flow import interpolate
 from ..losses import Losses, depth_losses
 from ..settings import StageSettings
@@ -161,7 +164,14 @@ class Stage(nn.Module):
         """What the depth of the batch is predicted from."""
         # While training the type is left to autocast, so that several processes round as one does.
         out_dtype = None if self.training else torch.float32
-        return self.system.inputs(prompt, *batch["depth_m"].shape[-2:], self.source(batch), out_dtype)
+        inputs = self.system.inputs(prompt, *batch["depth_m"].shape[-2:], self.source(batch), out_dtype)
+        if self.system.config.layout is None or "layout_state" not in batch:
+            return inputs
+        layout = layout_of(batch["layout_state"], len(self.system.config.layout.categories))
+        if not self.training:
+            return replace(inputs, layout=layout)
+        has_layout = ~draw_share(batch["noise_seed"], self.settings.depth.layout_dropout, LAYOUT_SEED)
+        return replace(inputs, layout=layout, has_layout=has_layout.to(layout.present.device))
 
     def predicted(self, batch: Batch, inputs: ExpertInputs) -> tuple[DepthPrediction, Losses, torch.Tensor | None]:
         """The predicted depth, its losses, and which samples (B,) are predicted from a noisy depth. None: no sample."""
@@ -178,10 +188,18 @@ class Stage(nn.Module):
         return prediction, losses, drawn.has_noise
 
     def sheet_depths(self, batch: Batch, prompt: Prompt) -> tuple[list[DepthPrediction], dict[str, float]]:
-        """The mean depth, with a depth flow also a sampled one, and their figures."""
+        """The mean depth, with a depth flow also a sampled one, and their figures.
+
+        Of a system with layouts, the layouts are drawn from the prompts, and "_true_layout" is with the true ones.
+        """
         inputs = self.inputs(batch, prompt)
         shown = [self.system.mean_depth(inputs)]
         figures = depth_figures(shown[0], batch)
+        if inputs.layout is not None:
+            figures = {f"{name}_true_layout": value for name, value in figures.items()}
+            inputs = self.system.with_layout(replace(inputs, layout=None), batch["noise_seed"].tolist())
+            shown = [self.system.mean_depth(inputs)]
+            figures |= depth_figures(shown[0], batch)
         if self.settings.depth.flow > 0:
             shown.append(self.system.sampled_depth(inputs, SHEET_DEPTH_SEED))
             figures |= depth_figures(shown[1], batch, "_sampled")
