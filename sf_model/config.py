@@ -70,6 +70,8 @@ class DepthAdapterConfig:
     """Sizes of the depth adapter."""
 
     injection: Injection
+    # How the depth is read. patch: one convolution over a cell. pyramid: several, each over a few pixels.
+    stem: Literal["patch", "pyramid"]
     # Image pixels along the side of a cell of the features.
     downscale: int
     hidden_channels: int
@@ -131,6 +133,9 @@ class SpatialFusionConfig:
                 f"lower layout.num_layers: it is {self.layout.num_layers}, more than the {self.mllm.num_layers} of the "
                 "MLLM that it reads"
             )
+        side = self.depth_adapter.downscale
+        if self.depth_adapter.stem == "pyramid" and (side < 4 or side & (side - 1)):
+            raise ValueError(f"set depth_adapter.downscale to 4, 8, 16, ..., or its stem to patch: it is {side}")
         if self.spatial_transformer.source_at_queries and self.spatial_transformer.source_feature_dim is None:
             raise ValueError("set source_feature_dim, or source_at_queries to false: there is no source to read")
         if self.mllm.num_attention_heads % self.mllm.num_kv_heads:
@@ -172,6 +177,8 @@ def migrated(values: Any) -> Any:
                 values[name] = {**fields, **values[name]}
     if version < 3:
         values.setdefault("layout", None)
+        if isinstance(values.get("depth_adapter"), dict):
+            values["depth_adapter"] = {"stem": "patch", **values["depth_adapter"]}
     return values
 
 
@@ -244,7 +251,9 @@ DUMMY = SpatialFusionConfig(
         mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
-    depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
+    depth_adapter=DepthAdapterConfig(
+        "token", "pyramid", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32
+    ),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8, mean_first=True),
     layout=None,
 )
@@ -265,7 +274,7 @@ MINI = SpatialFusionConfig(
         mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((16, 24, 32, 32), 24, patch_output=True),
-    depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
+    depth_adapter=DepthAdapterConfig("token", "patch", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=16, mean_first=True),
     layout=None,
 )
@@ -286,7 +295,9 @@ OMNIGEN2 = SpatialFusionConfig(
         mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
-    depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
+    depth_adapter=DepthAdapterConfig(
+        "latent", "pyramid", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16
+    ),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
     layout=None,
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import comfy.latent_formats
 import comfy.model_management
 import comfy.model_patcher
-import comfy.sd
 import comfy.supported_models
 import comfy.utils
 import torch
@@ -15,6 +14,9 @@ from ...sf_model.backbones.mini import DIT_FILE, MINI_DIR, SAMPLING_SHIFT, load_
 from ..inputs import CATEGORY, aliases
 from .clip import load_mini_clip
 from .model import MiniModel
+from .vae import MiniLatents, load_mini_vae
+
+PIXEL_CHANNELS = 3
 
 
 def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
@@ -22,7 +24,9 @@ def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelP
     path = MINI_DIR / DIT_FILE
     weights = load_base_weights(path)
     config = comfy.supported_models.Omnigen2({"image_model": "omnigen2", **weights.config})
-    config.latent_format = comfy.latent_formats.ChromaRadiance()
+    channels = weights.config["in_channels"]
+    is_pixels = channels == PIXEL_CHANNELS
+    config.latent_format = comfy.latent_formats.ChromaRadiance() if is_pixels else MiniLatents(channels)
     config.sampling_settings = {**config.sampling_settings, "shift": SAMPLING_SHIFT}
     _set_dtypes(config, weights.state_dict)
     model = MiniModel(config)
@@ -77,5 +81,4 @@ class SpatialFusionMiniLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
-        return io.NodeOutput(load_mini_model(), load_mini_clip(), vae)
+        return io.NodeOutput(load_mini_model(), load_mini_clip(), load_mini_vae(MINI_DIR))

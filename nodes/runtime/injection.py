@@ -44,7 +44,7 @@ def inject(
         path = f"diffusion_model.{backbone.patch_embedder}.forward"
         embedder = TokenEmbedder(patched.get_model_object(path))
         patched.add_object_patch(path, embedder)
-        place = TokenPlace(backbone, embedder)
+        place = TokenPlace(backbone, model.get_model_object("diffusion_model").patch_size, embedder)
     injection = DepthInjection(adapter, control, place)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, injection.outer_sample)
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, KEY, injection.calc_cond_batch)

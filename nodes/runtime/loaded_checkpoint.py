@@ -59,7 +59,7 @@ def load_beside(
     ValueError, with the remedy, where the CLIP is not the checkpoint's. This is the one place that looks up the base.
     """
     backbone = get_backbone(checkpoint.config.backbone)
-    decoder_path = find_decoder(clip, checkpoint.config.mllm, backbone, name)
+    decoder_path = find_decoder(clip, checkpoint.config, backbone, name)
     predictor, adapter = build_patchers(path, checkpoint)
     return SpatialFusionModel(
         config=checkpoint.config,

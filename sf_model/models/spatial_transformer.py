@@ -9,8 +9,8 @@ Two things differ from the paper. The width is free: only the attention heads mu
 field of view, which turns the depth into metric geometry. Parameters have Qwen2's names, so that layers can be
 initialised from the MLLM's.
 
-Shapes: B batch, S prompt tokens, N expert tokens (camera, queries, layout, source), D width, H heads, K key/value heads, d the
-head_dim.
+Shapes: B batch, S prompt tokens, N expert tokens (camera, queries, layout, source), D width, H heads, K key/value
+heads, d the head_dim.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from .settings import LoopSettings
 
 BETAS = (0.9, 0.95)
 # The matrices of transformers' repeated layers. Muon is not for what reads or writes another space.
-MATRICES = re.compile(r"(^|\.)layers\.\d+\.")
+MATRICES = re.compile(r"\.\d+\.(attn|self_attn|mlp|feed_forward)\.")
 # The learning rate of the last step, as a share of the peak.
 LAST_RATE = 0.02
 

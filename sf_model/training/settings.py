@@ -159,6 +159,8 @@ class DiffusionSettings:
     caption_dropout: float
     depth_dropout: float
     joint_dropout: float
+    # Draws of noise and time for each image. Its prompt and its latent are computed once for all of them.
+    draws: int
 
 
 @dataclass(frozen=True)
@@ -319,6 +321,8 @@ def _with_version_3(values: dict[str, Any]) -> dict[str, Any]:
         stage = values.get(name)
         if isinstance(stage, dict) and isinstance(stage.get("loop"), dict):
             values[name] = {"documents": None, **stage, "loop": {"matrix_rate": None, **stage["loop"]}}
+            if isinstance(stage.get("diffusion"), dict):
+                values[name]["diffusion"] = {"draws": 1, **stage["diffusion"]}
             if isinstance(stage.get("depth"), dict):
                 values[name]["depth"] = {"layout_dropout": 0.0, **stage["depth"]}
     return values
@@ -360,7 +364,7 @@ def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
     return {
         "loop": loop,
         "world": None,
-        "diffusion": {**diffusion, "joint_dropout": 0.0} if is_fusion else None,
+        "diffusion": {**diffusion, "joint_dropout": 0.0, "draws": 1} if is_fusion else None,
         "depth": depth,
         "fusion": fusion if is_fusion else None,
         "documents": None,
