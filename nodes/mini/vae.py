@@ -53,7 +53,7 @@ def _bytes(pixels: int, dtype: torch.dtype) -> int:
 
 
 def load_mini_vae(folder: Path) -> comfy.sd.VAE:
-    """The VAE of a folder of weights: the stock one for pixels if it has no autoencoder. ValueError if it is damaged."""
+    """The VAE of a folder of weights: the stock one for pixels if it has none. ValueError if it is damaged."""
     path = folder / VAE_FILE
     if not path.is_file():
         return comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})

@@ -47,9 +47,7 @@ def make_tokenizer(settings: TrainingSettings) -> None:
             shutil.copytree(theirs[0], partial, dirs_exist_ok=True)
         else:
             seed = settings.stage(settings.stages[0]).loop.seed
-            layout = system.spatialfusion.layout
-            objects = 0 if layout is None else layout.objects
-            train_tokenizer(partial, system.decoder.vocab_size, seed, system.tokenizer_captions, objects)
+            train_tokenizer(partial, system, seed)
         partial.rename(folder)
     for other in theirs:
         if not same_vocabulary(folder, other):

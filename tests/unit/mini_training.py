@@ -10,8 +10,9 @@ from typing import Any
 from sf_model.training.bases.mini import MiniBase
 from sf_model.training.bases.prompts import PromptTokens
 from sf_model.training.bases.sizes import smoke_sizes
+from sf_model.training.data.documents import DocumentBatches
 from sf_model.training.data.numbered import Share
-from sf_model.training.data.world import DocumentBatches, WorldBatches, WorldStream
+from sf_model.training.data.world import WorldBatches, WorldStream
 from sf_model.training.settings import (
     CaptionShares,
     LoopSettings,
@@ -90,7 +91,9 @@ def batches_of(stage: str, tokens: PromptTokens, share: Share | None = None, **c
     """What a stage learns from, as `run.open_batches` chooses it."""
     if stage == "language":
         stream = WorldStream("language", 0, "train")
-        return DocumentBatches(replace(world_settings(), **changes), tokens, share or Share(4, 4), stream)
+        documents, objects = stage_settings("language").documents, DUMMY.spatialfusion.layout.objects
+        world = replace(world_settings(), **changes)
+        return DocumentBatches(world, documents, tokens, objects, share or Share(4, 4), stream)
     captions = PLAIN if stage == "image" else SPATIAL
     cell_px = CELL_PX if stage == "source" else None
     return world_batches(tokens, captions, share=share, cell_px=cell_px, **changes)

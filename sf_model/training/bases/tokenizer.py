@@ -12,6 +12,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from ... import world
 from ...backbones.mini import END_TOKEN, PAD_TOKEN, START_TOKEN
 from .number_tokens import added_tokens
+from .sizes import MiniSizes
 
 # Qwen2's own pre-tokenisation, so that the host's Qwen2Tokenizer splits text exactly as in training.
 QWEN2_SPLIT = (
@@ -26,12 +27,13 @@ def corpus(seed: int, size: int) -> Iterator[str]:
         yield world.sample(rng, world.KINDS[index % len(world.KINDS)]).caption
 
 
-def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int, objects: int) -> None:
-    """Learn a vocabulary of at most `vocab_size` from `size` captions and write a Qwen2 tokenizer directory.
+def train_tokenizer(directory: Path, sizes: MiniSizes, seed: int) -> None:
+    """Learn a vocabulary from `sizes.tokenizer_captions` captions and write a Qwen2 tokenizer directory.
 
-    objects: of a layout. Above 0 the vocabulary also has the tokens of `number_tokens`.
+    For a system with layouts it also has the tokens of `number_tokens`.
     """
-    extra = added_tokens(objects) if objects else []
+    layout, vocab_size = sizes.spatialfusion.layout, sizes.decoder.vocab_size
+    extra = [] if layout is None else added_tokens(layout.objects)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -47,7 +49,7 @@ def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int, obje
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus(seed, size), trainer)
+    tokenizer.train_from_iterator(corpus(seed, sizes.tokenizer_captions), trainer)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(directory))
     _write_config(directory, tokenizer.get_vocab(), extra)
