@@ -251,9 +251,7 @@ DUMMY = SpatialFusionConfig(
         mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
-    depth_adapter=DepthAdapterConfig(
-        "token", "pyramid", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32
-    ),
+    depth_adapter=DepthAdapterConfig("token", "patch", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8, mean_first=True),
     layout=None,
 )
@@ -296,7 +294,7 @@ OMNIGEN2 = SpatialFusionConfig(
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
     depth_adapter=DepthAdapterConfig(
-        "latent", "pyramid", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16
+        "latent", "patch", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16
     ),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
     layout=None,

@@ -25,6 +25,7 @@ LOG_DEPTH = (1.5, 0.8)
 LOG_SIZE = (0.2, 0.9)
 NEAREST_M = 0.05
 MIN_SIZE_M = 0.01
+MEANINGLESS_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,18 @@ def layout_state(layout: Layout) -> torch.Tensor:
 
 
 def state_weight(present: torch.Tensor, categories: int, colors: int) -> torch.Tensor:
-    """(B, 1 + N, D) weights of the squared errors of a state; of an absent object only its presence counts.
+    """(B, 1 + N, D) weights of the squared errors of a state.
 
-    present: (B, N) bool.
+    Numbers that mean nothing, those of absent objects and the camera's unused channels, count a little: while a layout
+    is drawn they are inputs like the others, so they must come out as they were in training. present: (B, N) bool.
     """
     number = torch.tensor([1.0, 3.0, 3.0, 1.5, 1.5, 1.0, 1.0, 1.0], device=present.device)
     choice = torch.full((categories + colors,), 0.5, device=present.device)
     each = torch.cat([number, choice])
     is_presence = torch.arange(len(each), device=present.device) == 0
-    objects = each * (present[..., None] | is_presence)
-    camera = F.pad(torch.ones(CAMERA_NUMBERS, device=present.device), (0, len(each) - CAMERA_NUMBERS))
+    objects = each * (present[..., None] | is_presence).float().clamp_min(MEANINGLESS_WEIGHT)
+    camera = torch.full_like(each, MEANINGLESS_WEIGHT)
+    camera[:CAMERA_NUMBERS] = 1.0
     return torch.cat([camera.expand(len(present), 1, -1), objects], dim=1)
 
 

@@ -143,7 +143,7 @@ def train_stage(settings: TrainingSettings, name: str) -> None:
             data=data_record,
             loop=loop,
             stage=_stage_record(settings, name),
-            base=_base_record(settings),
+            base=_base_record(settings, name),
             # Runs in the same folder are noted by name, so that they can be moved together.
             start={earlier: settings.starts.get(earlier, earlier) for earlier in earlier_stages(settings, name)},
         )
@@ -161,10 +161,14 @@ def _stage_record(settings: TrainingSettings, name: str) -> dict[str, Any]:
     return {group: stage[group] for group in ("diffusion", "depth", "fusion", "documents")}
 
 
-def _base_record(settings: TrainingSettings) -> dict[str, Any]:
+def _base_record(settings: TrainingSettings, name: str) -> dict[str, Any]:
+    """The weights that the stage starts from, or the sizes of what it is built from."""
     if settings.weights is not None:
         return {"name": settings.base, **asdict(settings.weights)}
-    return {"name": settings.base, **json.loads(json.dumps(asdict(settings.system)))}
+    sizes = json.loads(json.dumps(asdict(settings.system)))
+    sizes["layout"] = sizes["spatialfusion"].pop("layout")
+    wanted = STAGES[name].built_from or tuple(sizes)
+    return {"name": settings.base, **{part: sizes[part] for part in wanted}}
 
 
 def export_run(settings: TrainingSettings, name: str, output: Path, file_name: str) -> list[Path]:

@@ -53,12 +53,16 @@ def changed(settings: Any, **changes: Any) -> Any:
 
 
 def stage_settings(name: str, **changes: Any) -> StageSettings:
-    """A stage's settings of the smoke run, without a depth flow and in float32 unless `changes` say so."""
+    """A stage's settings of the smoke run, in float32. Unless `changes` say so, without a depth flow, with one draw of
+    noise, and with a predictor that learns.
+    """
     stage = smoke(mini_settings()).stage(name)
     if stage.depth is not None:
-        stage = changed(stage, depth__flow=0.0, depth__draws=1)
+        stage = changed(stage, depth__flow=0.0, depth__draws=1, depth__layout_dropout=0.0)
+    if stage.diffusion is not None:
+        stage = changed(stage, diffusion__draws=1)
     if stage.fusion is not None:
-        stage = changed(stage, fusion__true_depth=0.0)
+        stage = changed(stage, fusion__true_depth=0.0, fusion__freeze_predictor=False)
     return changed(stage, **changes)
 
 

@@ -28,6 +28,7 @@ class AutoencoderStage(Stage):
 
     name = "autoencoder"
     learns = ("system.base.vae.",)
+    built_from = ("autoencoder",)
     unused = ("transformer", "text_encoder")
 
     @property

@@ -74,7 +74,7 @@ class FusionStage(ImageStage):
             return truth.with_rows(rows, predicted), {}
         predicted, losses = self._predicted_depth(batch, known.prompt)
         rows = is_true.nonzero()[:, 0]
-        return predicted.with_rows(rows, truth[rows]), losses
+        return (predicted.with_rows(rows, truth[rows]) if len(rows) else predicted), losses
 
     def _predicted_depth(self, batch: Batch, prompt: Prompt) -> tuple[MetricDepth, Losses]:
         inputs = self.inputs(batch, prompt)

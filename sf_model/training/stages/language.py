@@ -40,6 +40,7 @@ class LanguageStage(Stage):
     learns = ("system.base.text_encoder.", "system.predictor.layout.", "heads.")
     waits = ()
     independent_of = ("autoencoder",)
+    built_from = ("tokenizer_captions", "decoder", "layout")
     unused = ("transformer", "vae")
 
     def __init__(self, system: System, settings: StageSettings) -> None:

@@ -52,6 +52,8 @@ class Stage(nn.Module):
     waits: tuple[str, ...] = (SEES_SOURCES, LAYOUT)
     # Stages that may come before it, but train nothing that it uses. They can be trained at the same time.
     independent_of: tuple[str, ...] = ()
+    # The parts of the system's sizes that it depends on. Empty: all.
+    built_from: tuple[str, ...] = ()
     # Parts of the base that the stage does not need.
     unused: tuple[str, ...] = ()
 
