@@ -46,8 +46,7 @@ def build_optimiser(module: nn.Module, loop: LoopSettings) -> torch.optim.Optimi
         _group(parameters, set(parameters) - decayed, 0.0),
     ]
     if by_muon:
-        share = loop.matrix_rate / loop.learning_rate
-        groups.append({**_group(parameters, by_muon, loop.weight_decay), "matrices": True, "rate_share": share})
+        groups.append({**_group(parameters, by_muon, loop.weight_decay), "matrices": True})
     groups = [group for group in groups if group["params"]]
     kind = MuonAdamW if by_muon else torch.optim.AdamW
     return kind(groups, lr=loop.learning_rate, betas=BETAS)
@@ -57,15 +56,22 @@ def _group(parameters: dict[str, nn.Parameter], names: set[str], weight_decay: f
     return {"params": [value for name, value in parameters.items() if name in names], "weight_decay": weight_decay}
 
 
-def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Set the learning rate of a step in all groups."""
+def set_rates(optimiser: torch.optim.Optimizer, loop: LoopSettings, step: int) -> None:
+    """Set the rates of step `step` (0 is the first) in all groups."""
+    share = share_of_peak(loop, step)
     for group in optimiser.param_groups:
-        group["lr"] = rate * group.get("rate_share", 1.0)
+        peak = loop.matrix_rate if group.get("matrices") else loop.learning_rate
+        group["lr"] = peak * share
 
 
 def learning_rate(loop: LoopSettings, step: int) -> float:
+    """The rate of AdamW at step `step`."""
+    return loop.learning_rate * share_of_peak(loop, step)
+
+
+def share_of_peak(loop: LoopSettings, step: int) -> float:
     """The rate of step `step` (0 is the first): linear warm-up, constant, then linear to LAST_RATE of the peak."""
     warmup = min(1.0, (step + 1) / max(1, loop.warmup_steps))
     left = (loop.steps - 1 - step) / max(1, loop.decay_steps)
     decay = LAST_RATE + (1 - LAST_RATE) * min(1.0, max(0.0, left))
-    return loop.learning_rate * warmup * decay
+    return warmup * decay

@@ -18,6 +18,9 @@ FREE_SETTINGS = {
     "loop": {"log_every", "save_every", "sheet_every", "workers", "micro_batch", "gradient_checkpointing", "compile"},
 }
 
+# Where a run ends, and where its rate begins to fall.
+END_SETTINGS = {"steps", "decay_steps"}
+
 
 class RunError(ValueError):
     """A run cannot continue as asked. The message says what to do and why."""
@@ -32,7 +35,8 @@ def begin_session(run_dir: Path, from_step: int, **settings: Any) -> None:
     if from_step > 0:
         record = json.loads(path.read_text(encoding="utf-8"))
         _check_same(run_dir, record["settings"], asked, from_step)
-        record["settings"] = asked
+        for name in END_SETTINGS & record["settings"].get("loop", {}).keys():
+            record["settings"]["loop"][name] = asked["loop"][name]
     _drop_log_after(run_dir, from_step)
     record["sessions"].append({"commit": current_commit(), "from_step": from_step, "started": round(time.time())})
     _write_whole(path, json.dumps(record, indent=1))
@@ -68,7 +72,7 @@ def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any], fr
     """The end of a run can be moved until the rate begins to fall: all steps before are the same then."""
     loops = [settings.get("loop", {}) for settings in (before, asked)]
     constant = min(loop.get("steps", 0) - loop.get("decay_steps", 0) for loop in loops)
-    end = {"steps", "decay_steps"} if from_step <= constant else set()
+    end = END_SETTINGS if from_step <= constant else set()
     differing = [
         f"{group}.{name}: {before.get(group, {}).get(name)!r} before, {value!r} now"
         for group, values in asked.items()

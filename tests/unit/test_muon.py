@@ -9,7 +9,7 @@ import torch
 import torch.nn as nn
 
 from sf_model.training.muon import MuonAdamW, orthogonal
-from sf_model.training.optimiser import build_optimiser, set_rate
+from sf_model.training.optimiser import build_optimiser, set_rates
 from tests.unit.mini_training import loop_settings
 
 SHAPES = [(24, 8), (8, 24), (24, 8), (6, 6)]
@@ -74,17 +74,18 @@ class Tiny(nn.Module):
         self.head = nn.Linear(4, 2)
 
 
-def test_only_the_layers_matrices_are_muon_s_and_each_rate_keeps_its_share() -> None:
+def test_only_the_layers_matrices_are_muon_s_and_each_rate_warms_up() -> None:
     module = Tiny()
-    loop = replace(loop_settings(4), learning_rate=0.004, matrix_rate=0.02, weight_decay=0.1)
+    rates = {"learning_rate": 0.004, "matrix_rate": 0.02, "warmup_steps": 2}
+    loop = replace(loop_settings(4), **rates, weight_decay=0.1)
     optimiser = build_optimiser(module, loop)
     names = {id(value): name for name, value in module.named_parameters()}
     by_muon = {names[id(v)] for group in optimiser.param_groups if group.get("matrices") for v in group["params"]}
     assert by_muon == {"layers.0.mlp.up.weight", "layers.1.mlp.up.weight"}
-    set_rate(optimiser, 0.001)
+    set_rates(optimiser, loop, 0)
     rates = [group["lr"] for group in optimiser.param_groups if group["matrices"]]
     others = {group["lr"] for group in optimiser.param_groups if not group["matrices"]}
-    assert rates == [pytest.approx(0.005)] and others == {0.001}
+    assert rates == [pytest.approx(0.01)] and others == {0.002}
 
 
 def test_without_a_rate_for_matrices_it_is_adamw() -> None:
