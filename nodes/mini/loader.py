@@ -14,6 +14,7 @@ from ...sf_model.backbones.mini import DIT_FILE, MINI_DIR, SAMPLING_SHIFT, load_
 from ..inputs import CATEGORY, aliases
 from .clip import load_mini_clip
 from .model import MiniModel
+from .pixel_graphs import take_empty_pixels_for_latents
 from .vae import MiniLatents, load_mini_vae
 
 PIXEL_CHANNELS = 3
@@ -42,6 +43,8 @@ def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelP
         raise ValueError(
             f"install the pack again: in {path} its tensors are not those of OmniGen2 ({error})"
         ) from error
+    if not is_pixels:
+        take_empty_pixels_for_latents(patcher)
     patcher.cached_patcher_init = (load_mini_model, ())
     return patcher
 

@@ -26,7 +26,7 @@ from .revision import current_commit
 from .run_record import RunError
 from .run_state import latest_state, load_average, saved_progress
 from .settings import TrainingSettings
-from .stages import STAGES, Stage
+from .stages import STAGES, DepthStage, SourceStage, Stage
 from .system import System
 
 
@@ -62,7 +62,11 @@ def run_dir(settings: TrainingSettings, name: str) -> Path:
 def earlier_stages(settings: TrainingSettings, name: str) -> list[str]:
     """The stages that `name` starts from: those of the config that come before it and train what it uses."""
     before = settings.stages[: settings.stages.index(name)]
-    return [earlier for earlier in before if earlier not in STAGES[name].independent_of]
+    unused = STAGES[name].independent_of
+    world = settings.stage(name).world
+    if name == DepthStage.name and world is not None and world.edits == 0:
+        unused = (*unused, SourceStage.name)
+    return [earlier for earlier in before if earlier not in unused]
 
 
 def build_stage(settings: TrainingSettings, name: str) -> Stage:

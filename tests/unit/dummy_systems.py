@@ -32,7 +32,7 @@ def untrained_system(directory: Path, sizes: MiniSizes, adapter: bool = True) ->
     adapted = system.adapter.parameters() if adapter else ()
     for parameter in (*system.base.transformer.parameters(), *adapted, *system.predictor.depth_flow.parameters()):
         if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
     return system
 
 

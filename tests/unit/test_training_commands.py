@@ -233,7 +233,9 @@ def test_a_stage_can_start_from_runs_elsewhere(finished: tuple[TrainingSettings,
     whole, _ = finished
     starts = {name: str(Path(whole.runs) / name) for name in STAGE_NAMES[:-1]}
     settings = replace(whole, runs=str(tmp_path / "runs"), starts=starts)
-    settings = changed(settings, stage2__loop__learning_rate=0.0, system__tokenizer_captions=1)
+    settings = changed(
+        settings, stage2__loop__learning_rate=0.0, stage2__loop__matrix_rate=None, system__tokenizer_captions=1
+    )
     train_stage(settings, "stage2")
     started, trained = load_average(Path(starts["stage1"]) / LAST), state_files(settings, "stage2")[TRAINED]
     assert started and all(torch.equal(value, trained[key]) for key, value in started.items())
