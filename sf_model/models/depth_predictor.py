@@ -52,7 +52,10 @@ class DepthPredictor(nn.Module):
             self.layout_encoder = LayoutEncoder(config.layout, sizes.hidden_size, **factory)
         self.source_encoder: SourceEncoder | None = None
         if patch_px is not None:
-            self.source_encoder = PixelEncoder(patch_px, sizes.hidden_size, sizes.source_at_queries, **factory)
+            layout = None if config.layout is None else (config.layout, config.mllm)
+            self.source_encoder = PixelEncoder(
+                patch_px, sizes.hidden_size, sizes.source_at_queries, **factory, layout=layout
+            )
         elif sizes.source_feature_dim is not None:
             self.source_encoder = SourceEncoder(
                 sizes.source_feature_dim, sizes.hidden_size, sizes.source_at_queries, **factory
@@ -71,7 +74,15 @@ class DepthPredictor(nn.Module):
         """The same with a layout drawn from the prompt, if the checkpoint has layouts and none is given."""
         if self.layout is None or inputs.layout is not None:
             return inputs
-        return replace(inputs, layout=self.layout.sample(inputs, sampling))
+        return replace(inputs, layout=self.layout.sample(inputs, sampling, self.source_layout(inputs)))
+
+    def source_layout(self, inputs: ExpertInputs) -> torch.Tensor | None:
+        """The state of the source image's layout; None without a source."""
+        if inputs.source is None or not isinstance(self.source_encoder, PixelEncoder):
+            return None
+        features = inputs.source.tokens
+        source = SourceFeatures(features.to(inputs.dtype or features.dtype), inputs.source.grid)
+        return self.source_encoder.read_layout(self.source_encoder.read(source))
 
     def forward(self, inputs: ExpertInputs, noisy: NoisyDepth | None = None) -> DepthPrediction:
         """The mean depth of all scenes that fit the prompt. With `noisy`, the clean depth that it was made from.

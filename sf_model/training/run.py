@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..backbones import get_backbone
 from ..backbones.mini import TOKENIZER_DIR
 from . import run_record
 from .bases.loading import load_base, spatial_config, tokenizer_folder
@@ -108,7 +107,8 @@ def open_batches(settings: TrainingSettings, name: str, stage: Stage, share: Sha
             documents = stage_settings.documents
             batches = DocumentBatches(stage_settings.world, documents, tokens, objects, share, stream)
             return batches, {**asdict(stage_settings.world), **asdict(documents)}
-        cell_px = get_backbone(settings.base).source_patch_px if name == "source" else None
+        # One cell is one patch of a source, and one query.
+        cell_px = stage.system.config.spatial_transformer.stride if name == "source" else None
         return WorldBatches(stage_settings.world, tokens, share, stream, cell_px), asdict(stage_settings.world)
     data = settings.data
     store = Store(Path(data.prepared))

@@ -42,7 +42,7 @@ def test_only_matrices_are_decayed(tokenizer_dir: Path) -> None:
             "autoencoder": set(),
             "language": {"base.text_encoder.model.embed_tokens", "predictor.layout.slots", "predictor.layout.source"},
             "image": set(),
-            "source": set(),
+            "source": {"predictor.source_encoder.layout_reader.slots"},
             "stage1": {
                 "predictor.spatial_transformer.queries",
                 "predictor.spatial_transformer.camera",

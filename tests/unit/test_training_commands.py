@@ -130,7 +130,7 @@ def test_every_stage_logs_and_draws(finished: tuple[TrainingSettings, Path]) -> 
         "autoencoder": {"psnr", "latent_std"},
         "language": figures | {f"{name}_fixed" for name in figures},
         "image": {"flow_without_depth"},
-        "source": depth | {"recognised"},
+        "source": depth | {"recognised", "named", "placed", "turned", "counted"},
         "stage1": depth | sampled,
         "stage2": depth | sampled | {"flow", "flow_shuffled_depth", "flow_without_depth"},
     }

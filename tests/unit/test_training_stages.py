@@ -60,7 +60,7 @@ def wake(stage: Stage) -> Stage:
         ("autoencoder", {}, ("system.base.vae.",)),
         ("language", {}, ("system.base.text_encoder.", LAYOUT, "heads.")),
         ("image", {}, (TRANSFORMER,)),
-        ("source", {}, (SEES_SOURCES,)),
+        ("source", {}, SEES_SOURCES),
         ("stage1", {}, (PREDICTOR,)),
         ("stage1", {"depth__flow": 0.5}, (PREDICTOR,)),
         ("stage2", {}, (PREDICTOR, ADAPTER, TRANSFORMER)),

@@ -107,7 +107,8 @@ class MiniBase(Base):
         return velocity_from_data(x, data, 1 - time)
 
     def source_features(self, source: torch.Tensor) -> SourceFeatures:
-        return source_patches(source, own_patch_px(self.sizes.spatialfusion))
+        config = self.sizes.spatialfusion
+        return source_patches(source, own_patch_px(config), config.spatial_transformer.stride)
 
     def save(self, folder: Path, revision: str, dtype: torch.dtype) -> list[Path]:
         """Write the two models' files; `revision` names the run that made them."""

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from ... import world
 from ...models.layout import layout_state
+from ...world.geometry import image_slope
 from ..bases.prompts import PromptTokens
 from ..batch import Batch
 from ..settings import CaptionShares, WorldSettings
@@ -67,8 +68,8 @@ class Example:
 class WorldBatches(NumberedBatches):
     """Rendered scenes with their captions. Steps of edits have instructions and source images.
 
-    cell_px: the side of the cells for the labels `category` and `color` (B, rows, columns) of `cell_labels`. None: no
-    labels.
+    cell_px: the side of the cells for the labels `category` and `color` (B, rows, columns) of `cell_labels`. The
+    layouts' objects then come from left to right, as a picture shows them. None: no labels, and the order of mention.
     """
 
     def __init__(
@@ -166,7 +167,10 @@ class WorldBatches(NumberedBatches):
         batch["empty_ids"], batch["empty_mask"] = self.tokens.batch([""] * len(texts), is_edit)
         if is_edit:
             batch["source"] = self._render([example.source for example in examples], size).rgb
-        layout = layouts_of(scenes, [example.order for example in examples], SET_MAX_OBJECTS)
+        orders = [example.order for example in examples]
+        if self.cell_px is not None:
+            orders = [_from_left_to_right(scene) for scene in scenes]
+        layout = layouts_of(scenes, orders, SET_MAX_OBJECTS)
         batch["layout_state"] = layout_state(layout)
         if self.cell_px is not None:
             batch["category"], batch["color"] = cell_labels(rendering.object_index, scenes, self.cell_px)
@@ -188,6 +192,10 @@ class WorldBatches(NumberedBatches):
             batch = held_out.collate(examples, numbers, settings.image_sizes[0])
             batches.append({**batch, "sheet_time": sheet_times(numbers, count)})
         return batches
+
+
+def _from_left_to_right(scene: world.Scene) -> list[int]:
+    return sorted(range(len(scene.objects)), key=lambda index: image_slope(scene.objects[index]))
 
 
 def sample_captioned(

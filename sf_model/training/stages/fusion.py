@@ -27,7 +27,7 @@ class FusionStage(ImageStage):
 
     name = "stage2"
     learns = ("system.predictor.", "system.adapter.", "system.base.transformer.")
-    waits = (SEES_SOURCES, LAYOUT)
+    waits = (*SEES_SOURCES, LAYOUT)
 
     def __init__(self, system: System, settings: StageSettings) -> None:
         fusion = settings.fusion

@@ -11,12 +11,13 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ...models.expert_inputs import ExpertInputs
-from ...models.layout import Layout, layout_of, projected_boxes, state_weight
+from ...models.layout import layout_of, state_weight
 from ...models.layout_predictor import LayoutSampling, layout_loss_weight, layout_noise
 from ..bases.qwen2 import decoder_states
 from ..batch import Batch, repeated
 from ..draws import draw_layout
 from ..flow import interpolate
+from ..layout_figures import layout_figures
 from ..losses import Losses
 from ..mention_heads import RegisterHeads, TokenHeads
 from ..settings import StageSettings
@@ -29,8 +30,6 @@ LABELLED_LAYERS = 3
 ANSWER_WEIGHT = 0.3
 LAYOUT_WEIGHT = 10.0
 SHEET_LAYOUT_SEED = 0
-# An object is placed if its box's centre is that near, in shares of the picture, and its depth within a fifth.
-PLACED_SHARE, PLACED_LOG_DEPTH = 0.06, 0.18
 
 
 class LanguageStage(Stage):
@@ -119,19 +118,6 @@ class LanguageStage(Stage):
         ending = "_fixed" if bool(batch["is_fixed"].all()) else ""
         metrics = {**metrics, **layout_figures(drawn, true, batch["present"])}
         return Sheet([], {f"{name}{ending}": value for name, value in metrics.items()}, len(batch["present"]))
-
-
-def layout_figures(drawn: Layout, true: Layout, present: torch.Tensor) -> dict[str, float]:
-    """Shares of the objects (B, N) that exist: found with category and colour, placed, turned within 30 degrees."""
-    named = (drawn.category.argmax(-1) == true.category.argmax(-1)) & (drawn.color.argmax(-1) == true.color.argmax(-1))
-    boxes, true_boxes = projected_boxes(drawn, 1.0), projected_boxes(true, 1.0)
-    centre, true_centre = ((box[..., :2] + box[..., 2:4]) / 2 for box in (boxes, true_boxes))
-    near = (centre - true_centre).abs().amax(-1) < PLACED_SHARE
-    placed = near & ((boxes[..., 4] / true_boxes[..., 4]).log().abs() < PLACED_LOG_DEPTH)
-    turned = ((drawn.heading_deg - true.heading_deg + 180) % 360 - 180).abs() < 30
-    figures = {"named": named, "placed": placed, "turned": turned}
-    shares = {name: (value & present).sum().item() / present.sum().item() for name, value in figures.items()}
-    return {**shares, "counted": ((drawn.present > 0.5) == present).float().mean().item()}
 
 
 def _at(states: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

@@ -24,8 +24,8 @@ from ..settings import StageSettings
 from ..sheets import SHEET_DEPTH_SEED, Sheet, depth_figures
 from ..system import System
 
-# The part of a source encoder that only the stage `source` trains. The other stages freeze it.
-SEES_SOURCES = "system.predictor.source_encoder.monocular_depth."
+# The parts of a source encoder that only the stage `source` trains. The other stages freeze them.
+SEES_SOURCES = ("system.predictor.source_encoder.monocular_depth.", "system.predictor.source_encoder.layout_reader.")
 # The layout's expert, which only the stage `language` trains.
 LAYOUT = "system.predictor.layout."
 # The repeated blocks of the bases' networks. FSDP gathers, and torch.compile compiles, one block at a time.
@@ -49,7 +49,7 @@ class Stage(nn.Module):
     # Prefixes of the parameters that learn.
     learns: tuple[str, ...]
     # Prefixes, among those, of parameters that stay frozen.
-    waits: tuple[str, ...] = (SEES_SOURCES, LAYOUT)
+    waits: tuple[str, ...] = (*SEES_SOURCES, LAYOUT)
     # Stages that may come before it, but train nothing that it uses. They can be trained at the same time.
     independent_of: tuple[str, ...] = ()
     # The parts of the system's sizes that it depends on. Empty: all.
