@@ -12,12 +12,12 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.backbones.mini import MINI_DIR, SPATIALFUSION_FILE
 from ...sf_model.backbones.revision import MLLM_WEIGHT
-from ...sf_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from ...sf_model.checkpoint import Checkpoint, CheckpointError
 from ..host.files import files_state
 from ..host.notices import warn
 from ..inputs import CATEGORY, SpatialFusion, aliases
 from ..runtime.base_revision import revision_warning
-from ..runtime.loaded_checkpoint import SpatialFusionModel, load_beside
+from ..runtime.loaded_checkpoint import SpatialFusionModel, load_beside, read_checkpoint
 
 FOLDER = "spatialfusion"
 BUILT_IN = "SpatialFusion-Mini (built-in)"
@@ -52,7 +52,7 @@ def _read_checkpoint(name: str) -> Checkpoint:
     """The contents of the file. CheckpointError; for the built-in file a ValueError that says to install the pack."""
     path = _checkpoint_path(name)
     try:
-        return load_checkpoint(path)
+        return read_checkpoint(path)
     except CheckpointError as error:
         if name != BUILT_IN:
             raise

@@ -31,8 +31,8 @@ def input_file(name: str, kind: str) -> Path:
     """
     if not isinstance(name, str):
         raise ValueError(
-            f"connect the name of a {kind} file in ComfyUI's input folder: a value of type {type(name).__name__} is connected, and a "
-            "name is a text"
+            f"connect the name of a {kind} file in ComfyUI's input folder, which is a text: a value of type "
+            f"{type(name).__name__} is connected"
         )
     plain, annotated = folder_paths.annotated_filepath(name)
     try:
