@@ -24,9 +24,9 @@ def check_widget(value: Any, entry: io.WidgetInput) -> Any:
         if isinstance(value, bool):
             return value
         raise _refused(entry.id, "on or off (true or false)", value)
-    if isinstance(value, str):
+    if isinstance(value, str) and "\0" not in value:
         return value
-    raise _refused(entry.id, "a text", value)
+    raise _refused(entry.id, "a text without null characters", value)
 
 
 def _choice(value: Any, entry: io.Combo.Input) -> str:

@@ -176,6 +176,12 @@ def test_images_and_masks_are_batches_of_numbers(nodes: ModuleType, image: Any, 
         execute(image=torch.ones(1, 8, 8, 3), mask=torch.ones(8), **options)
 
 
+def test_texts_are_texts(nodes: ModuleType) -> None:
+    for value in (5, ["a"], "a\0b"):
+        with pytest.raises(ValueError, match="set or connect filename_prefix to a text without null characters"):
+            nodes.SpatialFusionSaveDepth.execute(geometry=geometry(), filename_prefix=value)
+
+
 def test_every_node_is_checked_and_shows_its_own_parameters(nodes: ModuleType) -> None:
     for node in nodes.NODES:
         names = [entry.id for entry in node.define_schema().inputs]
