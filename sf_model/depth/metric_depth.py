@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,6 +67,15 @@ class MetricDepth:
         """The same, with the images of `other` at the indices `rows`."""
         pairs = ((self.depth, other.depth), (self.confidence, other.confidence), (self.fov_y_deg, other.fov_y_deg))
         return MetricDepth(*(own.index_copy(0, rows, new.to(own)) for own, new in pairs))
+
+    @staticmethod
+    def joined(depths: Sequence[MetricDepth]) -> MetricDepth:
+        """One batch of several depths of equal size, in their order."""
+        return MetricDepth(
+            torch.cat([depth.depth for depth in depths]),
+            torch.cat([depth.confidence for depth in depths]),
+            torch.cat([depth.fov_y_deg for depth in depths]),
+        )
 
     def to(self, device: torch.device | str) -> MetricDepth:
         """The same depth on another device."""
