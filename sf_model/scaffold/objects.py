@@ -17,7 +17,7 @@ from torch import Tensor
 from ..rendering.extent import REACH
 from ..rendering.frame import heading_vector, right_vector
 from ..rendering.intersect import INTERVALS
-from .shapes import NAMED_SHAPES
+from .shapes import named_shapes
 
 Array = NDArray[np.float64]
 SHAPES: dict[str, str] = {"box": "box", "sphere": "ellipsoid", "cylinder": "cylinder"}
@@ -113,22 +113,22 @@ class ScaffoldFigure:
     Raises ValueError for an unknown shape and for sizes that are not positive and finite.
     """
 
-    # A key of NAMED_SHAPES.
+    # A name of named_shapes().
     shape: str
     # (width, height, length): the shape's exact bounding box along the object's own axes.
     size_m: tuple[float, float, float]
     pose: Pose
 
     def __post_init__(self) -> None:
-        if self.shape not in NAMED_SHAPES:
-            raise ValueError(f"choose one of {', '.join(NAMED_SHAPES)}: there is no shape {self.shape!r}")
+        if self.shape not in named_shapes():
+            raise ValueError(f"choose one of {', '.join(named_shapes())}: there is no shape {self.shape!r}")
         _check_size(self.size_m)
 
     def placed(self) -> tuple[PlacedSolid, ...]:
         """The shape's primitives in the world."""
         matrix = self.pose.rotation() * np.array(self.size_m)
         parts = []
-        for part in NAMED_SHAPES[self.shape].primitives:
+        for part in named_shapes()[self.shape].primitives:
             inner, centre = part.arrays()
             parts.append((part.solid, matrix @ inner, matrix @ (centre - (0.0, 0.5, 0.0))))
         lowest = max(centre[1] + float(REACH[solid](inner[1])) for solid, inner, centre in parts)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sf_model.rendering.extent import REACH, bounds
 from sf_model.rendering.intersect import INTERVALS
 from sf_model.scaffold import Pose, ScaffoldCamera, ScaffoldFigure, compose, compose_depth
-from sf_model.scaffold.shapes import NAMED_SHAPES, shapes_as_json
+from sf_model.scaffold.shapes import named_shapes, shapes_as_json
 from sf_model.scaffold.shapes.primitive import beam, box, cone, cylinder, ellipsoid, extent, ring, rod, turned, wedge
 from sf_model.world import CATEGORY_NAMES, Camera, Scene, SceneObject, render
 
@@ -52,24 +52,24 @@ def test_reach_is_the_farthest_point_by_brute_force(solid: str) -> None:
 
 
 def test_the_world_s_ten_and_fifty_more() -> None:
-    assert set(CATEGORY_NAMES) <= set(NAMED_SHAPES)
-    assert len(NAMED_SHAPES) >= 60
-    assert all(name == name.lower() and name.isascii() for name in NAMED_SHAPES)
+    assert set(CATEGORY_NAMES) <= set(named_shapes())
+    assert len(named_shapes()) >= 60
+    assert all(name == name.lower() and name.isascii() for name in named_shapes())
 
 
-@pytest.mark.parametrize("name", NAMED_SHAPES)
+@pytest.mark.parametrize("name", named_shapes())
 def test_a_shape_fills_its_box_exactly(name: str) -> None:
-    corners = [bounds(part.solid, *part.arrays()) for part in NAMED_SHAPES[name].primitives]
+    corners = [bounds(part.solid, *part.arrays()) for part in named_shapes()[name].primitives]
     low, high = np.min([c[0] for c in corners], axis=0), np.max([c[1] for c in corners], axis=0)
     assert low == pytest.approx([-0.5, 0.0, -0.5], abs=1e-9)
     assert high == pytest.approx([0.5, 1.0, 0.5], abs=1e-9)
-    assert all(0.005 < size < 1000 for size in NAMED_SHAPES[name].size_m)
+    assert all(0.005 < size < 1000 for size in named_shapes()[name].size_m)
 
 
 @pytest.mark.parametrize("name", CATEGORY_NAMES)
 def test_same_depth_as_the_worlds_renderer(name: str) -> None:
     """Every category, turned and off the axis. The world's sizes are (length, width, height), its maths is float32."""
-    width, height, length = NAMED_SHAPES[name].size_m
+    width, height, length = named_shapes()[name].size_m
     z = 2.5 * max(width, height, length)
     camera = Camera(0.9 * height, 8.0, 55.0)
     theirs = Scene(
@@ -127,7 +127,7 @@ def test_json_is_plain_data_without_surprises() -> None:
     text = json.dumps(shapes_as_json(), allow_nan=False)
     assert len(text) < 200_000
     loaded = json.loads(text)
-    assert loaded["version"] == 1 and list(loaded["shapes"]) == list(NAMED_SHAPES)
+    assert loaded["version"] == 1 and list(loaded["shapes"]) == list(named_shapes())
     assert {part["solid"] for shape in loaded["shapes"].values() for part in shape["primitives"]} == set(INTERVALS)
 
 
@@ -175,7 +175,7 @@ def test_the_lighter_compose_has_the_same_depth() -> None:
     rng = random.Random(5)
     things = [
         ScaffoldFigure(name, (0.8, 1.2, 0.9), Pose(rng.uniform(-2, 2), 0.0, rng.uniform(2, 7), rng.uniform(0, 360)))
-        for name in rng.sample(list(NAMED_SHAPES), 12)
+        for name in rng.sample(list(named_shapes()), 12)
     ]
     camera = ScaffoldCamera.level(1.5, 10.0, 60.0)
     confidence = [0.1 * k for k in range(12)]

@@ -7,6 +7,7 @@ exact bounding box of its shape.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,7 +66,9 @@ def _drawn(name: str, group: Group) -> NamedShape:
     return NamedShape(name, tuple((high - low).round(4).tolist()), in_unit_box(group))
 
 
-def _all_shapes() -> dict[str, NamedShape]:
+@functools.cache
+def named_shapes() -> dict[str, NamedShape]:
+    """All shapes by name. They are made at the first call, so that ComfyUI starts faster. Do not change the dict."""
     solids = [NamedShape(name, (1.0, 1.0, 1.0), make(*_UNIT)) for name, make in _SOLIDS.items()]
     categories = [NamedShape(name, _CATEGORY_SIZES[name], _from_parts(parts)) for name, parts in CATEGORY_PARTS.items()]
     drawn = [
@@ -74,9 +77,6 @@ def _all_shapes() -> dict[str, NamedShape]:
         for name, make in module.SHAPES.items()
     ]
     return {shape.name: shape for shape in (*solids, *categories, *drawn)}
-
-
-NAMED_SHAPES: dict[str, NamedShape] = _all_shapes()
 
 
 def shapes_as_json() -> dict[str, Any]:
@@ -94,6 +94,6 @@ def shapes_as_json() -> dict[str, Any]:
 
     shapes = {
         name: {"size_m": list(shape.size_m), "primitives": [as_dict(part) for part in shape.primitives]}
-        for name, shape in NAMED_SHAPES.items()
+        for name, shape in named_shapes().items()
     }
     return {"version": FORMAT_VERSION, "shapes": shapes}
