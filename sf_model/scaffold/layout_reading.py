@@ -127,8 +127,6 @@ def _layout(body: dict[str, Any], is_cut: bool, notes: Notes) -> Layout:
     if is_cut and things and not _is_thing(things[-1]):
         notes.add(f"object {len(things)} was left out: the text ended inside of it")
         things = things[:-1]
-    if len(things) > MAX_OBJECTS:
-        raise ValueError(f"remove objects: the layout has {len(things)}, and at most {MAX_OBJECTS} are possible")
     notes.unused("the layout", fields)
     objects: list[LayoutObject] = []
     for number, thing in enumerate(things, 1):
@@ -137,6 +135,8 @@ def _layout(body: dict[str, Any], is_cut: bool, notes: Notes) -> Layout:
             notes.add(f"{read.name!r} is there twice, at one place and with one size: it was read once")
         elif read is not None:
             objects.append(read)
+        if len(objects) > MAX_OBJECTS:
+            raise ValueError(f"remove objects: the layout has {len(things)}, and at most {MAX_OBJECTS} are possible")
     return Layout(camera, ground is not False and ground != 0, tuple(objects))
 
 

@@ -16,7 +16,7 @@ _QUOTES = {'"': '"', "'": "'", "\u201c": "\u201d", "\u2018": "\u2019", "\u201e":
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
 _SPACE = re.compile(r"(?:\s+|//[^\n]*|#[^\n]*|/\*.*?(?:\*/|\Z)|\.\.\.|\u2026)+", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
-_BARE = re.compile(r"[^\s,:\[\]{}\"]+(?:[ \t]+[^\s,:\[\]{}\"#/]+)*")
+_BARE = re.compile(r"[^\s,:;()\[\]{}\"]+(?:[ \t]+[^\s,:;()\[\]{}\"#/]+)*")
 _BARE_KEY = re.compile(r"[^\s,:=\[\]{}\"']+")
 _WORDS = {"true": True, "false": False, "null": None, "none": None, "nan": None, "infinity": None, "inf": None}
 _WORDS |= {"-infinity": None, "-inf": None, "yes": True, "no": False, "undefined": None}
@@ -53,7 +53,7 @@ _NOTHING = object()
 def _is_worth_keeping(cut: Any) -> bool:
     """Whether a value that the text's end cut is kept: an object, or a list of objects or lists. A cut word, number or
     list of numbers would be another one."""
-    return isinstance(cut, dict) or (isinstance(cut, list) and all(isinstance(part, (dict, list)) for part in cut))
+    return isinstance(cut, dict) or (isinstance(cut, list) and any(isinstance(part, (dict, list)) for part in cut))
 
 
 def read_value(text: str, start: int = 0) -> LenientValue:

@@ -11,7 +11,7 @@ from pathlib import Path
 TABLE = Path(__file__).with_name("sizes.csv")
 # What follows one of these words tells where the thing is or what it has, not what it is.
 _TAILS = ("in", "on", "at", "with", "near", "by", "under", "behind", "beside", "wearing", "holding", "facing", "made")
-_TAIL = re.compile(rf"[,;(].*|\b(?:{'|'.join(_TAILS)}|from|for|and|that|who|which|next|standing|parked)\b.*")
+_TAIL = re.compile(rf"[,;(].*|\s(?:{'|'.join(_TAILS)}|from|for|and|that|who|which|next|standing|parked)\b.*")
 _IRREGULAR = {
     "people": "person",
     "men": "man",
@@ -54,7 +54,11 @@ def size_table() -> tuple[TypicalSize, ...]:
 
 @functools.cache
 def _by_words() -> dict[str, TypicalSize]:
-    return {words: row for row in size_table() for words in (row.name, *row.synonyms)}
+    return {_plain(words): row for row in size_table() for words in (row.name, *row.synonyms)}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[_\-\s]+", " ", name.lower()).strip()
 
 
 def typical_size(name: str) -> TypicalSize | None:
@@ -63,13 +67,11 @@ def typical_size(name: str) -> TypicalSize | None:
     The longest group of words that ends the name is taken, without what follows a comma or a word such as "with". A
     name with "of" ("cup of coffee") is what stands before it.
     """
-    text = re.sub(r"[_\-\s]+", " ", name[:200].lower()).strip()
-    text = re.sub(r"^(?:an?|the|one|some|my|his|her)\s", "", text)
-    for candidate in (text, _TAIL.sub("", text).strip(), _TAIL.sub("", text).split(" of ")[0].strip()):
-        row = _ending(candidate)
-        if row is not None:
-            return row
-    return None
+    text = re.sub(r"^(?:an?|the|one|some|my|his|her)\s", "", _plain(name[:200]))
+    if text in _by_words():
+        return _by_words()[text]
+    head = _TAIL.sub("", text).strip()
+    return _ending(head) or _ending(head.split(" of ")[0].strip())
 
 
 def _ending(text: str) -> TypicalSize | None:
@@ -85,8 +87,7 @@ def _singulars(words: list[str]) -> list[str]:
     """The words as they are, and with the last one in the singular."""
     last, before = words[-1], words[:-1]
     forms = [last, _IRREGULAR.get(last, last)]
-    for ending, replacement in (("ies", "y"), ("es", ""), ("s", "")):
+    for ending, replacement in (("ies", "y"), ("ves", "f"), ("es", ""), ("s", "")):
         if last.endswith(ending) and len(last) > len(ending) + 2:
             forms.append(last[: -len(ending)] + replacement)
-    plain = [" ".join([*before, form]) for form in forms]
-    return [*plain, *(words.replace(" ", "-") for words in plain if " " in words)]
+    return [" ".join([*before, form]) for form in forms]

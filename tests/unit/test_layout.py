@@ -107,7 +107,8 @@ def test_the_strict_form_of_one_object_by_hand() -> None:
     layout = Layout(LayoutCamera(1.5, 5.0, 50.0), True, (thing,))
     assert layout.to_compact_json() == (
         '{"version":1,"camera":{"height_m":1.5,"pitch_deg":5,"fov_y_deg":50},"ground":true,"objects":['
-        '{"name":"red car","shape":"car","position_m":[1.5,0,6.25],"heading_deg":270,"size_m":[1.8,1.5,4.2],"confidence":1}]}'
+        '{"name":"red car","shape":"car","position_m":[1.5,0,6.25],'
+        '"heading_deg":270,"size_m":[1.8,1.5,4.2],"confidence":1}]}'
     )
     assert layout.to_json().count("\n") == 7
 
