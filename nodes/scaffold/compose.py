@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
+import torch
 from comfy_api.v0_0_2 import io
 
+from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.scaffold import ScaffoldCamera, ScaffoldObject, compose
-from ..host.camera import to_scaffold_camera
+from ..host.camera import to_scaffold_cameras
 from ..host.geometry import to_geometry
 from ..host.images import to_host
 from ..host.preview import depth_preview_ui
@@ -25,7 +28,9 @@ from ..inputs import (
 )
 
 MAX_SIZE_PX = 4096
-MAX_MASK_BYTES = 2 * 2**30
+MAX_RESULT_BYTES = 2 * 2**30
+# Depth, confidence, mask, points and picture of one camera, beside a mask for each object.
+PLANES_PER_CAMERA = 9
 
 
 class SpatialFusionComposeDepth(io.ComfyNode):
@@ -99,7 +104,8 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "camera_info",
                     optional=True,
                     tooltip="A camera of Load 3D, Preview 3D or Create Camera Info. It replaces height and pitch, and "
-                    "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z.",
+                    "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z. "
+                    "Several cameras give a batch.",
                 ),
             ],
             outputs=[
@@ -124,43 +130,50 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         ground_confidence: float,
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
-        camera_info: dict[str, Any] | None = None,
+        camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
     ) -> io.NodeOutput:
-        _check_masks(len(objects), width, height)
         if camera_info is None:
-            camera = ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)
+            cameras = [ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)]
         else:
-            camera = to_scaffold_camera(camera_info, fov_y_deg)
-        progress = comfy.utils.ProgressBar(100)
-
-        def on_progress(done: int, total: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            progress.update_absolute(100 * done // total)
-
-        composition = compose(
-            objects,
-            camera,
-            width,
-            height,
-            ground_extent_m if ground else None,
-            ground_confidence,
-            background_confidence,
-            on_progress,
-        )
-        picture = to_host(composition.picture.unsqueeze(0))
-        return io.NodeOutput(
-            to_geometry(composition.depth, picture),
-            picture,
-            to_host(composition.masks(len(objects))),
-            ui=depth_preview_ui(composition.depth, cls),
-        )
+            cameras = to_scaffold_cameras(camera_info, fov_y_deg)
+        _check_memory(len(objects), len(cameras), width, height)
+        compositions = [
+            compose(
+                objects,
+                camera,
+                width,
+                height,
+                ground_extent_m if ground else None,
+                ground_confidence,
+                background_confidence,
+                _progress(index, len(cameras)),
+            )
+            for index, camera in enumerate(cameras)
+        ]
+        depth = MetricDepth.joined([composition.depth for composition in compositions])
+        picture = to_host(torch.stack([composition.picture for composition in compositions]))
+        masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
+        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=depth_preview_ui(depth, cls))
 
 
-def _check_masks(count: int, width: int, height: int) -> None:
-    size = 4 * count * width * height
-    if size > MAX_MASK_BYTES:
+def _progress(index: int, cameras: int) -> Callable[[int, int], None]:
+    """Moves the progress bar while the camera `index` of `cameras` is rendered, and stops if the user cancels."""
+    progress = comfy.utils.ProgressBar(100 * cameras)
+
+    def on_progress(done: int, total: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        progress.update_absolute(100 * index + 100 * done // total)
+
+    return on_progress
+
+
+def _check_memory(objects: int, cameras: int, width: int, height: int) -> None:
+    """ValueError for results of more than MAX_RESULT_BYTES. One depth without objects always fits."""
+    planes = objects + (PLANES_PER_CAMERA if cameras > 1 else 0)
+    size = 4 * cameras * planes * width * height
+    if size > MAX_RESULT_BYTES:
+        seen = f"{objects} objects" if cameras == 1 else f"{objects} objects before {cameras} cameras"
         raise ValueError(
             "set width and height smaller: Depth Adapter Apply resizes the depth. The masks of "
-            f"{count} objects at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is "
-            f"{MAX_MASK_BYTES // 2**30}"
+            f"{seen} at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is {MAX_RESULT_BYTES // 2**30}"
         )
