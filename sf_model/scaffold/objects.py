@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..rendering.extent import REACH
 from ..rendering.frame import heading_vector, right_vector
 from ..rendering.intersect import INTERVALS
+from .shapes import named_shapes
 
 Array = NDArray[np.float64]
 SHAPES: dict[str, str] = {"box": "box", "sphere": "ellipsoid", "cylinder": "cylinder"}
@@ -59,6 +61,17 @@ class Pose:
         return yaw @ pitch @ roll
 
 
+@dataclass(frozen=True, eq=False)
+class PlacedSolid:
+    """A canonical solid of `rendering.intersect` in the world: its points are matrix @ q + centre."""
+
+    solid: str
+    # (3, 3).
+    matrix: Array
+    # (3,).
+    centre: Array
+
+
 @dataclass(frozen=True)
 class ScaffoldSolid:
     """A box, an upright elliptic cylinder or an ellipsoid.
@@ -75,8 +88,7 @@ class ScaffoldSolid:
     def __post_init__(self) -> None:
         if self.shape not in SHAPES:
             raise ValueError(f"choose one of {', '.join(SHAPES)}: there is no shape {self.shape!r}")
-        if not all(math.isfinite(size) and size > 0 for size in self.size_m):
-            raise ValueError(f"width, height and length must be positive metres, got {self.size_m}")
+        _check_size(self.size_m)
 
     @property
     def canonical(self) -> str:
@@ -87,10 +99,41 @@ class ScaffoldSolid:
     def placement(self) -> tuple[Array, Array]:
         """(3, 3) matrix and (3,) centre: world = matrix @ canonical + centre, canonical in [-0.5, 0.5]^3."""
         matrix = self.pose.rotation() * np.array(self.size_m)
-        down = np.abs(matrix[1]) / 2
-        reach = {"box": down.sum(), "sphere": np.hypot.reduce(down), "cylinder": np.hypot(down[0], down[2]) + down[1]}
-        centre = np.array([self.pose.x_m, -self.pose.y_m - reach[self.shape], self.pose.z_m])
-        return matrix, centre
+        reach = float(REACH[self.canonical](matrix[1]))
+        return matrix, np.array([self.pose.x_m, -self.pose.y_m - reach, self.pose.z_m])
+
+    def placed(self) -> tuple[PlacedSolid, ...]:
+        return (PlacedSolid(self.canonical, *self.placement()),)
+
+
+@dataclass(frozen=True)
+class ScaffoldFigure:
+    """A named shape of `shapes`, stretched to a size.
+
+    Raises ValueError for an unknown shape and for sizes that are not positive and finite.
+    """
+
+    # A name of named_shapes().
+    shape: str
+    # (width, height, length): the shape's exact bounding box along the object's own axes.
+    size_m: tuple[float, float, float]
+    pose: Pose
+
+    def __post_init__(self) -> None:
+        if self.shape not in named_shapes():
+            raise ValueError(f"choose one of {', '.join(named_shapes())}: there is no shape {self.shape!r}")
+        _check_size(self.size_m)
+
+    def placed(self) -> tuple[PlacedSolid, ...]:
+        """The shape's primitives in the world."""
+        matrix = self.pose.rotation() * np.array(self.size_m)
+        parts = []
+        for part in named_shapes()[self.shape].primitives:
+            inner, centre = part.arrays()
+            parts.append((part.solid, matrix @ inner, matrix @ (centre - (0.0, 0.5, 0.0))))
+        lowest = max(centre[1] + float(REACH[solid](inner[1])) for solid, inner, centre in parts)
+        shift = np.array([self.pose.x_m, -self.pose.y_m - lowest, self.pose.z_m])
+        return tuple(PlacedSolid(solid, inner, centre + shift) for solid, inner, centre in parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +159,12 @@ class ScaffoldMesh:
         return world + torch.tensor(shift, dtype=torch.float64)
 
 
-ScaffoldObject = ScaffoldSolid | ScaffoldMesh
+ScaffoldObject = ScaffoldSolid | ScaffoldFigure | ScaffoldMesh
+
+
+def _check_size(size_m: tuple[float, float, float]) -> None:
+    if not all(math.isfinite(size) and size > 0 for size in size_m):
+        raise ValueError(f"width, height and length must be positive metres, got {size_m}")
 
 
 def prepare_mesh(vertices: Tensor, faces: Tensor, size_m: float, size_of: str, pose: Pose) -> ScaffoldMesh:

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..rendering.intersect import INTERVALS, NORMALS, Vec, first_hit
 from ..rendering.zbuffer import pack
 from .camera import ScaffoldCamera, View
-from .objects import ScaffoldSolid
+from .objects import PlacedSolid
 
 NEAR_M = 0.01
 """Surfaces nearer than this along the optical axis are cut off."""
@@ -59,35 +59,38 @@ def cast_ground(keys: Tensor, view: View, camera: ScaffoldCamera, extent_m: floa
         _merge(keys, torch.arange(first, last)[seen], t[seen], primitive)
 
 
-def cast_solid(keys: Tensor, view: View, camera: ScaffoldCamera, solid: ScaffoldSolid, primitive: int) -> None:
+def cast_solid(keys: Tensor, view: View, camera: ScaffoldCamera, solid: PlacedSolid, primitive: int) -> None:
     """Draw a solid into the z-buffer `keys` (H * W,), in place. From inside, its far side is visible."""
     to_canonical, origin = canonical_frame(camera, solid)
     x0, y0, x1, y1 = _rectangle(camera, solid, view)
-    columns = x1 - x0
-    for first, last in blocks(columns * (y1 - y0)):
-        local = torch.arange(first, last)
-        pixel = (local // columns + y0) * view.width + local % columns + x0
-        near, far = INTERVALS[solid.canonical](origin, combine(to_canonical, *pixel_slopes(pixel, view)))
+    if x0 >= x1:
+        return
+    u, _ = slopes(torch.arange(x0, x1), torch.zeros(1), view)
+    image = keys.view(view.height, view.width)
+    for first, last in blocks(y1 - y0, max(1, BLOCK_PIXELS // (x1 - x0))):
+        rows = slice(y0 + first, y0 + last)
+        _, v = slopes(torch.zeros(1), torch.arange(rows.start, rows.stop), view)
+        direction = tuple(a * u + (b * v + c)[:, None] for a, b, c in to_canonical.tolist())
+        near, far = INTERVALS[solid.solid](origin, direction)
         # The ray starts at the near plane. So a solid that this plane cuts shows its inside.
         t = first_hit(near - NEAR_M, far - NEAR_M) + NEAR_M
-        hit = torch.isfinite(t)
-        _merge(keys, pixel[hit], t[hit], primitive)
+        window = image[rows, x0:x1]
+        found = torch.where(torch.isfinite(t), pack(t.float(), primitive), window)
+        torch.minimum(window, found, out=window)
 
 
-def canonical_frame(camera: ScaffoldCamera, solid: ScaffoldSolid) -> tuple[np.ndarray, Vec]:
+def canonical_frame(camera: ScaffoldCamera, solid: PlacedSolid) -> tuple[np.ndarray, Vec]:
     """(3, 3) from camera axes to the solid's canonical axes, and the camera's position in these."""
-    matrix, centre = solid.placement()
-    inverse = np.linalg.inv(matrix)
-    origin = inverse @ (camera.position_m - centre)
+    inverse = np.linalg.inv(solid.matrix)
+    origin = inverse @ (camera.position_m - solid.centre)
     return inverse @ camera.rotation, tuple(torch.tensor(value) for value in origin.tolist())
 
 
-def solid_normals(solid: ScaffoldSolid, camera: ScaffoldCamera, u: Tensor, v: Tensor, depth: Tensor) -> Tensor:
+def solid_normals(solid: PlacedSolid, camera: ScaffoldCamera, u: Tensor, v: Tensor, depth: Tensor) -> Tensor:
     """(K, 3) world normals of the solid, of any length, at pixels with these slopes and depths (K,)."""
     to_canonical, origin = canonical_frame(camera, solid)
     point = torch.stack([o + depth * d for o, d in zip(origin, combine(to_canonical, u, v))], dim=1)
-    matrix, _ = solid.placement()
-    return NORMALS[solid.canonical](point) @ torch.from_numpy(np.linalg.inv(matrix))
+    return NORMALS[solid.solid](point) @ torch.from_numpy(np.linalg.inv(solid.matrix))
 
 
 def _merge(keys: Tensor, pixel: Tensor, depth: Tensor, primitive: int) -> None:
@@ -95,10 +98,9 @@ def _merge(keys: Tensor, pixel: Tensor, depth: Tensor, primitive: int) -> None:
     keys[pixel] = torch.minimum(keys[pixel], pack(depth.float(), primitive))
 
 
-def _rectangle(camera: ScaffoldCamera, solid: ScaffoldSolid, view: View) -> tuple[int, int, int, int]:
+def _rectangle(camera: ScaffoldCamera, solid: PlacedSolid, view: View) -> tuple[int, int, int, int]:
     """Half-open pixel rectangle (x0, y0, x1, y1) around the solid's box. All of the image if the near plane cuts it."""
-    matrix, centre = solid.placement()
-    corners = camera.to_camera(_CORNERS @ matrix.T + centre)
+    corners = camera.to_camera(_CORNERS @ solid.matrix.T + solid.centre)
     if (corners[:, 2] < NEAR_M).all():
         return 0, 0, 0, 0
     if (corners[:, 2] < NEAR_M).any():

@@ -18,8 +18,6 @@ from .scene import Scene
 Array = NDArray[np.float64]
 _NEAR_M = 0.02
 _CUBE = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-_AXIS_ORDER = {"a": (1, 0, 2), "b": (0, 1, 2), "c": (0, 2, 1)}
-_RIDGE_ORDER = {"a": (0, 1, 2), "c": (2, 1, 0)}
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,10 @@ def category_table(parts: Sequence[Part]) -> CategoryTable:
     """Arrays of a category's parts."""
     low = np.array([[p.a[0], p.b[0], p.c[0]] for p in parts])
     high = np.array([[p.a[1], p.b[1], p.c[1]] for p in parts])
-    order = [(_RIDGE_ORDER if p.shape == "prism" else _AXIS_ORDER)[p.axis] for p in parts]
     return CategoryTable(
         middle=(low + high) / 2,
         extent=high - low,
-        order=np.array(order),
+        order=np.array([p.order for p in parts]),
         shape=np.array([SHAPES.index(p.shape) for p in parts]),
         shadow=np.array([p.casts_shadow for p in parts]),
         rgb=np.array([[role_color(p.role, color) for p in parts] for color in COLORS]),
