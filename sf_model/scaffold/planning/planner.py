@@ -50,7 +50,7 @@ def request_text(instructions: str, prompt: str, camera: str = "", repair: str =
     parts = {"shapes": ", ".join(named_shapes()), "camera": wishes, "repair": repair}
     text = instructions if "{prompt}" in instructions else f"{instructions.rstrip()}\n\nDescription: {{prompt}}\n"
     text = text if "{camera}" in text else f"{text.rstrip()}\n{{camera}}"
-    text = text if "{repair}" in text else f"{text.rstrip()}\n{{repair}}"
+    text = text if "{repair}" in text else f"{text}{{repair}}"
     for name, value in parts.items():
         text = text.replace(f"{{{name}}}", value)
     # Last, because a prompt may have braces.

@@ -18,6 +18,8 @@ from .rules import RULES
 _ROUNDS = 6
 _MIN_SEEN, _MIN_COVERED = 0.4, 0.2
 _TOUCH_M = 0.02
+# So that a hundred things at one place take seconds and not minutes.
+_MAX_PAIRS, _MAX_TRIES = 200, 1500
 _STACKED = frozenset(("on", "under", "above"))
 # Shapes that other things are in, on or at, without a word in the prompt.
 _HOSTS = frozenset(
@@ -73,15 +75,20 @@ def _foot(thing: LayoutObject) -> LayoutObject:
 
 
 def _overlaps(state: Arrangement, claims: Sequence[Claim]) -> list[tuple[int, int, np.ndarray]]:
-    """Pairs that are in one another, with the shortest shift of the second."""
+    """Pairs that are in one another, with the shortest shift of the second; at most _MAX_PAIRS."""
+    feet = [_foot(thing) for thing in state.things]
+    centres = np.array([footprint.centre(foot) for foot in feet]).reshape(-1, 2)
+    radii = np.array([math.hypot(foot.size_m[0], foot.size_m[2]) / 2 for foot in feet])
+    apart = np.hypot(*(centres[:, None] - centres[None]).transpose(2, 0, 1))
     found = []
-    for second in range(len(state.things)):
-        for first in range(second):
-            if footprint.overlap_in_height_m(state[first], state[second]) <= _TOUCH_M:
-                continue
-            push = footprint.push_apart(_foot(state[first]), _foot(state[second]))
-            if push is not None and np.hypot(*push) > _TOUCH_M and not _may_touch(state, claims, first, second):
-                found.append((first, second, push))
+    for second, first in np.argwhere(np.tril(apart < radii[:, None] + radii[None], -1)).tolist():
+        if footprint.overlap_in_height_m(feet[first], feet[second]) <= _TOUCH_M:
+            continue
+        push = footprint.push_apart(feet[first], feet[second])
+        if push is not None and np.hypot(*push) > _TOUCH_M and not _may_touch(state, claims, first, second):
+            found.append((first, second, push))
+            if len(found) == _MAX_PAIRS:
+                break
     return found
 
 
@@ -117,11 +124,13 @@ def _is_seen(state: Arrangement, index: int) -> bool:
 def _bring_into_view(state: Arrangement, claims: Sequence[Claim]) -> set[int]:
     """Move groups of objects to the middle of the view, and then away, until all of them are seen."""
     moved: set[int] = set()
+    tries = 0
     for group in _groups(state, claims):
-        if all(_is_seen(state, index) for index in group):
+        if tries > _MAX_TRIES or all(_is_seen(state, index) for index in group):
             continue
         before = list(state.things)
         for step in _steps(state, group):
+            tries += len(group)
             for index in group:
                 state.things[index] = before[index]
                 state.shift(index, step)
