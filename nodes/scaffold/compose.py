@@ -8,10 +8,13 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.scaffold import ScaffoldCamera, ScaffoldObject, compose
+from ...sf_model.scaffold import ScaffoldObject, compose
+from ...sf_model.scaffold.layout import Layout, LayoutCamera
+from ...sf_model.scaffold.layout_reading import ReadLayout
 from ..host.camera import to_scaffold_camera
 from ..host.geometry import to_geometry
 from ..host.images import to_host
+from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..inputs import (
     SCAFFOLD_CATEGORY,
@@ -23,6 +26,7 @@ from ..inputs import (
     share_input,
     size_inputs,
 )
+from .inputs import given_layout, layout_input
 
 MAX_SIZE_PX = 4096
 MAX_MASK_BYTES = 2 * 2**30
@@ -101,7 +105,13 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     tooltip="A camera of Load 3D, Preview 3D or Create Camera Info. It replaces height and pitch, and "
                     "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z.",
                 ),
+                layout_input(
+                    "A scene from Plan Scene Layout, or a layout as text. Its camera and its ground replace those of "
+                    "the widgets, and its objects come before objects.",
+                    optional=True,
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 geometry_output(),
                 io.Image.Output(display_name="preview", tooltip="The scene, shaded, one colour for each object."),
@@ -125,12 +135,18 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | None = None,
+        layout: Layout | str | None = None,
     ) -> io.NodeOutput:
+        camera = LayoutCamera(camera_height_m, camera_pitch_deg, fov_y_deg)
+        read = ReadLayout(Layout(camera, ground), ()) if layout is None else given_layout(layout)
+        scene = read.layout
+        confidence = [thing.confidence for thing in scene.objects] + [1.0] * len(objects)
+        objects = (*(thing.scaffold() for thing in scene.objects), *objects)
         _check_masks(len(objects), width, height)
         if camera_info is None:
-            camera = ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)
+            view = scene.camera.scaffold()
         else:
-            camera = to_scaffold_camera(camera_info, fov_y_deg)
+            view = to_scaffold_camera(camera_info, scene.camera.fov_y_deg)
         progress = comfy.utils.ProgressBar(100)
 
         def on_progress(done: int, total: int) -> None:
@@ -139,20 +155,21 @@ class SpatialFusionComposeDepth(io.ComfyNode):
 
         composition = compose(
             objects,
-            camera,
+            view,
             width,
             height,
-            ground_extent_m if ground else None,
+            ground_extent_m if scene.ground else None,
             ground_confidence,
             background_confidence,
             on_progress,
+            confidence,
         )
         picture = to_host(composition.picture.unsqueeze(0))
         return io.NodeOutput(
             to_geometry(composition.depth, picture),
             picture,
             to_host(composition.masks(len(objects))),
-            ui=depth_preview_ui(composition.depth, cls),
+            ui=depth_preview_ui(composition.depth, cls) | (warn(cls, "\n".join(read.notes) or None) or {}),
         )
 
 
