@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from typing import Any
 
@@ -22,8 +23,12 @@ TEXT = """```json
 ```"""
 
 
+# The oldest host tells nothing of nodes that it did not run again. The text decides, not the seed.
+SEEDS = itertools.count()
+
+
 def plan(**options: Any) -> dict[str, Any]:
-    inputs = {"prompt": PROMPT, "seed": 0, "width": 512, "height": 512}
+    inputs = {"prompt": PROMPT, "seed": next(SEEDS), "width": 512, "height": 512}
     return node("SpatialFusionPlanLayout", **(inputs | options))
 
 
