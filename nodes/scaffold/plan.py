@@ -109,7 +109,7 @@ class SpatialFusionPlanLayout(io.ComfyNode):
                 ScaffoldLayout.Output(
                     display_name="layout", tooltip="For Compose Depth Scaffold and Layout Conditioning."
                 ),
-                io.String.Output(display_name="json", tooltip="The layout as text, to read, edit or keep."),
+                io.String.Output(display_name="text", tooltip="The layout as text, to read, edit or keep."),
                 io.String.Output(
                     display_name="notes",
                     tooltip="What was assumed or changed, and what was not possible, line by line.",
