@@ -26,10 +26,9 @@ from ..inputs import (
     share_input,
     size_inputs,
 )
-from .inputs import given_layout, layout_input
+from .inputs import check_masks, given_layout, layout_input
 
 MAX_SIZE_PX = 4096
-MAX_MASK_BYTES = 2 * 2**30
 
 
 class SpatialFusionComposeDepth(io.ComfyNode):
@@ -142,7 +141,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         scene = read.layout
         confidence = [thing.confidence for thing in scene.objects] + [1.0] * len(objects)
         objects = (*(thing.scaffold() for thing in scene.objects), *objects)
-        _check_masks(len(objects), width, height)
+        check_masks(len(objects), width, height)
         if camera_info is None:
             view = scene.camera.scaffold()
         else:
@@ -170,14 +169,4 @@ class SpatialFusionComposeDepth(io.ComfyNode):
             picture,
             to_host(composition.masks(len(objects))),
             ui=depth_preview_ui(composition.depth, cls) | (warn(cls, "\n".join(read.notes) or None) or {}),
-        )
-
-
-def _check_masks(count: int, width: int, height: int) -> None:
-    size = 4 * count * width * height
-    if size > MAX_MASK_BYTES:
-        raise ValueError(
-            "set width and height smaller: Depth Adapter Apply resizes the depth. The masks of "
-            f"{count} objects at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is "
-            f"{MAX_MASK_BYTES // 2**30}"
         )

@@ -12,7 +12,7 @@ from ...sf_model.scaffold.layout import Layout, compose_layout, unique_names
 from ...sf_model.scaffold.layout_words import camera_words
 from ..host.images import to_host
 from ..inputs import SCAFFOLD_CATEGORY, aliases, size_inputs
-from .inputs import given_layout, layout_input
+from .inputs import check_masks, given_layout, layout_input
 
 MAX_SIZE_PX = 4096
 NAME = "{name}"
@@ -101,6 +101,7 @@ class SpatialFusionLayoutConditioning(io.ComfyNode):
     ) -> io.NodeOutput:
         scene = given_layout(layout).layout
         names = unique_names(scene)
+        check_masks(len(names), width, height)
         mattes = _masks(scene, width, height) if masks is None else _given(masks, len(names))
         whole = _whole_prompt(scene, prompt, camera_words)
         conditioning = _encode(clip, whole)

@@ -10,6 +10,7 @@ from ..inputs import ScaffoldLayout, ScaffoldObjects, metres_input
 
 MAX_POSITION_M = 1000.0
 MAX_SIZE_M = 1000.0
+MAX_MASK_BYTES = 2 * 2**30
 
 
 def objects_input() -> io.Input:
@@ -56,3 +57,14 @@ def layout_input(tooltip: str, *, optional: bool = False) -> io.MultiType.Input:
 def given_layout(value: Layout | str) -> ReadLayout:
     """The layout of such an input, with notes on what was assumed. ValueError for a text that is none."""
     return read_layout(value) if isinstance(value, str) else ReadLayout(value, ())
+
+
+def check_masks(count: int, width: int, height: int) -> None:
+    """ValueError, with the remedy, where the masks of `count` objects would take too much memory."""
+    size = 4 * count * width * height
+    if size > MAX_MASK_BYTES:
+        raise ValueError(
+            "set width and height smaller: Depth Adapter Apply resizes the depth. The masks of "
+            f"{count} objects at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is "
+            f"{MAX_MASK_BYTES // 2**30}"
+        )
