@@ -11,10 +11,13 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.metric_depth import MetricDepth
-from ...sf_model.scaffold import ScaffoldCamera, ScaffoldObject, compose
+from ...sf_model.scaffold import ScaffoldObject, compose
+from ...sf_model.scaffold.layout import Layout, LayoutCamera
+from ...sf_model.scaffold.layout_reading import ReadLayout
 from ..host.camera import to_scaffold_cameras
 from ..host.geometry import to_geometry
 from ..host.images import to_host
+from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..inputs import (
     SCAFFOLD_CATEGORY,
@@ -26,9 +29,9 @@ from ..inputs import (
     share_input,
     size_inputs,
 )
+from .inputs import check_masks, given_layout, layout_input
 
 MAX_SIZE_PX = 4096
-MAX_RESULT_BYTES = 2 * 2**30
 # Depth, confidence, mask, points and picture of one camera, beside a mask for each object.
 PLANES_PER_CAMERA = 9
 
@@ -107,7 +110,13 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z. "
                     "Several cameras give a batch.",
                 ),
+                layout_input(
+                    "A scene from Plan Scene Layout, or a layout as text. Its camera and its ground replace those of "
+                    "the widgets, and its objects come before objects.",
+                    optional=True,
+                ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 geometry_output(),
                 io.Image.Output(display_name="preview", tooltip="The scene, shaded, one colour for each object."),
@@ -131,29 +140,38 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
+        layout: Layout | str | None = None,
     ) -> io.NodeOutput:
+        camera = LayoutCamera(camera_height_m, camera_pitch_deg, fov_y_deg)
+        read = ReadLayout(Layout(camera, ground), ()) if layout is None else given_layout(layout)
+        scene = read.layout
+        confidence = [thing.confidence for thing in scene.objects] + [1.0] * len(objects)
+        objects = (*(thing.scaffold() for thing in scene.objects), *objects)
         if camera_info is None:
-            cameras = [ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)]
+            cameras = [scene.camera.scaffold()]
         else:
-            cameras = to_scaffold_cameras(camera_info, fov_y_deg)
-        _check_memory(len(objects), len(cameras), width, height)
+            cameras = to_scaffold_cameras(camera_info, scene.camera.fov_y_deg)
+        planes = len(objects) + (PLANES_PER_CAMERA if len(cameras) > 1 else 0)
+        check_masks(len(objects), width, height, len(cameras), planes)
         compositions = [
             compose(
                 objects,
-                camera,
+                view,
                 width,
                 height,
-                ground_extent_m if ground else None,
+                ground_extent_m if scene.ground else None,
                 ground_confidence,
                 background_confidence,
                 _progress(index, len(cameras)),
+                confidence,
             )
-            for index, camera in enumerate(cameras)
+            for index, view in enumerate(cameras)
         ]
         depth = MetricDepth.joined([composition.depth for composition in compositions])
         picture = to_host(torch.stack([composition.picture for composition in compositions]))
         masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
-        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=depth_preview_ui(depth, cls))
+        shown = depth_preview_ui(depth, cls) | (warn(cls, "\n".join(read.notes) or None) or {})
+        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=shown)
 
 
 def _progress(index: int, cameras: int) -> Callable[[int, int], None]:
@@ -165,15 +183,3 @@ def _progress(index: int, cameras: int) -> Callable[[int, int], None]:
         progress.update_absolute(100 * index + 100 * done // total)
 
     return on_progress
-
-
-def _check_memory(objects: int, cameras: int, width: int, height: int) -> None:
-    """ValueError for results of more than MAX_RESULT_BYTES. One depth without objects always fits."""
-    planes = objects + (PLANES_PER_CAMERA if cameras > 1 else 0)
-    size = 4 * cameras * planes * width * height
-    if size > MAX_RESULT_BYTES:
-        seen = f"{objects} objects" if cameras == 1 else f"{objects} objects before {cameras} cameras"
-        raise ValueError(
-            "set width and height smaller: Depth Adapter Apply resizes the depth. The masks of "
-            f"{seen} at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is {MAX_RESULT_BYTES // 2**30}"
-        )

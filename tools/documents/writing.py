@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import figures, nodes
+from . import figures, layouts, nodes
 from .blocks import Maker, Page, filled
 from .help_pages import translations
 
@@ -12,6 +12,7 @@ from .help_pages import translations
 PAGES = (
     "README.md",
     "docs/nodes.md",
+    "docs/layouts.md",
     "docs/training.md",
     "docs/adding_a_base.md",
     "sf_model/mini/MODEL_CARD.md",
@@ -27,6 +28,9 @@ MAKERS: dict[str, Maker] = {
     "made-with": figures.made_with,
     "reports": figures.reports,
     "weight-files": figures.weight_files,
+    "shape-table": layouts.shape_table,
+    "size-table": layouts.size_rows,
+    "size-counts": layouts.size_counts,
 }
 
 
