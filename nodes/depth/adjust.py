@@ -8,7 +8,9 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.editing import DepthAdjustment, adjust_depth, scale_confidence
-from ..host.geometry import texture, to_geometry, to_metric_depth
+from ..host.geometry import connected_depth, texture, to_geometry
+from ..host.graph import GRAPH
+from ..host.notices import show
 from ..host.preview import depth_preview_ui
 from ..inputs import CATEGORY, GEOMETRY_LIMITS, MAX_METRES, aliases, geometry_input, geometry_output, metres_input
 
@@ -84,6 +86,7 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
                 ),
             ],
             outputs=[geometry_output("The corrected depth, with the same camera.")],
+            hidden=[*GRAPH],
         )
 
     @classmethod
@@ -101,8 +104,9 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
     ) -> io.NodeOutput:
         moves_all = mask is None or distance_moves == WHOLE_IMAGE
         adjustment = DepthAdjustment(scale, shift_m, distance_m, moves_all, min_m, max_m)
-        depth = to_metric_depth(geometry, any_scale=moves_all and distance_m > 0).to("cpu")
-        depth = adjust_depth(depth, adjustment, None if mask is None else mask.cpu())
+        given, notice = connected_depth(cls, geometry, any_scale=moves_all and distance_m > 0)
+        depth = adjust_depth(given.to("cpu"), adjustment, None if mask is None else mask.cpu())
         if confidence_mask is not None:
             depth = scale_confidence(depth, confidence_mask.cpu())
-        return io.NodeOutput(to_geometry(depth, texture(geometry, depth)), ui=depth_preview_ui(depth, cls))
+        shown = depth_preview_ui(depth, cls) | (show(cls, notice) or {})
+        return io.NodeOutput(to_geometry(depth, texture(geometry, depth)), ui=shown)

@@ -9,7 +9,9 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.editing import FOV_TOLERANCE_DEG, blend_depths
 from ...sf_model.depth.fitting import fit_mask
-from ..host.geometry import texture, to_geometry, to_metric_depth
+from ..host.geometry import connected_depth, texture, to_geometry
+from ..host.graph import GRAPH
+from ..host.notices import show
 from ..host.preview import depth_preview_ui
 from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, geometry_output
 
@@ -49,6 +51,7 @@ class SpatialFusionBlendDepth(io.ComfyNode):
                 ),
             ],
             outputs=[geometry_output("The blended depth with the first's camera.")],
+            hidden=[*GRAPH],
         )
 
     @classmethod
@@ -56,9 +59,11 @@ class SpatialFusionBlendDepth(io.ComfyNode):
         cls, geometry_a: dict[str, Any], geometry_b: dict[str, Any], mask: torch.Tensor, ignore_camera: bool
     ) -> io.NodeOutput:
         # All editing is done on the CPU: Apple's MPS has no antialiased resizing.
-        first, second = (to_metric_depth(geometry).to("cpu") for geometry in (geometry_a, geometry_b))
+        first, first_notice = connected_depth(cls, geometry_a, "geometry_a")
+        second, second_notice = connected_depth(cls, geometry_b, "geometry_b")
         mask = mask.cpu()
-        blended = blend_depths(first, second, mask, ignore_camera)
+        blended = blend_depths(first.to("cpu"), second.to("cpu"), mask, ignore_camera)
         weight = fit_mask(mask, *blended.depth.shape[-2:]).unsqueeze(-1)
         image = torch.lerp(texture(geometry_a, blended), texture(geometry_b, blended), weight)
-        return io.NodeOutput(to_geometry(blended, image), ui=depth_preview_ui(blended, cls))
+        shown = depth_preview_ui(blended, cls) | (show(cls, first_notice, second_notice) or {})
+        return io.NodeOutput(to_geometry(blended, image), ui=shown)

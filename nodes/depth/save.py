@@ -11,8 +11,10 @@ from comfy_api.v0_0_2 import io, ui
 
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
-from ..host.geometry import to_metric_depth
+from ..host.geometry import connected_depth
+from ..host.graph import GRAPH
 from ..host.images import depth_colours
+from ..host.notices import show
 from ..host.preview import viewer_ui
 from ..inputs import CATEGORY, aliases, geometry_input
 
@@ -64,13 +66,13 @@ class SpatialFusionSaveDepth(io.ComfyNode):
                 ),
             ],
             outputs=[],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, *GRAPH],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, geometry: dict[str, Any], filename_prefix: str, format: str = "npz") -> io.NodeOutput:
-        depth = to_metric_depth(geometry)
+        depth, notice = connected_depth(cls, geometry)
         ending, encode = FORMATS[format]
         # All images are encoded before the first file is written. So an image that the format cannot hold leaves no
         # half of a batch behind.
@@ -79,7 +81,9 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             depth_colours(depth), filename_prefix, io.FolderType.output, cls, compress_level=4
         )
         saved = [_save_beside(picture, ending, content) for picture, content in zip(pictures, contents)]
-        return io.NodeOutput(ui={"images": pictures, "metric_depth": saved, **viewer_ui(depth)})
+        return io.NodeOutput(
+            ui={"images": pictures, "metric_depth": saved, **viewer_ui(depth), **(show(cls, notice) or {})}
+        )
 
 
 def _save_beside(picture: ui.SavedResult, ending: str, content: bytes) -> ui.SavedResult:

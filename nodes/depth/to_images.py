@@ -7,8 +7,10 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.images import NORMAL_SIGNS, disparity_picture, normal_picture, range_mask, surface_normals
-from ..host.geometry import to_metric_depth
+from ..host.geometry import connected_depth
+from ..host.graph import GRAPH
 from ..host.images import to_host
+from ..host.notices import show
 from ..inputs import CATEGORY, aliases, geometry_input, metres_input
 
 
@@ -58,6 +60,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                 ),
                 io.Image.Output(display_name="normals", tooltip="The normal map; grey where there is no surface."),
             ],
+            hidden=[*GRAPH],
         )
 
     @classmethod
@@ -70,7 +73,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
         mask_max_m: float,
         normal_convention: str,
     ) -> io.NodeOutput:
-        depth = to_metric_depth(geometry)
+        depth, notice = connected_depth(cls, geometry)
         # MoGe 2 measures normals too. They are finer than those of its points, and the host renders them too.
         normals = geometry["normal"].to(depth.depth) if "normal" in geometry else surface_normals(depth)
         picture = disparity_picture(depth, near_m, far_m).unsqueeze(-1).repeat(1, 1, 1, 3)
@@ -78,4 +81,5 @@ class SpatialFusionDepthToImages(io.ComfyNode):
             to_host(picture),
             to_host(range_mask(depth, mask_min_m, mask_max_m)),
             to_host(normal_picture(normals, normal_convention)),
+            ui=show(cls, notice),
         )

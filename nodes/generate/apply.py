@@ -11,8 +11,9 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.backbones import BACKBONES, Backbone, backbone_of_transformer
 from ...sf_model.depth.fitting import check_mask
-from ..host.geometry import to_metric_depth
-from ..host.notices import warn
+from ..host.geometry import connected_depth
+from ..host.graph import GRAPH
+from ..host.notices import Notice, show
 from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, share_input, spatialfusion_input
 from ..runtime.base_revision import revision_warning
 from ..runtime.depth_control import DepthControl
@@ -60,7 +61,7 @@ class SpatialFusionApplyDepth(io.ComfyNode):
                 ),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with the depth, for any sampler.")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[*GRAPH],
         )
 
     @classmethod
@@ -74,7 +75,7 @@ class SpatialFusionApplyDepth(io.ComfyNode):
         end_percent: float,
         mask: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        depth = to_metric_depth(geometry)
+        depth, notice = connected_depth(cls, geometry)
         _check_model(model, spatialfusion)
         if strength == 0:
             return io.NodeOutput(model.clone())
@@ -93,7 +94,8 @@ class SpatialFusionApplyDepth(io.ComfyNode):
             end_percent=end_percent,
         )
         return io.NodeOutput(
-            inject(model, spatialfusion.adapter, control, spatialfusion.backbone), ui=warn(cls, warning)
+            inject(model, spatialfusion.adapter, control, spatialfusion.backbone),
+            ui=show(cls, None if warning is None else Notice(warning), notice),
         )
 
 

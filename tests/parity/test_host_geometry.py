@@ -116,13 +116,15 @@ def test_moge_is_taken_as_it_is(nodes: ModuleType, moge_geometry: dict[str, torc
     assert depth.fov_y_deg.tolist() == pytest.approx([expected] * 2, abs=1e-3)
 
 
-def test_depth_anything_metric_is_taken_as_it_is(nodes: ModuleType) -> None:
+def test_depth_anything_metric_becomes_metres(nodes: ModuleType) -> None:
     geometry = da3_geometry(2, "dpt", "mono")
     assert geometry.keys() == {"depth", "image", "mode", "sky"}
-    depth = nodes.host.geometry.to_metric_depth(geometry)
+    depth = nodes.host.geometry.to_metric_depth(geometry, da3_run=nodes.host.da3.Da3Run(140))
     surface = geometry["sky"] < 0.5
     assert torch.equal(depth.valid, surface)
-    assert torch.equal(depth.depth[surface], geometry["depth"][surface])
+    # It ran at 140 x 98 pixels: 0.7 * 140 / 300 across, 0.7 * 84 / 56 * 98 / 300 down.
+    metres = geometry["depth"][surface] * (0.7 * 140 + 0.7 * 1.5 * 98) / 2 / 300
+    torch.testing.assert_close(depth.depth[surface], metres, rtol=1e-5, atol=0)
     focal_px = 0.5 * HEIGHT / math.tan(math.radians(depth.fov_y_deg[0].item() / 2))
     host_focal_px = da3_nodes._da3_get_K(geometry, 0, HEIGHT, WIDTH)[1, 1].item()
     assert focal_px == pytest.approx(host_focal_px, rel=1e-5)
