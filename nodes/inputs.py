@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..sf_model.depth.lens import AXIS, DISTANCES
+
 CATEGORY = "SpatialFusion"
 SCAFFOLD_CATEGORY = "SpatialFusion/scaffold"
 
@@ -73,6 +75,36 @@ def fov_y_input(
 ) -> io.Float.Input:
     """The camera's vertical field of view in degrees."""
     return io.Float.Input("fov_y_deg", default=default, min=minimum, max=maximum, step=step, tooltip=tooltip)
+
+
+def focal_length_inputs() -> list[io.Input]:
+    """The focal length that may take the place of fov_y_deg."""
+    focal = {"default": 0.0, "min": 0.0, "max": 100000.0, "step": 0.1, "optional": True}
+    return [
+        io.Float.Input(
+            "focal_length_mm",
+            **focal,
+            tooltip="The focal length in mm on full frame, where the picture's longer side is 36 mm (Blender's default). "
+            "Above 0 it takes the place of fov_y_deg.",
+        ),
+        io.Float.Input(
+            "focal_length_px",
+            **focal,
+            tooltip="The focal length in pixels of this picture. Above 0 it takes the place of fov_y_deg.",
+        ),
+    ]
+
+
+def distance_along_input() -> io.Input:
+    """What measured distances are: depth, or lengths of rays."""
+    return io.Combo.Input(
+        "distance_along",
+        options=list(DISTANCES),
+        default=AXIS,
+        optional=True,
+        tooltip="What the distances measure. optical axis: depth, as Z passes, MoGe and most depth maps have it. ray: from "
+        "the camera to the point, as some renderers and laser scanners have it; read as depth, flat walls would be bowls.",
+    )
 
 
 def metres_input(

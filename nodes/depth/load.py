@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.files.depth_files import SUFFIXES, load_depth
-from ...sf_model.files.units import AUTO, FOV_TOLERANCE_DEG, METRES_PER_UNIT
+from ...sf_model.depth.lens import AXIS
+from ...sf_model.files.depth_files import SUFFIXES, read_depth
+from ...sf_model.files.units import AUTO, FOV_TOLERANCE_DEG, METRES_PER_UNIT, Statements
 from ..host.files import contents_digest, input_file, is_input_file, offered_files, read_file
 from ..host.geometry import to_geometry
 from ..host.images import depth_colours, to_host
+from ..host.notices import Notice, show
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, aliases, fov_y_input, geometry_output
+from ..inputs import (
+    CATEGORY,
+    aliases,
+    distance_along_input,
+    focal_length_inputs,
+    fov_y_input,
+    geometry_output,
+)
 
 # The endings of Save Metric Depth. Most other pictures in an output folder are not depth.
 OUTPUT_ENDINGS = (".exr", ".npy", ".npz", "mm.png")
@@ -50,7 +61,8 @@ class SpatialFusionLoadDepth(io.ComfyNode):
                     options=[AUTO, *METRES_PER_UNIT],
                     default=AUTO,
                     tooltip="What one unit of the file's numbers is. auto: what the file states, else millimetres for "
-                    "whole numbers and metres for others; numbers that look normalised are refused.",
+                    "whole numbers and metres for others; numbers that look normalised are refused, and the node says "
+                    "what was assumed.",
                 ),
                 fov_y_input(
                     "The camera's vertical field of view in degrees, for files without a camera. 0 takes the file's. "
@@ -58,8 +70,22 @@ class SpatialFusionLoadDepth(io.ComfyNode):
                     default=0.0,
                     minimum=0.0,
                 ),
+                io.Float.Input(
+                    "metres_per_unit",
+                    default=0.0,
+                    min=0.0,
+                    max=1e6,
+                    step=0.0001,
+                    round=False,
+                    optional=True,
+                    tooltip="Any other unit: how many metres one unit of the numbers is. Above 0 it takes the place of "
+                    "unit, which must be auto.",
+                ),
+                distance_along_input(),
+                *focal_length_inputs(),
             ],
             outputs=[geometry_output()],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -68,12 +94,23 @@ class SpatialFusionLoadDepth(io.ComfyNode):
         return True if file is None else is_input_file(file, "depth")
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, unit: str, fov_y_deg: float) -> str:
+    def fingerprint_inputs(cls, file: str, **_: Any) -> str:
         return contents_digest(file, "depth")
 
     @classmethod
-    def execute(cls, file: str, unit: str, fov_y_deg: float) -> io.NodeOutput:
+    def execute(
+        cls,
+        file: str,
+        unit: str,
+        fov_y_deg: float,
+        metres_per_unit: float = 0.0,
+        distance_along: str = AXIS,
+        focal_length_mm: float = 0.0,
+        focal_length_px: float = 0.0,
+    ) -> io.NodeOutput:
         path = input_file(file, "depth")
-        depth = load_depth(read_file(path, "save the depth pass alone"), path.name, unit, fov_y_deg)
-        picture = to_host(depth_colours(depth))
-        return io.NodeOutput(to_geometry(depth, picture), ui=depth_preview_ui(depth, cls, picture))
+        stated = Statements(unit, metres_per_unit, fov_y_deg, focal_length_mm, focal_length_px, distance_along)
+        loaded = read_depth(read_file(path, "save the depth pass alone"), path.name, stated)
+        picture = to_host(depth_colours(loaded.depth))
+        shown = depth_preview_ui(loaded.depth, cls, picture) | (show(cls, Notice(loaded.notice, loaded.doubtful)) or {})
+        return io.NodeOutput(to_geometry(loaded.depth, picture), ui=shown)

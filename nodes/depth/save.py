@@ -10,7 +10,7 @@ import folder_paths
 from comfy_api.v0_0_2 import io, ui
 
 from ...sf_model.depth.metric_depth import MetricDepth
-from ...sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
+from ...sf_model.files.writing import exr_bytes, npz_bytes, png_bytes
 from ..host.geometry import connected_depth
 from ..host.graph import GRAPH
 from ..host.images import depth_colours
@@ -81,9 +81,8 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             depth_colours(depth), filename_prefix, io.FolderType.output, cls, compress_level=4
         )
         saved = [_save_beside(picture, ending, content) for picture, content in zip(pictures, contents)]
-        return io.NodeOutput(
-            ui={"images": pictures, "metric_depth": saved, **viewer_ui(depth), **(show(cls, notice) or {})}
-        )
+        shown = {"images": pictures, "metric_depth": saved, **viewer_ui(depth), **(show(cls, notice) or {})}
+        return io.NodeOutput(ui=shown)
 
 
 def _save_beside(picture: ui.SavedResult, ending: str, content: bytes) -> ui.SavedResult:

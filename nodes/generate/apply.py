@@ -93,10 +93,8 @@ class SpatialFusionApplyDepth(io.ComfyNode):
             start_percent=start_percent,
             end_percent=end_percent,
         )
-        return io.NodeOutput(
-            inject(model, spatialfusion.adapter, control, spatialfusion.backbone),
-            ui=show(cls, None if warning is None else Notice(warning), notice),
-        )
+        patched = inject(model, spatialfusion.adapter, control, spatialfusion.backbone)
+        return io.NodeOutput(patched, ui=show(cls, None if warning is None else Notice(warning), notice))
 
 
 def _check_model(model: comfy.model_patcher.ModelPatcher, spatialfusion: SpatialFusionModel) -> None:

@@ -46,17 +46,20 @@ class Da3Run:
         return (focal_x_px + focal_y_px) / 2 / CANONICAL_FOCAL_PX
 
 
+ASSUMED_RUN = Da3Run()
+
+
 def find_run(node: type[io.ComfyNode], input_name: str) -> Da3Run:
     """The settings of the Run Depth Anything 3 before an input of the running node, or the host's defaults."""
     runs = {_run_of(found["inputs"]) for found in nearest_before(node, input_name, INFERENCE)}
-    return runs.pop() if len(runs) == 1 else Da3Run()
+    return runs.pop() if len(runs) == 1 else ASSUMED_RUN
 
 
 def _run_of(inputs: dict[str, Any]) -> Da3Run:
     resolution, method = inputs.get("resolution"), inputs.get("resize_method")
     # An input that another node fills is a link there.
     known = isinstance(resolution, int) and resolution > 0 and method in (LONGEST, SHORTEST)
-    return Da3Run(resolution, method, found=True) if known else Da3Run()
+    return Da3Run(resolution, method, found=True) if known else ASSUMED_RUN
 
 
 def _whole_patches(size: int) -> int:

@@ -16,8 +16,8 @@ DA3_GEOMETRY
   sky (B, H, W)           probability; from the models Metric and Mono
   confidence (B, H, W)    without an upper bound; from Small and Base
   intrinsics (1, B, 3, 3) in pixels; from Small and Base
-Only the Metric model measures; `da3.py` makes metres of its depth. Mono's dict looks the same, so the two cannot be told
-apart. The intrinsics are in pixels of the size that the model ran at, which is not the depth's size. So only their
+Only the Metric model measures; `da3.py` makes metres of its depth. Mono's dict looks the same, so the two cannot be
+told apart. The intrinsics are in pixels of the size that the model ran at, which is not the depth's size. So only their
 ratios are used. The principal point is taken as the centre: "cam_dec" puts it there, and "ray_pose" estimates it near
 there. A single view has a unit matrix.
 """
@@ -66,7 +66,7 @@ def connected_depth(
 
 
 def to_metric_depth(
-    geometry: dict[str, Any], any_scale: bool = False, da3_run: da3.Da3Run = da3.Da3Run()
+    geometry: dict[str, Any], any_scale: bool = False, da3_run: da3.Da3Run = da3.ASSUMED_RUN
 ) -> MetricDepth:
     """The depth in either of the host's geometry dicts. ValueError, with the remedy, if it is not in metres.
 

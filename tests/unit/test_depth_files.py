@@ -19,8 +19,9 @@ from PIL import Image, PngImagePlugin
 from sf_model.depth.from_image import DEPTH, DISPARITY, depth_from_image
 from sf_model.depth.images import disparity_picture
 from sf_model.depth.metric_depth import MetricDepth
-from sf_model.files.depth_files import exr_bytes, load_depth, npz_bytes, png_bytes
+from sf_model.files.depth_files import load_depth
 from sf_model.files.exr import write_exr
+from sf_model.files.writing import exr_bytes, npz_bytes, png_bytes
 
 FOV_DEG = 53.7
 PLANE = np.linspace(2, 6, 12 * 20, dtype=np.float32).reshape(12, 20)
@@ -271,7 +272,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "not an exr": ("a.exr", b"PK\3\4 and so on", "not an OpenEXR file"),
     "two layers": ("a.exr", write_exr({"A.Depth.Z": PLANE, "B.Depth.Z": PLANE}, {}), "more than one depth channel"),
     "no channel": ("a.exr", write_exr({"Normal.X": PLANE}, {}), "save one depth pass.*no depth channel among Normal.X"),
-    "exr unit": ("a.exr", write_exr({"Z": PLANE}, {"depthUnit": "feet"}), "depthUnit to one of .*it is 'feet'"),
+    "exr unit": ("a.exr", write_exr({"Z": PLANE}, {"depthUnit": "miles"}), "depthUnit to one of .*it is 'miles'"),
     "other kind": ("a.tiff", b"", "save the depth as one of .exr, .png, .npy, .npz"),
 }
 
