@@ -84,8 +84,8 @@ def focal_length_inputs() -> list[io.Input]:
         io.Float.Input(
             "focal_length_mm",
             **focal,
-            tooltip="The focal length in mm on full frame, where the picture's longer side is 36 mm (Blender's default). "
-            "Above 0 it takes the place of fov_y_deg.",
+            tooltip="The focal length in mm on full frame, where the picture's longer side is 36 mm (Blender's "
+            "default). Above 0 it takes the place of fov_y_deg.",
         ),
         io.Float.Input(
             "focal_length_px",
@@ -102,8 +102,9 @@ def distance_along_input() -> io.Input:
         options=list(DISTANCES),
         default=AXIS,
         optional=True,
-        tooltip="What the distances measure. optical axis: depth, as Z passes, MoGe and most depth maps have it. ray: from "
-        "the camera to the point, as some renderers and laser scanners have it; read as depth, flat walls would be bowls.",
+        tooltip="What the distances measure. optical axis: depth, as Z passes, MoGe and most depth maps have it. ray: "
+        "from the camera to the point, as some renderers and laser scanners have it. Read as depth, flat walls become "
+        "bowls.",
     )
 
 

@@ -13,6 +13,8 @@ from ..host.images import to_host
 from ..host.notices import show
 from ..inputs import CATEGORY, aliases, geometry_input, metres_input
 
+WHOLE_BATCH, EACH_IMAGE = "whole batch", "each image"
+
 
 class SpatialFusionDepthToImages(io.ComfyNode):
     @classmethod
@@ -37,10 +39,10 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                 geometry_input(),
                 metres_input(
                     "near_m",
-                    "The depth picture is white here and nearer. 0: chosen for each image, as Render MoGe Geometry "
-                    "does. Set near_m and far_m to compare pictures.",
+                    "The depth picture is white here and nearer. 0: chosen by the depth, see automatic_range. Set "
+                    "near_m and far_m to compare pictures of several runs.",
                 ),
-                metres_input("far_m", "The depth picture is black here and farther. 0: chosen for each image."),
+                metres_input("far_m", "The depth picture is black here and farther. 0: chosen by the depth."),
                 metres_input("mask_min_m", "The mask is white from this distance on."),
                 metres_input("mask_max_m", "The mask is white up to this distance. 0 is no limit."),
                 io.Combo.Input(
@@ -49,6 +51,14 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                     default="opengl",
                     tooltip="Green is up in opengl (Blender, Unity), down in directx (Unreal); red is right in both. "
                     "controlnet: red is left and green up, as in NormalBae and ControlNets that were trained with it.",
+                ),
+                io.Combo.Input(
+                    "automatic_range",
+                    options=[WHOLE_BATCH, EACH_IMAGE],
+                    default=WHOLE_BATCH,
+                    optional=True,
+                    tooltip="Where near_m or far_m is 0. whole batch: one range for all images, so that videos do not "
+                    "flicker. each image: every image uses all greys, as Render MoGe Geometry does.",
                 ),
             ],
             outputs=[
@@ -72,11 +82,14 @@ class SpatialFusionDepthToImages(io.ComfyNode):
         mask_min_m: float,
         mask_max_m: float,
         normal_convention: str,
+        automatic_range: str = WHOLE_BATCH,
     ) -> io.NodeOutput:
         depth, notice = connected_depth(cls, geometry)
         # MoGe 2 measures normals too. They are finer than those of its points, and the host renders them too.
         normals = geometry["normal"].to(depth.depth) if "normal" in geometry else surface_normals(depth)
-        picture = disparity_picture(depth, near_m, far_m).unsqueeze(-1).repeat(1, 1, 1, 3)
+        picture = (
+            disparity_picture(depth, near_m, far_m, automatic_range == WHOLE_BATCH).unsqueeze(-1).repeat(1, 1, 1, 3)
+        )
         return io.NodeOutput(
             to_host(picture),
             to_host(range_mask(depth, mask_min_m, mask_max_m)),

@@ -8,6 +8,7 @@ import comfy.model_management
 import comfy.utils
 from comfy_api.v0_0_2 import io
 
+from ...sf_model.depth.lens import stated_fov_y
 from ...sf_model.scaffold import ScaffoldCamera, ScaffoldObject, compose
 from ..host.camera import to_scaffold_camera
 from ..host.geometry import to_geometry
@@ -17,6 +18,7 @@ from ..inputs import (
     SCAFFOLD_CATEGORY,
     ScaffoldObjects,
     aliases,
+    focal_length_inputs,
     fov_y_input,
     geometry_output,
     metres_input,
@@ -101,6 +103,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     tooltip="A camera of Load 3D, Preview 3D or Create Camera Info. It replaces height and pitch, and "
                     "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z.",
                 ),
+                *focal_length_inputs(),
             ],
             outputs=[
                 geometry_output(),
@@ -125,7 +128,10 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | None = None,
+        focal_length_mm: float = 0.0,
+        focal_length_px: float = 0.0,
     ) -> io.NodeOutput:
+        fov_y_deg = stated_fov_y(fov_y_deg, focal_length_mm, focal_length_px, height, width)
         _check_masks(len(objects), width, height)
         if camera_info is None:
             camera = ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)
