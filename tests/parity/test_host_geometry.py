@@ -197,7 +197,7 @@ def scene() -> dict[str, torch.Tensor]:
 
 
 def pictures(nodes: ModuleType, geometry: dict[str, torch.Tensor], convention: str) -> SimpleNamespace:
-    depth, mask, normals = nodes.SpatialFusionDepthToImages.execute(geometry, 0.0, 0.0, 0.0, 0.0, convention).args
+    depth, mask, normals = nodes.SpatialFusionDepthToImages.execute(geometry, 0, 0, 0, 0, convention, "each image").args
     return SimpleNamespace(depth=depth, mask=mask, normals=normals)
 
 
