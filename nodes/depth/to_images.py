@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.images import NORMAL_SIGNS, disparity_picture, normal_picture, range_mask, surface_normals
-from ..host.geometry import connected_depth
+from ..host.geometry import connected_depth, measured_normals
 from ..host.graph import GRAPH
 from ..host.images import to_host
 from ..host.notices import show
@@ -86,13 +86,13 @@ class SpatialFusionDepthToImages(io.ComfyNode):
     ) -> io.NodeOutput:
         depth, notice = connected_depth(cls, geometry)
         # MoGe 2 measures normals too. They are finer than those of its points, and the host renders them too.
-        normals = geometry["normal"].to(depth.depth) if "normal" in geometry else surface_normals(depth)
+        normals = measured_normals(geometry, depth)
         picture = (
             disparity_picture(depth, near_m, far_m, automatic_range == WHOLE_BATCH).unsqueeze(-1).repeat(1, 1, 1, 3)
         )
         return io.NodeOutput(
             to_host(picture),
             to_host(range_mask(depth, mask_min_m, mask_max_m)),
-            to_host(normal_picture(normals, normal_convention)),
+            to_host(normal_picture(surface_normals(depth) if normals is None else normals, normal_convention)),
             ui=show(cls, notice),
         )

@@ -6,6 +6,7 @@ MOGE_GEOMETRY
   intrinsics (B, 3, 3)    normalised by width and height; panoramas have none
   points (B, H, W, 3)     OpenCV axes
   image (B, H, W, 3)
+  normal (B, H, W, 3)     OpenCV axes; from MoGe 2
   confidence (B, H, W)    in [0, 1]; only in ours
 MoGe's principal point is always the centre. A geometry of another extension with another principal point is refused, as
 depth files are.
@@ -38,8 +39,13 @@ from .images import depth_colours, to_host
 from .notices import Notice
 
 
-def to_geometry(depth: MetricDepth, image: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The MOGE_GEOMETRY of a depth, where the host keeps results. image: its texture (B, H, W, 3) in [0, 1]."""
+def to_geometry(
+    depth: MetricDepth, image: torch.Tensor, normals: torch.Tensor | None = None
+) -> dict[str, torch.Tensor]:
+    """The MOGE_GEOMETRY of a depth, where the host keeps results.
+
+    image: its texture (B, H, W, 3) in [0, 1]. normals: (B, H, W, 3) in OpenCV axes, if there are measured ones.
+    """
     geometry = {
         "depth": depth.depth,
         "mask": depth.valid,
@@ -48,6 +54,8 @@ def to_geometry(depth: MetricDepth, image: torch.Tensor) -> dict[str, torch.Tens
         "confidence": depth.confidence,
         "image": image,
     }
+    if normals is not None:
+        geometry["normal"] = normals
     return {name: to_host(value) for name, value in geometry.items()}
 
 
@@ -111,6 +119,17 @@ def texture(geometry: dict[str, Any], depth: MetricDepth) -> torch.Tensor:
     if image.shape[-2:] != (height, width):
         image = F.interpolate(image, size=(height, width), mode="bilinear", antialias=True)
     return image.movedim(1, -1).expand(count, -1, -1, -1)
+
+
+def measured_normals(geometry: dict[str, Any], depth: MetricDepth) -> torch.Tensor | None:
+    """(B, H, W, 3) the normals that a model measured, on the depth's device. None where the geometry has none.
+
+    depth: that of the geometry. Normals of another size or batch are of something else.
+    """
+    normals = geometry.get("normal")
+    if normals is None or tuple(normals.shape) != (*depth.depth.shape, 3):
+        return None
+    return normals.to(depth.depth)
 
 
 def _check_metres(geometry: dict[str, Any]) -> None:

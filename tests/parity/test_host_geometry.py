@@ -232,3 +232,27 @@ def test_near_is_white_as_depth_anything_renders_it(nodes: ModuleType) -> None:
     order = torch.corrcoef(torch.stack([ours[surface], host[surface]]).argsort().argsort().float())[0, 1]
     assert order > 0.95
     assert (ours[~surface] == 0).all() and (host[~surface] == 0).all()
+
+
+def test_measured_normals_come_through_adjust_and_blend(nodes: ModuleType) -> None:
+    """As MoGe 2 measures them. The random ones here are no depth's, so that kept ones are seen."""
+    given = torch.nn.functional.normalize(images(1) - 0.5, dim=-1)
+    geometry = scene() | {"normal": given}
+    adjust, surface = nodes.SpatialFusionAdjustDepth.execute, geometry["mask"]
+    scaled = adjust(geometry, 2.0, 0.0, 0.0, "region", 0.0, 0.0).args[0]
+    kept = (scaled["normal"] == given).all(dim=-1)
+    assert kept[surface].float().mean() > 0.98  # pixels alone between skies have no neighbour to compare with
+    shifted = adjust(geometry, 1.0, 1.0, 0.0, "region", 0.0, 0.0).args[0]
+    expected = nodes.depth.to_images.surface_normals(nodes.host.geometry.to_metric_depth(shifted))
+    changed = (shifted["normal"] != given).any(dim=-1) & surface
+    assert changed.float().mean() > 0.9 * surface.float().mean()
+    torch.testing.assert_close(shifted["normal"][changed], expected[changed])
+    mask = torch.zeros(1, HEIGHT, WIDTH)
+    mask[..., WIDTH // 2 :] = 1
+    other = scaled | {"normal": -scaled["normal"]}
+    blended = nodes.SpatialFusionBlendDepth.execute(geometry, other, mask, False).args[0]["normal"]
+    taken = torch.where(mask.bool().unsqueeze(-1), -given, given)
+    assert (blended == taken).all(dim=-1)[surface].float().mean() > 0.95
+    plain = scene()
+    assert "normal" not in nodes.SpatialFusionBlendDepth.execute(plain, plain, mask, False).args[0]
+    assert "normal" not in adjust(plain, 2.0, 0.0, 0.0, "region", 0.0, 0.0).args[0]
