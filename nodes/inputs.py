@@ -115,9 +115,11 @@ def metres_input(
     return io.Float.Input(name, default=default, min=minimum, max=maximum, step=0.05, tooltip=tooltip)
 
 
-def share_input(name: str, tooltip: str, *, default: float, step: float = 0.01) -> io.Float.Input:
+def share_input(
+    name: str, tooltip: str, *, default: float, step: float = 0.01, optional: bool = False
+) -> io.Float.Input:
     """A number from 0 to 1."""
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, optional=optional, tooltip=tooltip)
 
 
 def batch_index_input(tooltip: str, *, maximum: int) -> io.Int.Input:
