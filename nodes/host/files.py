@@ -59,6 +59,13 @@ def contents_digest(name: str, kind: str) -> str:
     return digest.hexdigest()
 
 
+def folder_digest(name: str, kind: str, endings: tuple[str, ...]) -> str:
+    """It changes when a file with one of these endings in the folder of a file is written: by sizes and times."""
+    files = sorted(file for file in input_file(name, kind).parent.iterdir() if file.name.lower().endswith(endings))
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
+
+
 def read_file(path: Path, remedy: str) -> bytes:
     """The contents of a file. ValueError, with the remedy, for one of more than MAX_FILE_BYTES."""
     size = path.stat().st_size
