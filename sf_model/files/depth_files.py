@@ -1,44 +1,40 @@
-"""Reads metric depth: EXR, 16-bit PNG, NPY and NPZ.
+"""Reads metric depth: EXR, 16-bit PNG, TIFF, PFM, NPY and NPZ, and numbered files as one batch.
 
 `units.py` has the rules: units, cameras, and what counts as no surface. `writing.py` writes such files.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from ..depth.lens import RAY, depth_of_rays
 from ..depth.metric_depth import MetricDepth
 from .arrays import Shapes, read_npy, read_npz
 from .assumptions import LoadedDepth, described
-from .exr import MAX_PIXELS, ExrHeader, read_channels, read_header
+from .exr_depth import read_exr_depth
+from .exr_parts import MAX_PIXELS
+from .pictures import read_pfm, read_png, read_tiff
+from .sequences import check_same, joined
 from .shapes import batched
 from .units import (
     AUTO,
-    CAMERA_TOLERANCE,
-    CENTIMETRES,
     METRES,
-    METRES_PER_UNIT,
     NOTHING_STATED,
-    OTHER_WAY,
     Statements,
     StoredDepth,
     field_of_view_of,
     metres_per_unit_of,
 )
-from .writing import PNG_CHUNK
 
-SUFFIXES = (".exr", ".png", ".npy", ".npz")
+SUFFIXES = (".exr", ".png", ".npy", ".npz", ".tif", ".tiff", ".pfm")
 _CAMERA_ARRAYS = ("fov_y_deg", "intrinsics", "K")
 _MAX_CAMERA_VALUES = 2**16
 
@@ -62,11 +58,34 @@ def read_depth(data: bytes, name: str, stated: Statements = NOTHING_STATED, refu
     top of their range). refuse_nan: NaN raises NanDepthError instead of being "no surface".
     Raises ValueError, with the file's name, for a file that cannot be used.
     """
-    try:
-        stored = _read(data, PurePath(name).suffix.lower())
+    with _named(name):
+        stored = _read(data, PurePath(name).suffix.lower(), stated.layer)
         if refuse_nan and stored.values.dtype.kind == "f" and bool(np.isnan(stored.values).any()):
             raise NanDepthError("it has NaN values")
         return described(_metric(stored, stated), stored, stated)
+
+
+def read_sequence(files: Iterable[tuple[str, Callable[[], bytes]]], stated: Statements = NOTHING_STATED) -> LoadedDepth:
+    """The frames of numbered files as one batch. files: of each the name, and what reads its bytes.
+
+    All frames have one size and one unit. Raises ValueError, with the file's name, as `read_depth` does.
+    """
+    frames: list[tuple[str, StoredDepth]] = []
+    for name, contents in files:
+        with _named(name):
+            frames.append((name, _read(contents(), PurePath(name).suffix.lower(), stated.layer)))
+            check_same(frames)
+    first, last = frames[0][0], frames[-1][0]
+    with _named(first if first == last else f"{first} to {last}"):
+        stored = joined([stored for _, stored in frames])
+        return described(_metric(stored, stated), stored, stated)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Puts the name of a file before the errors of what is done with it."""
+    try:
+        yield
     except NanDepthError as error:
         raise NanDepthError(f"{name}: {error}") from error
     except ValueError as error:
@@ -87,113 +106,16 @@ def _metric(stored: StoredDepth, stated: Statements) -> MetricDepth:
     return replace(depth, depth=depth_of_rays(depth.depth, fov_y_deg)) if stated.distance == RAY else depth
 
 
-def _read(data: bytes, suffix: str) -> StoredDepth:
-    readers = dict(zip(SUFFIXES, (_read_exr, _read_png, _read_npy, _read_npz)))
+def _read(data: bytes, suffix: str, layer: str) -> StoredDepth:
+    if suffix == ".exr":
+        return read_exr_depth(data, layer)
+    if layer.strip():
+        raise ValueError(f"leave layer empty, because only EXR files have layers, and layer is {layer!r}")
+    readers = {".png": read_png, ".npy": _read_npy, ".npz": _read_npz, ".pfm": read_pfm}
+    readers |= dict.fromkeys((".tif", ".tiff"), read_tiff)
     if suffix not in readers:
         raise ValueError(f"save the depth as one of {', '.join(SUFFIXES)}")
     return readers[suffix](data)
-
-
-def _read_exr(data: bytes) -> StoredDepth:
-    header = read_header(data)
-    aspect = header.number("pixelAspectRatio")
-    if aspect is not None and not abs(aspect - 1) <= CAMERA_TOLERANCE:
-        raise ValueError(f"render it with square pixels, because its pixel aspect ratio is {aspect:g}")
-    name = _depth_channel(header)
-    colors = [name[:-1] + color for color in "GB"] if name.endswith("R") else []
-    colors = [color for color in colors if color in header.channels]
-    confidence = ["confidence"] if "confidence" in header.channels else []
-    channels = read_channels(data, header, [name, *colors, *confidence])
-    if any(not np.array_equal(channels[name], channels[color], equal_nan=True) for color in colors):
-        raise ValueError(
-            "switch on the Z pass of the renderer (in Blender: View Layer, Passes, Z) and save that, because it is a "
-            "colour picture, without a depth channel (Z)"
-        )
-    unit = header.text("depthUnit")
-    if unit is not None and unit not in METRES_PER_UNIT:
-        raise ValueError(f"set its attribute depthUnit to one of {', '.join(METRES_PER_UNIT)}, because it is {unit!r}")
-    fov = header.number("fovYDeg")
-    return StoredDepth(
-        values=_on_display(channels[name], header, np.inf),
-        confidence=_on_display(channels["confidence"], header, 1.0) if confidence else None,
-        unit=unit,
-        unit_of_program=_unit_of_program(header),
-        fov_y_deg=None if fov is None else np.array([fov]),
-        intrinsics=header.matrix("cameraIntrinsics"),
-    )
-
-
-def _unit_of_program(header: ExrHeader) -> tuple[str, str] | None:
-    """Unreal Engine renders in centimetres. Its movie render queue names its attributes unreal/..."""
-    is_unreal = any(name.lower().startswith("unreal/") for name in header.attributes)
-    return ("Unreal Engine", CENTIMETRES) if is_unreal else None
-
-
-def _depth_channel(header: ExrHeader) -> str:
-    """Z, else a layer's depth (Blender's ViewLayer.Depth.Z, Depth.V), else Y, V or R. ValueError."""
-
-    def rank(name: str) -> int | None:
-        layer, _, channel = name.lower().rpartition(".")
-        is_depth = layer.rpartition(".")[2] in ("depth", "z")
-        kinds = [name == "Z", is_depth and channel in ("z", "v"), not layer and channel in ("depth", "z")]
-        kinds += [is_depth and channel in ("y", "r"), name == "Y", name == "V", name == "R"]
-        return kinds.index(True) if any(kinds) else None
-
-    ranks = {name: kind for name in header.channels if (kind := rank(name)) is not None}
-    best = [name for name in ranks if ranks[name] == min(ranks.values())]
-    if len(best) == 1:
-        return best[0]
-    count = "more than one" if best else "no"
-    names = ", ".join(best or header.channels)
-    raise ValueError(f"save one depth pass alone, as channel Z, because it has {count} depth channel among {names}")
-
-
-def _on_display(picture: np.ndarray, header: ExrHeader, outside: float) -> np.ndarray:
-    """(1, H, W): the data window's picture at its place in the display window, which is what the camera sees.
-
-    outside: the value where the display window has no data.
-    """
-    (x0, y0, x1, y1), (left, top, right, bottom) = header.data_window, header.display_window
-    if header.data_window == header.display_window:
-        return picture[None]
-    if picture.dtype.kind == "u":
-        outside = 0
-    full = np.full((bottom - top + 1, right - left + 1), outside, picture.dtype)
-    rows, columns = slice(max(y0, top), min(y1, bottom) + 1), slice(max(x0, left), min(x1, right) + 1)
-    if rows.start < rows.stop and columns.start < columns.stop:
-        inner = picture[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0]
-        full[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inner
-    return full[None]
-
-
-def _read_png(data: bytes) -> StoredDepth:
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"save it smaller, because {width}x{height} pixels are more than {MAX_PIXELS}")
-            if picture.mode not in ("I;16", "I;16B", "I"):
-                raise ValueError(
-                    f"{OTHER_WAY}, because it has no metres: a picture ({picture.mode}), not a grey PNG of 16 bits"
-                )
-            values = np.asarray(picture).astype(np.uint16)
-            text = picture.text.get(PNG_CHUNK)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"save it again, because it is not a complete PNG file ({error})") from error
-    return StoredDepth(values=values[None], **({} if text is None else _png_facts(text)))
-
-
-def _png_facts(text: str) -> dict[str, Any]:
-    """The unit and camera that `png_bytes` wrote."""
-    try:
-        facts = json.loads(text)
-        return {
-            "unit": {unit: unit for unit in METRES_PER_UNIT}[facts["unit"]],
-            "fov_y_deg": np.array([facts["fov_y_deg"]], dtype=np.float64),
-            "intrinsics": np.array(facts["intrinsics_px"], dtype=np.float64),
-        }
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ValueError(f"save it again, or remove its text chunk {PNG_CHUNK}, which is damaged") from error
 
 
 def _read_npy(data: bytes) -> StoredDepth:

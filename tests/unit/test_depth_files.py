@@ -268,10 +268,15 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
         "text chunk SpatialFusion, which is damaged",
     ),
     "not an exr": ("a.exr", b"PK\3\4 and so on", "not an OpenEXR file"),
-    "two layers": ("a.exr", write_exr({"A.Depth.Z": PLANE, "B.Depth.Z": PLANE}, {}), "more than one depth channel"),
+    "two layers": (
+        "a.exr",
+        write_exr({"A.Depth.Z": PLANE, "B.Depth.Z": PLANE}, {}),
+        "set layer to the depth to read, because it has more than one: A.Depth.Z, B.Depth.Z",
+    ),
     "no channel": ("a.exr", write_exr({"Normal.X": PLANE}, {}), "save one depth pass.*no depth channel among Normal.X"),
     "exr unit": ("a.exr", write_exr({"Z": PLANE}, {"depthUnit": "miles"}), "depthUnit to one of .*it is 'miles'"),
-    "other kind": ("a.tiff", b"", "save the depth as one of .exr, .png, .npy, .npz"),
+    "other kind": ("a.jpg", b"", "save the depth as one of .exr, .png, .npy, .npz, .tif, .tiff, .pfm"),
+    "a layer of no EXR": ("a.tiff", b"", "not a complete one"),
 }
 
 
