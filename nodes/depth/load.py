@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import comfy.model_management
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.lens import AXIS
-from ...sf_model.files.depth_files import SUFFIXES, read_depth
+from ...sf_model.files.depth_files import SUFFIXES, read_sequence
+from ...sf_model.files.sequences import frames_of
 from ...sf_model.files.units import AUTO, FOV_TOLERANCE_DEG, METRES_PER_UNIT, Statements
-from ..host.files import contents_digest, input_file, is_input_file, offered_files, read_file
+from ..host.files import (
+    contents_digest,
+    folder_digest,
+    input_file,
+    is_input_file,
+    may_be_read,
+    offered_files,
+    read_file,
+)
 from ..host.geometry import to_geometry
 from ..host.images import depth_colours, to_host
 from ..host.notices import Notice, show
@@ -35,8 +47,9 @@ class SpatialFusionLoadDepth(io.ComfyNode):
             display_name="Load Metric Depth",
             category=CATEGORY,
             description=(
-                "Loads metric depth from a file: EXR (a Z pass of Blender, or by Save Metric Depth), grey 16-bit PNG, "
-                "NPY or NPZ. Zero, infinite and NaN values, and those from 1e9 on, are no surface."
+                "Loads metric depth from a file, or from numbered files: EXR (a Z pass of Blender, or by Save Metric "
+                "Depth), grey PNG or TIFF of 16 bits, TIFF or PFM of floats, NPY or NPZ. Zero, infinite and NaN "
+                "values, and those from 1e9 on, are no surface. The node says what was assumed."
             ),
             search_aliases=aliases(
                 "load depth",
@@ -48,13 +61,17 @@ class SpatialFusionLoadDepth(io.ComfyNode):
                 "16-bit png",
                 "npy",
                 "npz",
+                "tiff",
+                "pfm",
+                "kitti",
+                "depth sequence",
             ),
             inputs=[
                 io.Combo.Input(
                     "file",
                     options=offered_files(SUFFIXES, OUTPUT_ENDINGS),
-                    tooltip="An .exr, .png, .npy or .npz file in ComfyUI's input folder; the button uploads one. "
-                    "'<name> [output]' is a file in the output folder.",
+                    tooltip="An .exr, .png, .tif, .pfm, .npy or .npz file in ComfyUI's input folder; the button "
+                    "uploads one. '<name> [output]' is a file in the output folder.",
                 ),
                 io.Combo.Input(
                     "unit",
@@ -83,6 +100,22 @@ class SpatialFusionLoadDepth(io.ComfyNode):
                 ),
                 distance_along_input(),
                 *focal_length_inputs(),
+                io.String.Input(
+                    "layer",
+                    default="",
+                    optional=True,
+                    tooltip="Of an EXR with several depths: the layer, part or channel to read, such as "
+                    "ViewLayer.Depth. Empty: the only depth that there is. The error lists the channels.",
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=1,
+                    min=0,
+                    max=4096,
+                    optional=True,
+                    tooltip="How many numbered files to load as one batch, from this one on (depth_0001.exr, "
+                    "depth_0002.exr). 0: all up to the first gap.",
+                ),
             ],
             outputs=[geometry_output()],
             hidden=[io.Hidden.unique_id],
@@ -94,8 +127,9 @@ class SpatialFusionLoadDepth(io.ComfyNode):
         return True if file is None else is_input_file(file, "depth")
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, **_: Any) -> str:
-        return contents_digest(file, "depth")
+    def fingerprint_inputs(cls, file: str, frames: int = 1, **_: Any) -> str:
+        digest = contents_digest(file, "depth")
+        return digest if frames == 1 else digest + folder_digest(file, "depth", (Path(file).suffix.lower(),))
 
     @classmethod
     def execute(
@@ -107,10 +141,18 @@ class SpatialFusionLoadDepth(io.ComfyNode):
         distance_along: str = AXIS,
         focal_length_mm: float = 0.0,
         focal_length_px: float = 0.0,
+        layer: str = "",
+        frames: int = 1,
     ) -> io.NodeOutput:
         path = input_file(file, "depth")
-        stated = Statements(unit, metres_per_unit, fov_y_deg, focal_length_mm, focal_length_px, distance_along)
-        loaded = read_depth(read_file(path, "save the depth pass alone"), path.name, stated)
+        stated = Statements(unit, metres_per_unit, fov_y_deg, focal_length_mm, focal_length_px, distance_along, layer)
+        files = ((frame.name, partial(_contents, frame)) for frame in frames_of(path, frames, may_be_read(path)))
+        loaded = read_sequence(files, stated)
         picture = to_host(depth_colours(loaded.depth))
         shown = depth_preview_ui(loaded.depth, cls, picture) | (show(cls, Notice(loaded.notice, loaded.doubtful)) or {})
         return io.NodeOutput(to_geometry(loaded.depth, picture), ui=shown)
+
+
+def _contents(path: Path) -> bytes:
+    comfy.model_management.throw_exception_if_processing_interrupted()
+    return read_file(path, "save the depth pass alone")

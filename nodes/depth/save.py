@@ -53,7 +53,8 @@ class SpatialFusionSaveDepth(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="SpatialFusion_depth",
-                    tooltip="The files' names begin with this; it may hold folders, and %year%, %month% and the like.",
+                    tooltip="The files' names begin with this. It may hold folders, and %date:yyyy-MM-dd%, "
+                    "%Node.widget%, %year% and the like, as in ComfyUI's own savers.",
                 ),
                 io.Combo.Input(
                     "format",
