@@ -137,11 +137,14 @@ def _notice(scale: GreyScale, run: Da3Run, depth: MetricDepth) -> Notice:
         return Notice(f"{text} {range_sentence(depth)}", doubtful=False)
     if scale.encoding == DA3_RAW:
         run_height, run_width = run.size(height, width)
-        known = "" if run.found else "It is not known how Run Depth Anything 3 ran; set da3_resolution. "
-        text = f"{known}{scale.encoding}: metres are the values times {scale.metres_per_value:.3g}, of a run at "
-        text += f"{run_width}x{run_height} pixels."
-        return Notice(f"{text} {range_sentence(depth)}", doubtful=not run.found)
+        unknown = "It is not known how Run Depth Anything 3 ran; set da3_resolution. "
+        return Notice(
+            f"{'' if run.found else unknown}{scale.encoding}: metres are the values times "
+            f"{scale.metres_per_value:.3g}, of a run at {run_width}x{run_height} pixels. {range_sentence(depth)}",
+            doubtful=not run.found,
+        )
     # A picture that was saved with 8 bits, or stretched, ends at 1.
     is_stretched = scale.encoding == METRIC_DEPTH and depth.depth[depth.valid].amax().item() <= 1
-    doubt = "These may be greys and not metres: nothing is above 1. " if is_stretched else ""
-    return Notice(f"{doubt}{scale.encoding}: no range was set. {range_sentence(depth)}", doubtful=is_stretched)
+    doubt = "These may be greys and not metres: nothing is above 1. "
+    text = f"{scale.encoding}: no range was set. {range_sentence(depth)}"
+    return Notice(f"{doubt if is_stretched else ''}{text}", doubtful=is_stretched)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import struct
-import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
@@ -75,8 +75,14 @@ def _embedded(uri: str) -> bytes:
         raise ValueError("export it again, because its embedded data is damaged") from error
 
 
+def _unquoted(uri: str) -> str:
+    """Without the %20 of addresses."""
+    plain = re.sub(rb"%([0-9A-Fa-f]{2})", lambda match: bytes([int(match[1], 16)]), uri.encode("utf-8"))
+    return plain.decode("utf-8", "replace")
+
+
 def _beside(uri: str, read_beside: ReadBeside | None) -> bytes:
-    name = urllib.parse.unquote(uri)
+    name = _unquoted(uri)
     parts = name.replace("\\", "/").split("/")
     if "://" in name or ":" in parts[0] or name.startswith(("/", "\\")) or ".." in parts:
         raise ValueError(f"export it as .glb, because its data is at {name!r}, and only files beside it are read")
