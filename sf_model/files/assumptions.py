@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from ..depth.lens import RAY
 from ..depth.metric_depth import MAX_DEPTH_M, MetricDepth
 from ..depth.summary import median, metres, range_sentence
@@ -68,7 +70,7 @@ def _doubts(depth: MetricDepth, stored: StoredDepth, stated: Statements) -> list
         ]
     surfaces = depth.depth[depth.valid]
     nearest, farthest = surfaces.amin().item(), surfaces.amax().item()
-    mean, middle = surfaces.double().mean().item(), median(surfaces)
+    mean, middle = surfaces.mean(dtype=torch.float64).item(), median(surfaces)
     close_to_one = [name for name, value in (("mean", mean), ("median", middle)) if abs(value - 1) < _ONE_TOLERANCE]
     if close_to_one:
         return [f"This may be relative depth, not metres: its {close_to_one[0]} is 1. {_SET_UNIT}."]

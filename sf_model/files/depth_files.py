@@ -46,23 +46,27 @@ class NanDepthError(ValueError):
 def load_depth(
     data: bytes, name: str, unit: str = AUTO, fov_y_deg: float = 0.0, refuse_nan: bool = False
 ) -> MetricDepth:
-    """`read_depth`, without what was assumed."""
-    return read_depth(data, name, Statements(unit=unit, fov_y_deg=fov_y_deg), refuse_nan).depth
+    """The depth of `read_depth`, without the cost of describing it.
 
-
-def read_depth(data: bytes, name: str, stated: Statements = NOTHING_STATED, refuse_nan: bool = False) -> LoadedDepth:
-    """The depth in a file's bytes, and what was assumed about its metres.
-
-    name: the file's name. Its suffix gives the format. stated: what the caller knows about it. Without a unit, integers
-    are millimetres and other numbers metres; what looks normalised is refused (nothing above 1, or integers up to the
-    top of their range). refuse_nan: NaN raises NanDepthError instead of being "no surface".
-    Raises ValueError, with the file's name, for a file that cannot be used.
+    refuse_nan: NaN raises NanDepthError instead of being "no surface".
     """
+    stated = Statements(unit=unit, fov_y_deg=fov_y_deg)
     with _named(name):
         stored = _read(data, PurePath(name).suffix.lower(), stated.layer)
         if refuse_nan and stored.values.dtype.kind == "f" and bool(np.isnan(stored.values).any()):
             raise NanDepthError("it has NaN values")
-        return described(_metric(stored, stated), stored, stated)
+        return _metric(stored, stated)
+
+
+def read_depth(data: bytes, name: str, stated: Statements = NOTHING_STATED) -> LoadedDepth:
+    """The depth in a file's bytes, and what was assumed about its metres.
+
+    name: the file's name. Its suffix gives the format. stated: what the caller knows about it. Without a unit, integers
+    are millimetres and other numbers metres; what looks normalised is refused (nothing above 1, or integers up to the
+    top of their range).
+    Raises ValueError, with the file's name, for a file that cannot be used.
+    """
+    return read_sequence([(name, lambda: data)], stated)
 
 
 def read_sequence(files: Iterable[tuple[str, Callable[[], bytes]]], stated: Statements = NOTHING_STATED) -> LoadedDepth:

@@ -34,6 +34,8 @@ def read_stl(data: bytes, check_cancel: Callable[[], None] | None = None) -> tup
             f"export the STL file again: it has {len(data)} bytes, and its {count} triangles need "
             f"{_HEADER_BYTES + count * _TRIANGLE_BYTES}"
         )
+    if not len(corners):
+        raise ValueError("export the STL file again: it has no triangles")
     vertices, faces = np.unique(corners, axis=0, return_inverse=True)
     return vertices.astype(np.float32), faces.reshape(-1, 3).astype(np.int64)
 

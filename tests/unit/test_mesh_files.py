@@ -77,6 +77,8 @@ def test_damaged_stl_files_are_refused() -> None:
     for damaged, message in (
         (data[:-1], "export the STL file again: it has 683 bytes, and its 12 triangles need 684"),
         (b"", "it has 0 bytes"),
+        (b"solid nothing", "it has no triangles"),
+        (bytes(84), "it has no triangles"),
         (b"solid\nvertex 1 2 x\n", "line 2 is no vertex"),
         (b"solid\nvertex 1 2 3\n", "1 corners do not make triangles"),
     ):
