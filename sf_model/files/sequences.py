@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .units import StoredDepth
+from .units import StoredDepth, field_of_view_of
 
 # 2048 x 2048 pixels, 64 frames.
 MAX_PIXELS_TOGETHER = 2**28
@@ -67,24 +67,23 @@ def check_same(frames: Sequence[tuple[str, StoredDepth]]) -> None:
 
 def joined(frames: Sequence[StoredDepth]) -> StoredDepth:
     """All frames as one. ValueError where only some of them state a camera."""
+    if len(frames) == 1:
+        return frames[0]
     counts = [len(frame.values) for frame in frames]
-    if len({(frame.fov_y_deg is None, frame.intrinsics is None) for frame in frames}) > 1:
+    stated = [frame.fov_y_deg is not None or frame.intrinsics is not None for frame in frames]
+    if any(stated) and not all(stated):
         raise ValueError("save all frames with their camera, or none, because only some of them state one")
-    confidence = None
+    confidence, fov = None, None
     if any(frame.confidence is not None for frame in frames):
         parts = [np.ones(frame.values.shape) if frame.confidence is None else frame.confidence for frame in frames]
         confidence = np.concatenate(parts)
-    fov, intrinsics = frames[0].fov_y_deg, frames[0].intrinsics
-    if fov is not None:
-        fov = np.concatenate([np.broadcast_to(frame.fov_y_deg, count) for frame, count in zip(frames, counts)])
-    if intrinsics is not None:
-        matrices = [np.broadcast_to(frame.intrinsics, (count, 3, 3)) for frame, count in zip(frames, counts)]
-        intrinsics = np.concatenate(matrices)
+    if all(stated):
+        fovs = [np.broadcast_to(field_of_view_of(frame, 0.0), count) for frame, count in zip(frames, counts)]
+        fov = np.concatenate(fovs)
     return StoredDepth(
         values=np.concatenate([frame.values for frame in frames]),
         confidence=confidence,
         unit=frames[0].unit,
         unit_of_program=frames[0].unit_of_program,
         fov_y_deg=fov,
-        intrinsics=intrinsics,
     )

@@ -142,3 +142,18 @@ def test_frames_that_do_not_fit_are_refused() -> None:
     # A dark frame of a sequence is no normalised depth: the whole sequence is looked at.
     files = [(f"{number}.tif", lambda scale=scale: tiff(PLANE * scale)) for number, scale in enumerate((1, 0.1))]
     assert read_sequence(files, STATED).depth.depth.min() == pytest.approx(0.2)
+
+
+def test_a_camera_in_some_frames_alone_is_refused() -> None:
+    camera = np.array([[10, 0, 10], [0, 10, 6], [0, 0, 1.0]])
+
+    def npz(**arrays: np.ndarray) -> bytes:
+        stream = io.BytesIO()
+        np.savez(stream, depth=PLANE, **arrays)
+        return stream.getvalue()
+
+    with pytest.raises(ValueError, match="^0.npz to 1.npz: save all frames with their camera, or none"):
+        read_sequence([("0.npz", lambda: npz(K=camera)), ("1.npz", npz)], STATED)
+    # One gives a matrix, the other degrees: 2 atan(6 / 10).
+    frames = [("0.npz", lambda: npz(K=camera)), ("1.npz", lambda: npz(fov_y_deg=np.array(30.0)))]
+    assert read_sequence(frames).depth.fov_y_deg.tolist() == pytest.approx([61.9275, 30], abs=1e-3)
