@@ -11,7 +11,7 @@ _MEDIAN_VALUES = 2**20
 
 
 def range_sentence(depth: MetricDepth) -> str:
-    """ "Surfaces from 1.50 to 8.20 m, median 4.10 m; no surface in 12%." of all images together."""
+    """Of all images together: Surfaces from 1.50 to 8.20 m, median 4.10 m; no surface in 12%."""
     surfaces = depth.depth[depth.valid]
     if surfaces.numel() == 0:
         return "No surface anywhere."
