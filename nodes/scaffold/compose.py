@@ -10,6 +10,7 @@ import comfy.utils
 import torch
 from comfy_api.v0_0_2 import io
 
+from ...sf_model.depth.lens import stated_fov_y
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.scaffold import ScaffoldObject, compose
 from ...sf_model.scaffold.layout import Layout, LayoutCamera
@@ -23,6 +24,7 @@ from ..inputs import (
     SCAFFOLD_CATEGORY,
     ScaffoldObjects,
     aliases,
+    focal_length_inputs,
     fov_y_input,
     geometry_output,
     metres_input,
@@ -115,6 +117,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "the widgets, and its objects come before objects.",
                     optional=True,
                 ),
+                *focal_length_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -141,7 +144,10 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
         layout: Layout | str | None = None,
+        focal_length_mm: float = 0.0,
+        focal_length_px: float = 0.0,
     ) -> io.NodeOutput:
+        fov_y_deg = stated_fov_y(fov_y_deg, focal_length_mm, focal_length_px, height, width)
         camera = LayoutCamera(camera_height_m, camera_pitch_deg, fov_y_deg)
         read = ReadLayout(Layout(camera, ground), ()) if layout is None else given_layout(layout)
         scene = read.layout
