@@ -95,6 +95,16 @@ class CaptionShares:
 
 
 @dataclass(frozen=True)
+class LateSettings:
+    """What changes in the last part of a stage: larger pictures, and edits, which come last."""
+
+    # The first step with these settings.
+    from_step: int
+    image_sizes: tuple[int, ...]
+    edits: float
+
+
+@dataclass(frozen=True)
 class WorldSettings:
     """Samples of the synthetic world for one stage."""
 
@@ -113,6 +123,12 @@ class WorldSettings:
     supersample: int
     # Steps whose captions are drawn together and sorted by length. More steps need less padding.
     length_buckets: int
+    # null: all steps are alike.
+    late: LateSettings | None
+
+    @property
+    def has_edits(self) -> bool:
+        return self.edits > 0 or (self.late is not None and self.late.edits > 0)
 
 
 @dataclass(frozen=True)
@@ -320,6 +336,8 @@ def _with_version_3(values: dict[str, Any]) -> dict[str, Any]:
     for name in STAGE_NAMES:
         stage = values.get(name)
         if isinstance(stage, dict) and isinstance(stage.get("loop"), dict):
+            if isinstance(stage.get("world"), dict):
+                stage = {**stage, "world": {"late": None, **stage["world"]}}
             values[name] = {"documents": None, **stage, "loop": {"matrix_rate": None, **stage["loop"]}}
             if isinstance(stage.get("diffusion"), dict):
                 values[name]["diffusion"] = {"draws": 1, **stage["diffusion"]}
@@ -393,7 +411,7 @@ def smoke(settings: TrainingSettings) -> TrainingSettings:
             mixed_precision="no",
         )
         world = stage.world and replace(
-            stage.world, image_sizes=(sizes.image_size,), validation_samples=2, length_buckets=1
+            stage.world, image_sizes=(sizes.image_size,), validation_samples=2, length_buckets=1, late=None
         )
         tiny[name] = replace(stage, loop=loop, world=world)
     return replace(settings, system=sizes, **tiny)
@@ -463,7 +481,7 @@ def _check_stage(stage: StageSettings, name: str, from_world: bool) -> None:
 
 
 def _check_world(world: WorldSettings, name: str) -> None:
-    if world.scenes < 0 or (world.scenes and world.edits):
+    if world.scenes < 0 or (world.scenes and world.has_edits):
         raise ValueError(
             f"{name}.world.scenes must not be negative. Above 0, set {name}.world.edits to 0: a fixed training "
             "set has no edits"
@@ -484,12 +502,13 @@ def _check_together(settings: TrainingSettings) -> None:
         world = settings.stage(name).world
         if world is None:
             continue
-        if name == "image" and world.edits > 0:
+        if name == "image" and world.has_edits:
             raise ValueError("image.world.edits must be 0: stage2 is the first that learns to see a source image")
         patch = settings.system.patch_px
-        if not world.image_sizes or any(size < 1 or size % patch for size in world.image_sizes):
-            raise ValueError(f"{name}.world.image_sizes {list(world.image_sizes)} must be multiples of {patch}")
-        if world.edits > 0 and settings.source is None:
+        for sizes in (world.image_sizes, *([] if world.late is None else [world.late.image_sizes])):
+            if not sizes or any(size < 1 or size % patch for size in sizes):
+                raise ValueError(f"{name}.world.image_sizes {list(sizes)} must be multiples of {patch}")
+        if world.has_edits and settings.source is None:
             raise ValueError(f"{name}.world.edits must be 0 without the stage 'source', which learns to see sources")
     if first is None or second is None or second.fusion.freeze_predictor:
         return

@@ -89,8 +89,15 @@ class WorldBatches(NumberedBatches):
 
     def is_edit(self, step: int) -> bool:
         """Whether step `step` consists of edits. Such steps are evenly spread."""
-        edits = self.settings.edits
+        late = self.settings.late
+        edits = self.settings.edits if late is None or step < late.from_step else late.edits
         return math.floor((step + 1) * edits) > math.floor(step * edits)
+
+    def image_size(self, step: int) -> int:
+        """Pixels of a side in step `step`."""
+        late = self.settings.late
+        sizes = self.settings.image_sizes if late is None or step < late.from_step else late.image_sizes
+        return sizes[step % len(sizes)]
 
     def examples(self, step: int) -> list[Example]:
         """The samples of a step for all processes."""
@@ -142,11 +149,10 @@ class WorldBatches(NumberedBatches):
         return pairs
 
     def __getitem__(self, step: int) -> list[Batch]:
-        sizes = self.settings.image_sizes
-        examples = self.examples(step)
+        examples, size = self.examples(step), self.image_size(step)
         seeds = noise_seeds(self.stream.seed, step, len(examples))
         return [
-            self.collate([example for example, _ in part], [seed for _, seed in part], sizes[step % len(sizes)])
+            self.collate([example for example, _ in part], [seed for _, seed in part], size)
             for part in self.share.micro_batches(list(zip(examples, seeds)))
         ]
 
@@ -181,7 +187,8 @@ class WorldBatches(NumberedBatches):
 
     def validation(self) -> list[Batch]:
         """Held-out captions of the same mixture, without edits, at the first image size."""
-        settings = replace(self.settings, edits=0.0, scenes=0, length_buckets=1, max_objects=SET_MAX_OBJECTS)
+        changes = {"edits": 0.0, "late": None, "scenes": 0, "length_buckets": 1, "max_objects": SET_MAX_OBJECTS}
+        settings = replace(self.settings, **changes)
         count = self.settings.validation_samples
         share = Share(count, count)
         stream = WorldStream(VALIDATION_STREAM, self.stream.seed, "held_out")
