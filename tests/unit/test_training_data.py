@@ -82,6 +82,19 @@ def test_the_last_part_of_a_stage_has_sizes_and_edits_of_its_own(tokens: PromptT
     assert data[5][0]["source"].shape[-2:] == (32, 32)
 
 
+def test_pictures_can_be_rendered_where_the_training_is(tokens: PromptTokens) -> None:
+    """The same ones; a worker then only draws scenes and captions."""
+    for edits, cell_px in ((0.0, CELL_PX), (1.0, None)):
+        expected = world_batches(tokens, edits=edits, cell_px=cell_px)[0][0]
+        data = world_batches(tokens, edits=edits, cell_px=cell_px, render_on="device")
+        (batch,) = data[0]
+        assert "rgb" not in batch and "depth_m" not in batch
+        batch = data.on_device(batch, torch.device("cpu"))
+        assert batch.keys() == expected.keys()
+        assert all(torch.equal(value, expected[name]) for name, value in batch.items())
+        assert all("rgb" in data.on_device(one, torch.device("cpu")) for one in data.validation())
+
+
 def test_a_limited_set_is_the_same_for_every_run_and_every_epoch_shows_it_once(tokens: PromptTokens) -> None:
     def captions(steps: range, stream: WorldStream | None = None, **changes: object) -> list[str]:
         data = world_batches(tokens, changes.pop("captions", SPATIAL), stream, **{"scenes": 16, **changes})
