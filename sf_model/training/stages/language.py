@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 import torch.nn as nn
-import torch.nn.functional as F
 
 from ...models.expert_inputs import ExpertInputs
 from ...models.layout import layout_of, state_weight
@@ -18,7 +17,7 @@ from ..batch import Batch, repeated
 from ..draws import draw_layout
 from ..flow import interpolate
 from ..layout_figures import layout_figures
-from ..losses import Losses
+from ..losses import Losses, language_loss
 from ..mention_heads import RegisterHeads, TokenHeads
 from ..settings import StageSettings
 from ..sheets import Sheet
@@ -71,10 +70,8 @@ class LanguageStage(Stage):
         return {"loss": sum(losses.values()), **losses}
 
     def _answer_loss(self, batch: Batch, states: torch.Tensor) -> torch.Tensor:
-        """Cross entropy of the layout's text, a mean over its tokens."""
-        targets = batch["input_ids"][:, 1:].masked_fill(~batch["answer_mask"][:, 1:], -100)
-        logits = self.system.base.text_encoder.lm_head(states[:, :-1])
-        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=-100)
+        """Cross entropy of the layout's text."""
+        return language_loss(self.system.base.text_encoder.lm_head(states), batch["input_ids"], batch["answer_mask"])
 
     def _layout_loss(self, batch: Batch, keys_values: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
         """Flow matching of the layout, with several draws for each caption."""
