@@ -76,7 +76,9 @@ def spatial_config(backbone: str, source: bool) -> SpatialFusionConfig:
             mllm_positions=True,
         ),
         depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
-        depth_adapter=DepthAdapterConfig("latent", "patch", downscale=8, hidden_channels=16, num_blocks=1, out_channels=16),
+        depth_adapter=DepthAdapterConfig(
+            "latent", "patch", downscale=8, hidden_channels=16, num_blocks=1, out_channels=16
+        ),
         depth_flow=DepthFlowConfig(time_channels=32, detail_channels=8, mean_first=True),
         layout=None,
     )

@@ -23,6 +23,7 @@ LOOP = {
     "steps": 4,
     "batch_size": 2,
     "micro_batch": 2,
+    "matrix_rate": None,
     "learning_rate": 0.001,
     "warmup_steps": 1,
     "decay_steps": 2,
@@ -38,8 +39,15 @@ LOOP = {
     "save_every": 2,
     "sheet_every": 4,
 }
-DEPTH = {"flow": 0.6, "time_mean": -0.8, "time_std": 1.2, "prompt_dropout": 0.3, "draws": 1}
-DIFFUSION = {"time_mean": 0.0, "time_std": 1.0, "caption_dropout": 0.3, "depth_dropout": 0.2, "joint_dropout": 0.1}
+DEPTH = {"flow": 0.6, "time_mean": -0.8, "time_std": 1.2, "prompt_dropout": 0.3, "draws": 1, "layout_dropout": 0.0}
+DIFFUSION = {
+    "time_mean": 0.0,
+    "time_std": 1.0,
+    "caption_dropout": 0.3,
+    "depth_dropout": 0.2,
+    "joint_dropout": 0.1,
+    "draws": 1,
+}
 FUSION = {
     "depth_weight": 0.5,
     "true_depth": 0.0,
@@ -47,8 +55,8 @@ FUSION = {
     "lora_rank": None,
     "lora_alpha": 8.0,
 }
-STAGE1 = {"loop": LOOP, "world": None, "diffusion": None, "depth": DEPTH, "fusion": None}
-STAGE2 = {"loop": LOOP, "world": None, "diffusion": DIFFUSION, "depth": DEPTH, "fusion": FUSION}
+STAGE1 = {"loop": LOOP, "world": None, "diffusion": None, "depth": DEPTH, "fusion": None, "documents": None}
+STAGE2 = {"loop": LOOP, "world": None, "diffusion": DIFFUSION, "depth": DEPTH, "fusion": FUSION, "documents": None}
 
 
 def stage_settings(name: str, **changes: Any) -> StageSettings:
@@ -158,6 +166,7 @@ def write_config(folder: Path, base: str, weights: dict[str, Path], edits: bool,
             "samples_per_shard": 3,
             "max_gb": 1.0,
         },
+        "autoencoder": None,
         "language": None,
         "image": None,
         "source": None,

@@ -17,7 +17,7 @@ class DepthStage(Stage):
     name = "stage1"
     learns = ("system.predictor.",)
     independent_of = ("autoencoder", "image")
-    unused = ("transformer", "vae")
+    unused = ("transformer",)
 
     def losses(self, batch: Batch) -> Losses:
         with torch.no_grad():
