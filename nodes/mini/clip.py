@@ -15,6 +15,8 @@ import torch
 from comfy import sd1_clip
 
 from ...sf_model.backbones.mini import (
+    CAMERA_REGISTER,
+    END_TOKEN_ID,
     MINI_DIR,
     MLLM_FILE,
     PAD_TOKEN_ID,
@@ -26,12 +28,16 @@ NAME = "spatialfusion_mini"
 MAX_TOKENS = 99999999
 
 
-def _decoder_config(sizes: dict[str, Any]) -> comfy.text_encoders.llama.Qwen25_3BConfig:
-    """The host's Qwen2.5 configuration with the file's sizes. A subclass sets head_dim, which is no field of it."""
+def _decoder_config(sizes: dict[str, Any], writes: bool) -> comfy.text_encoders.llama.Qwen25_3BConfig:
+    """The host's Qwen2.5 configuration with the file's sizes. A subclass sets what is no field of it.
+
+    writes: whether the decoder was trained to write. The host asks for the tokens at which it stops.
+    """
 
     @dataclass
     class MiniConfig(comfy.text_encoders.llama.Qwen25_3BConfig):
         head_dim = sizes["head_dim"]
+        stop_tokens = (END_TOKEN_ID,) if writes else ()
 
     return MiniConfig(
         vocab_size=sizes["vocab_size"],
@@ -76,6 +82,8 @@ class MiniTokenizer(sd1_clip.SD1Tokenizer):
         self, hidden_size: int, template: str, embedding_directory: Any, tokenizer_data: dict[str, Any]
     ) -> None:
         self.template = template
+        # What Plan Scene Layout asks: the prompt alone, in the template. None: this decoder writes no layouts.
+        self.layout_request = "{prompt}" if CAMERA_REGISTER in template else None
         super().__init__(
             embedding_directory, tokenizer_data, name=NAME, tokenizer=partial(MiniSegmentTokenizer, hidden_size)
         )
@@ -84,19 +92,23 @@ class MiniTokenizer(sd1_clip.SD1Tokenizer):
         return super().tokenize_with_weights(self.template.replace("{}", text), return_word_ids, **options)
 
 
-class MiniDecoder(comfy.text_encoders.llama.BaseLlama, torch.nn.Module):
+class MiniDecoder(comfy.text_encoders.llama.BaseLlama, comfy.text_encoders.llama.BaseGenerate, torch.nn.Module):
     """The host's decoder as `SDClipModel` holds it. The tensors of the file have its names."""
 
-    def __init__(self, sizes: dict[str, Any], _: dict[str, Any], dtype: Any, device: Any, operations: Any) -> None:
+    def __init__(
+        self, sizes: dict[str, Any], writes: bool, _: dict[str, Any], dtype: Any, device: Any, operations: Any
+    ) -> None:
         super().__init__()
-        config = _decoder_config(sizes)
+        config = _decoder_config(sizes, writes)
         self.num_layers = config.num_hidden_layers
         self.model = comfy.text_encoders.llama.Llama2_(config, device=device, dtype=dtype, ops=operations)
         self.dtype = dtype
 
 
 class MiniEncoder(sd1_clip.SDClipModel):
-    def __init__(self, sizes: dict[str, Any], device: Any, dtype: Any, model_options: dict[str, Any]) -> None:
+    def __init__(
+        self, sizes: dict[str, Any], writes: bool, device: Any, dtype: Any, model_options: dict[str, Any]
+    ) -> None:
         layer = sizes.get("text_layer")
         super().__init__(
             device=device,
@@ -106,7 +118,7 @@ class MiniEncoder(sd1_clip.SDClipModel):
             dtype=dtype,
             special_tokens={"pad": PAD_TOKEN_ID},
             layer_norm_hidden_state=False,
-            model_class=partial(MiniDecoder, sizes),
+            model_class=partial(MiniDecoder, sizes, writes),
             enable_attention_masks=True,
             return_attention_masks=True,
             model_options=model_options,
@@ -120,13 +132,19 @@ class MiniTextModel(sd1_clip.SD1ClipModel):
     """
 
     def __init__(
-        self, sizes: dict[str, Any], weights_dtype: Any, device: Any, dtype: Any, model_options: dict[str, Any]
+        self,
+        sizes: dict[str, Any],
+        weights_dtype: Any,
+        writes: bool,
+        device: Any,
+        dtype: Any,
+        model_options: dict[str, Any],
     ) -> None:
         super().__init__(
             device=device,
             dtype=weights_dtype,
             name=NAME,
-            clip_model=partial(MiniEncoder, sizes),
+            clip_model=partial(MiniEncoder, sizes, writes),
             model_options=model_options,
         )
 
@@ -145,9 +163,11 @@ def load_mini_clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
     path = MINI_DIR / MLLM_FILE
     weights = load_base_weights(path)
     dtype = comfy.utils.weight_dtype(weights.state_dict)
+    # Decoders with registers were trained to write the layout after them.
+    writes = CAMERA_REGISTER in weights.prompt_template
     clip = comfy.sd.CLIP(
         _Target(
-            partial(MiniTextModel, weights.config, dtype),
+            partial(MiniTextModel, weights.config, dtype, writes),
             partial(MiniTokenizer, weights.config["hidden_size"], weights.prompt_template),
             {},
         ),

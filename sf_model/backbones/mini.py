@@ -29,7 +29,7 @@ PROMPT_TEMPLATE = "<|im_start|>{}<|im_end|>"
 # After the prompt of a system with a layout: the language model holds the camera and one object at each of them.
 CAMERA_REGISTER = "<|camera|>"
 PAD_TOKEN, START_TOKEN, END_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-PAD_TOKEN_ID = 0
+PAD_TOKEN_ID, END_TOKEN_ID = 0, 2
 # Side of the images, for files that do not state it.
 IMAGE_SIZE_PX = 128
 # Shift of the noise schedule at sampling: sigma' = shift * sigma / (1 + (shift - 1) * sigma).

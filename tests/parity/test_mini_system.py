@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from sf_model import world
-from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT
+from sf_model.backbones.mini import END_TOKEN, END_TOKEN_ID, MINI_DIR, SAMPLING_SHIFT
 from sf_model.models.depth_flow import DepthSampling, draw_noise
 from sf_model.models.expert_inputs import ExpertInputs
 from sf_model.models.flow_times import shifted_times
@@ -100,6 +100,29 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: System) -> None
     )
     expected = system.draw(prompt, empty, system.features(expected_depth, noise), noise, SAMPLING)
     assert relative_error(image, expected) < 1e-3
+
+
+@torch.no_grad()
+def test_the_decoder_writes_what_its_own_code_writes(nodes: ModuleType, folder: Path, system: System) -> None:
+    """Token by token, the likeliest each time. Only a decoder that was trained to write says that it can."""
+    _, clip, _ = nodes.SpatialFusionMiniLoader.execute().args
+    request = nodes.runtime.text_generation.own_request(clip)
+    if system.predictor.layout is None:
+        assert request is None
+        with pytest.raises(ValueError, match="cannot write text"):
+            nodes.runtime.text_generation.check_can_generate(clip)
+        return
+    nodes.runtime.text_generation.check_can_generate(clip)
+    tokens = clip.tokenize(request.format(prompt=PROMPT))
+    written = clip.generate(tokens, do_sample=False, max_length=12)
+    ids = torch.tensor([system.base.tokens.ids(PROMPT, False)])
+    for token in written:
+        states = system.base.text_encoder.model(input_ids=ids, use_cache=False).last_hidden_state
+        likeliest = system.base.text_encoder.lm_head(states[:, -1]).argmax(dim=-1)
+        assert likeliest.item() == token
+        ids = torch.cat([ids, likeliest[:, None]], dim=1)
+    assert len(written) == 12 or written[-1] == END_TOKEN_ID
+    assert system.base.tokens.tokenizer.convert_tokens_to_ids(END_TOKEN) == END_TOKEN_ID
 
 
 @torch.no_grad()
