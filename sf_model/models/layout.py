@@ -26,6 +26,8 @@ LOG_SIZE = (0.2, 0.9)
 NEAREST_M = 0.05
 MIN_SIZE_M = 0.01
 MEANINGLESS_WEIGHT = 0.2
+# Of an object's numbers, in the order of `layout_state`. What a claim says of sizes is a few centimetres.
+NUMBER_WEIGHTS = (1.0, 3.0, 3.0, 1.5, 1.5, 2.0, 2.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def state_weight(present: torch.Tensor, categories: int, colors: int) -> torch.T
     Numbers that mean nothing, those of absent objects and the camera's unused channels, count a little: while a layout
     is drawn they are inputs like the others, so they must come out as they were in training. present: (B, N) bool.
     """
-    number = torch.tensor([1.0, 3.0, 3.0, 1.5, 1.5, 1.0, 1.0, 1.0], device=present.device)
+    number = torch.tensor(NUMBER_WEIGHTS, device=present.device)
     choice = torch.full((categories + colors,), 0.5, device=present.device)
     each = torch.cat([number, choice])
     is_presence = torch.arange(len(each), device=present.device) == 0

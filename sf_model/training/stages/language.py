@@ -26,7 +26,7 @@ from .stage import Stage
 
 # Tokens are labelled after so many of the MLLM's layers.
 LABELLED_LAYERS = 3
-ANSWER_WEIGHT = 0.3
+ANSWER_WEIGHT = 1.0
 LAYOUT_WEIGHT = 10.0
 SHEET_LAYOUT_SEED = 0
 
