@@ -2,7 +2,9 @@
 
 Registers are read at the values of the last layer, which other experts attend to, and at the final states, which the
 diffusion model reads. Numbers are classified into bins, softly: neighbours share the probability. Nothing of this is
-exported. Shapes: B documents, T tokens, N objects.
+exported. Every loss is a mean over the documents, so that it is the same however a step's documents are split.
+
+Shapes: B documents, T tokens, N objects, M what is read in a document: registers or tokens.
 """
 
 from __future__ import annotations
@@ -47,25 +49,22 @@ class RegisterHeads(nn.Module):
         self.shown = nn.Sequential(nn.Linear(channels, 256), nn.SiLU(), nn.Linear(256, len(SHOWN_WEIGHTS)))
 
     def losses(self, states: torch.Tensor, batch: Batch) -> Losses:
-        """Parts, each a mean. `shown` weighs 1, as the others do."""
+        """Its parts. An instruction describes no scene: of it only what is named counts."""
         states = self.norm(states.float())
         camera, look = self.camera(states[:, 0]).split((sum(CAMERA_SIZES), sum(LOOK_SIZES)), dim=-1)
         said, present = self.said(states[:, 1:]).split((sum(SAID_SIZES), 1), dim=-1)
         mentioned = ~batch["said"][..., 0].isnan()
         losses = {
             "present": F.binary_cross_entropy_with_logits(present[..., 0], mentioned.float()),
-            "said": said_loss(said[mentioned], batch["said"][mentioned]),
+            "said": said_loss(said, batch["said"]),
         }
         if "camera" not in batch:
-            # An instruction describes no scene.
             return losses
         ground, sky = (F.cross_entropy(part, true) for part, true in zip(look.split(LOOK_SIZES, -1), batch["look"].T))
-        shown = self.shown(states[:, 1:])[mentioned]
-        fixed = batch["is_fixed"][:, None].expand_as(mentioned)[mentioned]
         return losses | {
-            "camera": camera_loss(camera, batch["camera"]),
+            "camera": camera_loss(camera[:, None], batch["camera"][:, None]),
             "look": LOOK_WEIGHT * (ground + sky),
-            "shown": shown_loss(shown, batch["shown"][mentioned], fixed),
+            "shown": shown_loss(self.shown(states[:, 1:]), batch["shown"], batch["is_fixed"]),
         }
 
 
@@ -80,48 +79,57 @@ class TokenHeads(nn.Module):
 
     def losses(self, states: torch.Tensor, batch: Batch) -> Losses:
         owner, said, camera = self.labels(self.norm(states.float())).split(self.sizes, dim=-1)
-        is_said, is_seen = ~batch["token_said"].isnan().all(-1), ~batch["token_camera"].isnan().all(-1)
-        owners = batch["token_owner"].flatten()
-        owner_loss = F.cross_entropy(owner.flatten(0, 1), owners, ignore_index=UNKNOWN_OWNER, reduction="sum")
+        true = batch["token_owner"]
+        each = F.cross_entropy(owner.flatten(0, 1), true.clamp_min(0).flatten(), reduction="none").view_as(true)
         return {
-            "token_owner": owner_loss / (owners != UNKNOWN_OWNER).sum().clamp_min(1),
-            "token_said": said_loss(said[is_said], batch["token_said"][is_said]),
-            "token_camera": camera_loss(camera[is_seen], batch["token_camera"][is_seen]),
+            "token_owner": mean_over_known(each, true != UNKNOWN_OWNER),
+            "token_said": said_loss(said, batch["token_said"]),
+            "token_camera": camera_loss(camera, batch["token_camera"]),
         }
 
 
+def mean_over_known(each: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+    """The mean over documents of each one's mean over what is known of it; 0 for a document of which nothing is.
+
+    each, known: (B, M).
+    """
+    return ((each * known).sum(dim=1) / known.sum(dim=1).clamp_min(1)).mean()
+
+
 def said_loss(logits: torch.Tensor, said: torch.Tensor) -> torch.Tensor:
-    """Sum over the five fields of the mean over where each is said. logits: (M, sum(SAID_SIZES)), said: (M, 5)."""
-    total = logits.sum() * 0
+    """Sum over the five fields. logits: (B, M, sum(SAID_SIZES)), said: (B, M, 5) with NaN where nothing is said."""
+    total = logits.new_zeros(())
     for field, part in enumerate(logits.split(SAID_SIZES, dim=-1)):
-        known = ~said[:, field].isnan()
-        value, part = said[known, field], part[known]
-        if not len(value):
-            continue
+        known, value = ~said[..., field].isnan(), said[..., field].nan_to_num(0.0)
         if field == 2:
-            total = total + bin_loss(part, value.clamp_min(SMALLEST_DISTANCE_M).log(), DISTANCE_BINS)
+            each = bin_loss(part, value.clamp_min(SMALLEST_DISTANCE_M).log(), DISTANCE_BINS)
         elif field == 3:
-            total = total + bin_loss(part, aside_code(value), ASIDE_BINS)
+            each = bin_loss(part, aside_code(value), ASIDE_BINS)
         else:
-            total = total + F.cross_entropy(part, value.long())
+            each = F.cross_entropy(part.flatten(0, 1), value.long().flatten(), reduction="none").view_as(value)
+        total = total + mean_over_known(each, known)
     return total
 
 
 def camera_loss(logits: torch.Tensor, camera: torch.Tensor) -> torch.Tensor:
-    """Mean over height, pitch and field of view, where they are known. logits: (M, sum(CAMERA_SIZES))."""
-    total = logits.sum() * 0
+    """Mean over height, pitch and field of view. logits: (B, M, sum(CAMERA_SIZES)), camera: (B, M, 3) or NaN."""
+    total = logits.new_zeros(())
     for field, (part, bins) in enumerate(zip(logits.split(CAMERA_SIZES, dim=-1), CAMERA_BINS)):
-        known = ~camera[:, field].isnan()
-        if bool(known.any()):
-            total = total + bin_loss(part[known], camera[known, field], bins) / len(CAMERA_BINS)
+        known, value = ~camera[..., field].isnan(), camera[..., field].nan_to_num(0.0)
+        total = total + mean_over_known(bin_loss(part, value, bins), known) / len(CAMERA_BINS)
     return total
 
 
 def shown_loss(predicted: torch.Tensor, true: torch.Tensor, is_fixed: torch.Tensor) -> torch.Tensor:
-    """Of what the picture shows (M, 9). A likelihood would widen instead of learning; this does not."""
+    """Of what the picture shows (B, N, 9), with NaN for objects that are not mentioned. is_fixed: (B,) bool.
+
+    A likelihood would widen instead of learning; this does not.
+    """
     weight = torch.tensor(SHOWN_WEIGHTS, device=predicted.device)
-    error = F.smooth_l1_loss(predicted, true, beta=SHOWN_BETA, reduction="none") * weight
-    return SHOWN_SCALE * (error * (OPEN_WEIGHT + (1 - OPEN_WEIGHT) * is_fixed.float())[:, None]).mean()
+    known = ~true[..., 0].isnan()
+    error = F.smooth_l1_loss(predicted, true.nan_to_num(0.0), beta=SHOWN_BETA, reduction="none") * weight
+    share = OPEN_WEIGHT + (1 - OPEN_WEIGHT) * is_fixed.float()
+    return SHOWN_SCALE * mean_over_known(error.mean(dim=-1) * share[:, None], known)
 
 
 def aside_code(metres: torch.Tensor) -> torch.Tensor:
@@ -129,7 +137,7 @@ def aside_code(metres: torch.Tensor) -> torch.Tensor:
 
 
 def bin_loss(logits: torch.Tensor, value: torch.Tensor, bins: tuple[float, float, int]) -> torch.Tensor:
-    """Cross entropy of logits (M, bins) against values (M,), each shared by the bins near it."""
+    """(...) cross entropies of logits (..., bins) against values (...), each shared by the bins near it."""
     grid = torch.linspace(*bins, device=value.device)
-    target = torch.softmax(-0.5 * ((value[:, None] - grid) / (BIN_WIDTH * (grid[1] - grid[0]))) ** 2, dim=-1)
-    return -(target * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+    target = torch.softmax(-0.5 * ((value[..., None] - grid) / (BIN_WIDTH * (grid[1] - grid[0]))) ** 2, dim=-1)
+    return -(target * logits.log_softmax(dim=-1)).sum(dim=-1)

@@ -515,11 +515,6 @@ def _check_world(world: WorldSettings, name: str) -> None:
 
 def _check_together(settings: TrainingSettings) -> None:
     """Check what a stage requires of the base and of the stages before it."""
-    if settings.language is not None and settings.language.loop.micro_batch != settings.language.loop.batch_size:
-        raise ValueError(
-            f"set language.loop.micro_batch to its batch_size ({settings.language.loop.batch_size}): some of its "
-            "losses are means over all objects of a step"
-        )
     first, second = settings.stage1, settings.stage2
     for name in settings.stages:
         world = settings.stage(name).world

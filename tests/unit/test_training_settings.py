@@ -148,7 +148,6 @@ def test_a_missing_field_is_named_with_the_file(line: str, message: str, tmp_pat
         ("image.world", None, "image.world is missing"),
         ("image.depth", values_of(MINI_CONFIG)["stage1"]["depth"], "image.depth must be null"),
         ("language.documents", None, "language.documents is missing"),
-        ("language.loop.micro_batch", 32, r"set language.loop.micro_batch to its batch_size \(64\)"),
         ("language.documents.answers", 2.0, "language.documents.answers 2.0 is a share"),
         ("system", None, "config.system is missing for the base 'mini'"),
         ("starts", {"joint": "runs"}, r"config.starts names stages that do not exist: \['joint'\]"),

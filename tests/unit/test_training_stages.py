@@ -93,11 +93,11 @@ def test_freeze_sets(
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2])
-@pytest.mark.parametrize("name", ["image", "source", "stage1", "stage2"])
+@pytest.mark.parametrize("name", ["language", "image", "source", "stage1", "stage2"])
 def test_any_split_of_a_step_gives_the_same_losses_and_gradients(
     name: str, micro_batch: int, tokenizer_dir: Path, tokens: PromptTokens
 ) -> None:
-    """Captions of different lengths, dropouts, given depths and skies among them."""
+    """Documents and captions of different lengths, dropouts, given depths and skies among them."""
     flow = {"depth__flow": 0.7} if name in ("stage1", "stage2") else {}
     outcomes = []
     for size in (4, micro_batch):
