@@ -162,6 +162,7 @@ def mini_graph(prefix: str) -> Graph:
     graph = apply_graph()
     graph["predict"]["inputs"] |= {"width": SIDE, "height": SIDE, "mode": "sampled", **DEPTH}
     add_sampler(graph, width=SIDE, height=SIDE, depth_guidance=None, **IMAGE)
+    graph["latent"] = node("EmptyLatentImage", width=SIDE, height=SIDE, batch_size=1)
     graph["image"] = node("VAEDecode", samples=["sampler", 0], vae=VAE)
     graph["save"] = node("ProbeSave", value=["image", 0], file=f"{prefix}_image.safetensors")
     return graph
@@ -172,10 +173,11 @@ def mini_image(exported: Path, with_depth: bool = True) -> torch.Tensor:
     """(1, 3, H, W) in [0, 1], as the graph draws it, by sf_model alone."""
     system = load_exported(exported)
     prompt, empty = (system.base.encode(*system.base.tokens.batch([text], False), None) for text in (PROMPT, ""))
-    inputs = system.inputs(prompt, SIDE, SIDE)
+    inputs = system.with_layout(system.inputs(prompt, SIDE, SIDE), [DEPTH["seed"]])
     noise = draw_noise(system.predictor.noise_shape(1, SIDE, SIDE), DEPTH["seed"])
     depth = system.predictor.sample(inputs, DepthSampling(noise, DEPTH["steps"], DEPTH["guidance"])).to_metric_depth()
-    noise = torch.randn(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(IMAGE["seed"]))
+    cells = system.base.encode_image(torch.zeros(1, 3, SIDE, SIDE)).shape
+    noise = torch.randn(cells, generator=torch.Generator().manual_seed(IMAGE["seed"]))
     features = system.features(depth, noise) if with_depth else None
     latent = system.draw(prompt, empty, features, noise, ImageSampling(IMAGE["steps"], IMAGE["cfg"]))
     return system.base.decode_latent(latent)
