@@ -127,9 +127,10 @@ class SpatialFusionLoadDepth(io.ComfyNode):
         return True if file is None else is_input_file(file, "depth")
 
     @classmethod
-    def fingerprint_inputs(cls, file: str, frames: int = 1, **_: Any) -> str:
+    def fingerprint_inputs(cls, file: str | None, frames: int | None = 1, **_: Any) -> str:
         digest = contents_digest(file, "depth")
-        return digest if frames == 1 else digest + folder_digest(file, "depth", (Path(file).suffix.lower(),))
+        # The host does not know what is linked before the run.
+        return digest if file is None or frames == 1 else digest + folder_digest(file, "depth", (Path(file).suffix.lower(),))
 
     @classmethod
     def execute(

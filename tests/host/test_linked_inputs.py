@@ -73,7 +73,7 @@ def test_a_linked_checkpoint_is_read_once(server: ComfyServer) -> None:
     "graph, content, message",
     [
         (linked_depth, 7, "connect the name of a depth file.*type int is connected"),
-        (linked_depth, None, "connect the name of a depth file"),
+        (linked_depth, None, "connect file to a node that gives something"),
         (linked_depth, "../../secret.npy", "put the depth file.*no such file"),
         (linked_mesh, ["a.obj"], "connect the name of a mesh file.*type list is connected"),
         (linked_checkpoint, "nowhere.safetensors", "choose or connect the name of a file in models/spatialfusion"),
