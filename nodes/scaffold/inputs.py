@@ -55,8 +55,15 @@ def layout_input(tooltip: str, *, optional: bool = False) -> io.MultiType.Input:
 
 
 def given_layout(value: Layout | str) -> ReadLayout:
-    """The layout of such an input, with notes on what was assumed. ValueError for a text that is none."""
-    return read_layout(value) if isinstance(value, str) else ReadLayout(value, ())
+    """The layout of such an input, with notes on what was assumed. ValueError for anything else."""
+    if isinstance(value, str):
+        return read_layout(value)
+    if not isinstance(value, Layout):
+        raise ValueError(
+            "connect a layout of Plan Scene Layout, or a layout as text: a value of type "
+            f"{type(value).__name__} is connected"
+        )
+    return ReadLayout(value, ())
 
 
 def check_masks(count: int, width: int, height: int, cameras: int = 1, planes: int | None = None) -> None:

@@ -58,10 +58,10 @@ class Statements:
 
     def __post_init__(self) -> None:
         if self.metres_per_unit < 0:
-            raise ValueError(f"set metres_per_unit to 0 (off) or more, because it is {self.metres_per_unit:g}")
+            raise ValueError(f"set metres_per_unit to 0 (off) or more: it is {self.metres_per_unit:g}")
         if self.metres_per_unit > 0 and self.unit != AUTO:
             raise ValueError(
-                f"set unit to {AUTO}, or metres_per_unit to 0, because both are set, to {self.unit} and "
+                f"set unit to {AUTO}, or metres_per_unit to 0: both are set, to {self.unit} and "
                 f"{self.metres_per_unit:g}"
             )
 

@@ -78,7 +78,7 @@ def test_units_and_a_free_factor(stated: dict[str, Any], metres: float) -> None:
 
 
 def test_factors_that_contradict_are_errors() -> None:
-    with pytest.raises(ValueError, match="set unit to auto, or metres_per_unit to 0, because both are set"):
+    with pytest.raises(ValueError, match="set unit to auto, or metres_per_unit to 0: both are set"):
         Statements(unit="metres", metres_per_unit=0.01)
     with pytest.raises(ValueError, match="metres_per_unit to 0 .off. or more"):
         Statements(metres_per_unit=-1.0)
