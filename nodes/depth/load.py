@@ -130,7 +130,11 @@ class SpatialFusionLoadDepth(io.ComfyNode):
     def fingerprint_inputs(cls, file: str | None, frames: int | None = 1, **_: Any) -> str:
         digest = contents_digest(file, "depth")
         # The host does not know what is linked before the run.
-        return digest if file is None or frames == 1 else digest + folder_digest(file, "depth", (Path(file).suffix.lower(),))
+        return (
+            digest
+            if file is None or frames == 1
+            else digest + folder_digest(file, "depth", (Path(file).suffix.lower(),))
+        )
 
     @classmethod
     def execute(
