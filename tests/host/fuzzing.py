@@ -267,6 +267,7 @@ def run_seeds(server: ComfyServer, maker: GraphMaker, seeds: Iterable[int]) -> A
             answers.counts["ValueError"] += 1
         else:
             answers.faults[seed] = f"{name} of seed {seed}: {fault}"
+    server.clear_history()  # an error's NaN makes the lists of runs that pages ask for invalid JSON
     return answers
 
 

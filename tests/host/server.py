@@ -131,6 +131,10 @@ class ComfyServer:
         """Ask the server to unload its models and empty its caches; it does so before its next run."""
         self._post("/free", {"unload_models": True, "free_memory": True})
 
+    def clear_history(self) -> None:
+        """Forget all past runs, as the front end's button does."""
+        self._post("/history", {"clear": True})
+
     def object_info(self, node_type: str) -> dict[str, Any] | None:
         """The schema of a node type, or None where the server does not know it."""
         return self._json(f"/object_info/{urllib.parse.quote(node_type)}").get(node_type)
