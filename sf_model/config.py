@@ -16,7 +16,7 @@ Injection = Literal["latent", "token"]
 
 
 # The version of `SpatialFusionConfig.to_dict`. `migrated` shows what each version added.
-CONFIG_VERSION = 2
+CONFIG_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ class DepthAdapterConfig:
     """Sizes of the depth adapter."""
 
     injection: Injection
+    # How the depth is read. patch: one convolution over a cell. pyramid: several, each over a few pixels.
+    stem: Literal["patch", "pyramid"]
     # Image pixels along the side of a cell of the features.
     downscale: int
     hidden_channels: int
@@ -91,6 +93,21 @@ class DepthFlowConfig:
 
 
 @dataclass(frozen=True)
+class LayoutConfig:
+    """Sizes of the layout's expert (`models.layout_predictor`), and the words that it knows."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    rms_norm_eps: float
+    # Most objects of a layout.
+    objects: int
+    # Names of the kinds of objects, and of their colours.
+    categories: tuple[str, ...]
+    colors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class SpatialFusionConfig:
     """One complete system for one base model. Raises ValueError for sizes that do not fit together."""
 
@@ -102,6 +119,8 @@ class SpatialFusionConfig:
     depth_head: DepthHeadConfig
     depth_adapter: DepthAdapterConfig
     depth_flow: DepthFlowConfig | None
+    # None: the depth is predicted from the prompt alone.
+    layout: LayoutConfig | None
 
     def __post_init__(self) -> None:
         if self.spatial_transformer.num_layers > self.mllm.num_layers:
@@ -109,10 +128,18 @@ class SpatialFusionConfig:
                 f"lower spatial_transformer.num_layers: it is {self.spatial_transformer.num_layers}, more than the "
                 f"{self.mllm.num_layers} of the MLLM that it reads"
             )
+        if self.layout is not None and self.layout.num_layers > self.mllm.num_layers:
+            raise ValueError(
+                f"lower layout.num_layers: it is {self.layout.num_layers}, more than the {self.mllm.num_layers} of the "
+                "MLLM that it reads"
+            )
+        side = self.depth_adapter.downscale
+        if self.depth_adapter.stem == "pyramid" and (side < 4 or side & (side - 1)):
+            raise ValueError(f"set depth_adapter.downscale to 4, 8, 16, ..., or its stem to patch: it is {side}")
         if self.spatial_transformer.source_at_queries and self.spatial_transformer.source_feature_dim is None:
             raise ValueError("set source_feature_dim, or source_at_queries to false: there is no source to read")
-        if self.mllm.num_attention_heads % self.mllm.num_kv_heads:
-            raise ValueError("num_attention_heads must be a multiple of num_kv_heads")
+        if self.mllm.num_kv_heads < 1 or self.mllm.num_attention_heads % self.mllm.num_kv_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_kv_heads, which must be above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the version, as JSON can store them."""
@@ -148,6 +175,10 @@ def migrated(values: Any) -> Any:
         for name, fields in added.items():
             if isinstance(values.get(name), dict):
                 values[name] = {**fields, **values[name]}
+    if version < 3:
+        values.setdefault("layout", None)
+        if isinstance(values.get("depth_adapter"), dict):
+            values["depth_adapter"] = {"stem": "patch", **values["depth_adapter"]}
     return values
 
 
@@ -220,8 +251,9 @@ DUMMY = SpatialFusionConfig(
         mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((8, 8, 12, 12), 8, patch_output=True),
-    depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
+    depth_adapter=DepthAdapterConfig("token", "patch", downscale=8, hidden_channels=16, num_blocks=1, out_channels=32),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=8, mean_first=True),
+    layout=None,
 )
 
 MINI = SpatialFusionConfig(
@@ -240,8 +272,9 @@ MINI = SpatialFusionConfig(
         mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((16, 24, 32, 32), 24, patch_output=True),
-    depth_adapter=DepthAdapterConfig("token", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
+    depth_adapter=DepthAdapterConfig("token", "patch", downscale=8, hidden_channels=96, num_blocks=2, out_channels=192),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=16, mean_first=True),
+    layout=None,
 )
 
 OMNIGEN2 = SpatialFusionConfig(
@@ -260,8 +293,11 @@ OMNIGEN2 = SpatialFusionConfig(
         mllm_positions=True,
     ),
     depth_head=DepthHeadConfig((256, 512, 1024, 1024), 256, patch_output=True),
-    depth_adapter=DepthAdapterConfig("latent", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16),
+    depth_adapter=DepthAdapterConfig(
+        "latent", "patch", downscale=8, hidden_channels=256, num_blocks=4, out_channels=16
+    ),
     depth_flow=DepthFlowConfig(time_channels=256, detail_channels=32, mean_first=True),
+    layout=None,
 )
 
 # The published width: layers have the sizes of the MLLM's, so that they can start from their weights.

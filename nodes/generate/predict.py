@@ -139,7 +139,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
             )
         elif mode == SAMPLED:
             sampling = draw_sampling(spatialfusion, width, height, seed, steps, guidance)
-        depth = predict_depth(spatialfusion, encoded, width, height, features, sampling)
+        depth = predict_depth(spatialfusion, encoded, width, height, features, sampling, seed)
         preview = to_host(depth_colours(depth))
         shown = depth_preview_ui(depth, cls, preview) | (warn(cls, notice) or {})
         return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, ui=shown)

@@ -18,7 +18,6 @@ from ...sf_model.backbones.mini import (
     MINI_DIR,
     MLLM_FILE,
     PAD_TOKEN_ID,
-    PROMPT_TEMPLATE,
     TOKENIZER_DIR,
     load_base_weights,
 )
@@ -73,13 +72,16 @@ class MiniSegmentTokenizer(sd1_clip.SDTokenizer):
 class MiniTokenizer(sd1_clip.SD1Tokenizer):
     """Wraps the prompt in the template that the decoder was trained with."""
 
-    def __init__(self, hidden_size: int, embedding_directory: Any, tokenizer_data: dict[str, Any]) -> None:
+    def __init__(
+        self, hidden_size: int, template: str, embedding_directory: Any, tokenizer_data: dict[str, Any]
+    ) -> None:
+        self.template = template
         super().__init__(
             embedding_directory, tokenizer_data, name=NAME, tokenizer=partial(MiniSegmentTokenizer, hidden_size)
         )
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **options: Any) -> dict[str, Any]:
-        return super().tokenize_with_weights(PROMPT_TEMPLATE.format(text), return_word_ids, **options)
+        return super().tokenize_with_weights(self.template.replace("{}", text), return_word_ids, **options)
 
 
 class MiniDecoder(comfy.text_encoders.llama.BaseLlama, torch.nn.Module):
@@ -145,7 +147,9 @@ def load_mini_clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
     dtype = comfy.utils.weight_dtype(weights.state_dict)
     clip = comfy.sd.CLIP(
         _Target(
-            partial(MiniTextModel, weights.config, dtype), partial(MiniTokenizer, weights.config["hidden_size"]), {}
+            partial(MiniTextModel, weights.config, dtype),
+            partial(MiniTokenizer, weights.config["hidden_size"], weights.prompt_template),
+            {},
         ),
         embedding_directory=folder_paths.get_folder_paths("embeddings"),
         parameters=comfy.utils.calculate_parameters(weights.state_dict),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import comfy.latent_formats
 import comfy.model_management
 import comfy.model_patcher
-import comfy.sd
 import comfy.supported_models
 import comfy.utils
 import torch
@@ -15,6 +14,10 @@ from ...sf_model.backbones.mini import DIT_FILE, MINI_DIR, SAMPLING_SHIFT, load_
 from ..inputs import CATEGORY, aliases
 from .clip import load_mini_clip
 from .model import MiniModel
+from .pixel_graphs import take_empty_pixels_for_latents
+from .vae import MiniLatents, load_mini_vae
+
+PIXEL_CHANNELS = 3
 
 
 def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
@@ -22,7 +25,9 @@ def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelP
     path = MINI_DIR / DIT_FILE
     weights = load_base_weights(path)
     config = comfy.supported_models.Omnigen2({"image_model": "omnigen2", **weights.config})
-    config.latent_format = comfy.latent_formats.ChromaRadiance()
+    channels = weights.config["in_channels"]
+    is_pixels = channels == PIXEL_CHANNELS
+    config.latent_format = comfy.latent_formats.ChromaRadiance() if is_pixels else MiniLatents(channels)
     config.sampling_settings = {**config.sampling_settings, "shift": SAMPLING_SHIFT}
     _set_dtypes(config, weights.state_dict)
     model = MiniModel(config)
@@ -38,6 +43,8 @@ def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelP
         raise ValueError(
             f"install the pack again: in {path} its tensors are not those of OmniGen2 ({error})"
         ) from error
+    if not is_pixels:
+        take_empty_pixels_for_latents(patcher)
     patcher.cached_patcher_init = (load_mini_model, ())
     return patcher
 
@@ -77,5 +84,4 @@ class SpatialFusionMiniLoader(io.ComfyNode):
 
     @classmethod
     def execute(cls) -> io.NodeOutput:
-        vae = comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
-        return io.NodeOutput(load_mini_model(), load_mini_clip(), vae)
+        return io.NodeOutput(load_mini_model(), load_mini_clip(), load_mini_vae(MINI_DIR))

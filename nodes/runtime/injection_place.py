@@ -49,12 +49,13 @@ class LatentPlace:
 class TokenPlace:
     """F is added to the tokens of the noisy image, after the patch embedding."""
 
-    def __init__(self, backbone: Backbone, embedder: TokenEmbedder) -> None:
-        self._backbone, self._embedder = backbone, embedder
+    def __init__(self, backbone: Backbone, patch_size: int, embedder: TokenEmbedder) -> None:
+        """patch_size: latent cells along a patch's side."""
+        self._backbone, self._patch_size, self._embedder = backbone, patch_size, embedder
 
     def grid(self, rows: int, columns: int) -> tuple[int, int]:
         """As in LatentPlace. The host pads the latent to whole patches."""
-        patch = self._backbone.patch_size
+        patch = self._patch_size
         return -(-rows // patch), -(-columns // patch)
 
     def add(

@@ -12,6 +12,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
+import comfy.utils
 import torch
 
 from ...sf_model.backbones import Backbone, get_backbone
@@ -59,7 +60,7 @@ def load_beside(
     ValueError, with the remedy, where the CLIP is not the checkpoint's. This is the one place that looks up the base.
     """
     backbone = get_backbone(checkpoint.config.backbone)
-    decoder_path = find_decoder(clip, checkpoint.config.mllm, backbone, name)
+    decoder_path = find_decoder(clip, checkpoint.config, backbone, name)
     predictor, adapter = build_patchers(path, checkpoint)
     return SpatialFusionModel(
         config=checkpoint.config,
@@ -73,6 +74,11 @@ def load_beside(
         base_revision=checkpoint.base_revision,
         base_fingerprint=checkpoint.base_fingerprint,
     )
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The contents of a file, read as the host's --disable-mmap asks. CheckpointError."""
+    return load_checkpoint(path, mmap=not comfy.utils.DISABLE_MMAP)
 
 
 def build_patchers(
@@ -114,7 +120,7 @@ def _reload(
     state_of: Callable[[Checkpoint], dict[str, torch.Tensor]],
     disable_dynamic: bool = False,
 ) -> comfy.model_patcher.ModelPatcher:
-    checkpoint = load_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     return _build(module_of, checkpoint.config, state_of(checkpoint), disable_dynamic)
 
 

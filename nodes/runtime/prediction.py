@@ -15,6 +15,7 @@ from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.models.depth_flow import DepthSampling, draw_noise
 from ...sf_model.models.depth_head import UPSCALE
 from ...sf_model.models.expert_inputs import ExpertInputs, SourceFeatures
+from ...sf_model.models.layout_predictor import LayoutSampling, layout_noise
 from .loaded_checkpoint import SpatialFusionModel
 from .prompt_capture import EncodedPrompt
 
@@ -52,10 +53,12 @@ def predict_depth(
     height: int,
     features: SourceFeatures | None = None,
     sampling: DepthSampling | None = None,
+    seed: int = 0,
 ) -> MetricDepth:
     """The depth (1, height, width) of the image that the prompt describes, on the predictor's device.
 
-    features: of the source image of an edit. sampling: without it the result is the mean of all scenes that fit.
+    features: of the source image of an edit. sampling: without it the result is the mean of all scenes that fit. seed:
+    of the layout, for a checkpoint that draws one first.
     """
     device = model.predictor.load_device
     dtype = computing_dtype(device)
@@ -76,12 +79,27 @@ def predict_depth(
         on_layer=_progress(steps * model.config.spatial_transformer.num_layers),
     )
     predictor = model.predictor.model
+    if predictor.layout is not None:
+        noise = layout_noise(predictor.layout.noise_shape(1), seed)
+        inputs = predictor.with_layout(inputs, LayoutSampling(noise.to(device)))
     if sampling is None:
         prediction = predictor(inputs)
     else:
         prediction = predictor.sample(inputs, replace(sampling, noise=sampling.noise.to(device)))
     comfy.model_management.throw_exception_if_processing_interrupted()
-    return prediction.to_metric_depth()
+    depth = prediction.to_metric_depth()
+    _check_numbers(depth, model.config.name)
+    return depth
+
+
+def _check_numbers(depth: MetricDepth, checkpoint_name: str) -> None:
+    """ValueError for NaN, which would look like a sky: damaged weights, or a text encoder that gives NaN."""
+    outputs = (depth.depth, depth.confidence, depth.fov_y_deg)
+    if torch.stack([torch.isnan(values).any() for values in outputs]).any():
+        raise ValueError(
+            f"download or export checkpoint {checkpoint_name!r} again, or load another file of the text encoder: the "
+            "predicted depth has values that are no numbers (NaN)"
+        )
 
 
 def _progress(layers: int) -> Callable[[], None]:

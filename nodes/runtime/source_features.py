@@ -27,14 +27,14 @@ def source_features(
         if not needed:
             return None
         raise ValueError(
-            f"checkpoint {model.config.name!r} was trained without source images; disconnect source, or choose a "
-            "checkpoint trained for editing"
+            "disconnect source, or choose a checkpoint trained for editing: checkpoint "
+            f"{model.config.name!r} was trained without source images"
         )
     if model.source_patch_px is not None:
         image = source[..., :3].movedim(-1, 1).float()
         if image.shape[-2:] != (height, width):
             image = F.interpolate(image, size=(height, width), mode="bilinear", antialias=True)
-        return source_patches(image, model.source_patch_px)
+        return source_patches(image, model.source_patch_px, model.config.spatial_transformer.stride)
     if model.clip_vision is None:
         raise ValueError(
             "connect DINOv2 (Load CLIP Vision) to clip_vision of Load SpatialFusion MLLM+MoT, or disconnect source: a "

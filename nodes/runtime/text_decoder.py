@@ -5,24 +5,25 @@ from __future__ import annotations
 import comfy.sd
 import torch
 
-from ...sf_model.backbones import BACKBONES, Backbone
-from ...sf_model.config import MLLMConfig
+from ...sf_model.backbones import BACKBONES, Backbone, template_of
+from ...sf_model.config import MLLMConfig, SpatialFusionConfig
 
 # Tokenised only to see which template a CLIP puts around a prompt.
 PLAIN_PROMPT = "a house"
 
 
-def find_decoder(clip: comfy.sd.CLIP, mllm: MLLMConfig, backbone: Backbone, checkpoint_name: str) -> str:
-    """The path in `clip.cond_stage_model` of the decoder with the sizes of `mllm`.
+def find_decoder(clip: comfy.sd.CLIP, config: SpatialFusionConfig, backbone: Backbone, checkpoint_name: str) -> str:
+    """The path in `clip.cond_stage_model` of the decoder with the sizes of `config.mllm`.
 
     It is found by its structure. So GGUF, quantised and LoRA-patched text encoders are found too. ValueError, with the
     remedy and both sides' sizes, where no decoder has these sizes, and where the CLIP wraps prompts in the template of
     another base than `backbone`.
     """
+    mllm = config.mllm
     found = {path: _sizes(module) for path, module in clip.cond_stage_model.named_modules() if _is_decoder(module)}
     for path, sizes in found.items():
         if sizes == mllm:
-            _check_template(clip, backbone, checkpoint_name)
+            _check_template(clip, backbone, template_of(config), checkpoint_name)
             return path
     remedy = (
         f"load the text encoder that checkpoint {checkpoint_name!r} was trained with ({backbone.text_encoder}), or "
@@ -39,19 +40,20 @@ def find_decoder(clip: comfy.sd.CLIP, mllm: MLLMConfig, backbone: Backbone, chec
     )
 
 
-def _check_template(clip: comfy.sd.CLIP, backbone: Backbone, checkpoint_name: str) -> None:
+def _check_template(clip: comfy.sd.CLIP, backbone: Backbone, template: str, checkpoint_name: str) -> None:
     """ValueError if the right weights were loaded for another base.
 
     Another base puts another template around the prompt. The checkpoint was not trained on such keys and values.
     """
     rows = next(iter(clip.tokenize(PLAIN_PROMPT).values()))
     wrapped = clip.tokenizer.decode([token for token, *_ in rows[0]], skip_special_tokens=False)
-    if wrapped == backbone.prompt_template.format(PLAIN_PROMPT):
+    expected = template.replace("{}", PLAIN_PROMPT)
+    if wrapped == expected:
         return
     raise ValueError(
         f"set the type in Load CLIP ({backbone.text_encoder}): this CLIP has the language model of {backbone.title}, "
         f"but was loaded for another base ({_base_class(clip.cond_stage_model)}). It reads the prompt as {wrapped!r}, "
-        f"where checkpoint {checkpoint_name!r} was trained with {backbone.prompt_template.format(PLAIN_PROMPT)!r}"
+        f"where checkpoint {checkpoint_name!r} was trained with {expected!r}"
     )
 
 

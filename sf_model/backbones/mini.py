@@ -21,10 +21,13 @@ from .base import Backbone
 MINI_DIR = Path(__file__).resolve().parent.parent / "mini"
 MLLM_FILE = "mini_mllm.safetensors"
 DIT_FILE = "mini_dit.safetensors"
+VAE_FILE = "mini_vae.safetensors"
 SPATIALFUSION_FILE = "mini_spatialfusion.safetensors"
 TOKENIZER_DIR = "tokenizer"
 
 PROMPT_TEMPLATE = "<|im_start|>{}<|im_end|>"
+# After the prompt of a system with a layout: the language model holds the camera and one object at each of them.
+CAMERA_REGISTER = "<|camera|>"
 PAD_TOKEN, START_TOKEN, END_TOKEN = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 PAD_TOKEN_ID = 0
 # Side of the images, for files that do not state it.
@@ -50,6 +53,17 @@ MINI = Backbone(
 )
 
 
+def object_registers(objects: int) -> list[str]:
+    """The tokens after the camera's register."""
+    return [f"<|object_{number + 1}|>" for number in range(objects)]
+
+
+def prompt_template(objects: int) -> str:
+    """The template of a system whose layouts have so many objects; 0: it has no layout."""
+    registers = [CAMERA_REGISTER, *object_registers(objects)] if objects else []
+    return PROMPT_TEMPLATE + "".join(registers)
+
+
 @dataclass(frozen=True)
 class BaseWeights:
     """The contents of one of the base's files."""
@@ -61,6 +75,8 @@ class BaseWeights:
     state_dict: dict[str, torch.Tensor]
     # Side of the images that the base draws, in pixels. None: the file does not state it.
     image_size: int | None = None
+    # What the decoder was trained to read, with one {} for the prompt.
+    prompt_template: str = PROMPT_TEMPLATE
 
 
 def velocity_from_data(latent: torch.Tensor, data: torch.Tensor, noise_level: torch.Tensor) -> torch.Tensor:
@@ -81,7 +97,11 @@ def load_base_weights(path: Path) -> BaseWeights:
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         size = metadata.get("image_size")
         return BaseWeights(
-            json.loads(metadata["config"]), metadata["base_revision"], state_dict, None if size is None else int(size)
+            json.loads(metadata["config"]),
+            metadata["base_revision"],
+            state_dict,
+            None if size is None else int(size),
+            metadata.get("prompt_template", PROMPT_TEMPLATE),
         )
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise ValueError(f"install the pack again: {path} is not a file of SpatialFusion-Mini ({error})") from error

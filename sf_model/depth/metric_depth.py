@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,9 +59,23 @@ class MetricDepth:
         if self.fov_y_deg.shape != self.depth.shape[:1]:
             raise ValueError(f"fov_y_deg must have one value an image, got {tuple(self.fov_y_deg.shape)}")
 
-    def __getitem__(self, images: slice) -> MetricDepth:
-        """Some images of the batch: `depth[2:3]` is the third one."""
+    def __getitem__(self, images: slice | torch.Tensor) -> MetricDepth:
+        """Some images of the batch: `depth[2:3]` is the third one. A tensor has the images' indices."""
         return MetricDepth(self.depth[images], self.confidence[images], self.fov_y_deg[images])
+
+    def with_rows(self, rows: torch.Tensor, other: MetricDepth) -> MetricDepth:
+        """The same, with the images of `other` at the indices `rows`."""
+        pairs = ((self.depth, other.depth), (self.confidence, other.confidence), (self.fov_y_deg, other.fov_y_deg))
+        return MetricDepth(*(own.index_copy(0, rows, new.to(own)) for own, new in pairs))
+
+    @staticmethod
+    def joined(depths: Sequence[MetricDepth]) -> MetricDepth:
+        """One batch of several depths of equal size, in their order."""
+        return MetricDepth(
+            torch.cat([depth.depth for depth in depths]),
+            torch.cat([depth.confidence for depth in depths]),
+            torch.cat([depth.fov_y_deg for depth in depths]),
+        )
 
     def to(self, device: torch.device | str) -> MetricDepth:
         """The same depth on another device."""

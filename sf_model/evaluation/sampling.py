@@ -119,14 +119,15 @@ class SystemSampler:
     def _latents(self, images: torch.Tensor) -> torch.Tensor:
         return self.system.base.encode_image(images)
 
-    def _inputs(self, texts: Sequence[str], sources: torch.Tensor | None) -> ExpertInputs:
+    def _inputs(self, texts: Sequence[str], sources: torch.Tensor | None, seeds: Sequence[int]) -> ExpertInputs:
+        """seeds: of the layouts, where the weights draw one first."""
         size = self.image_size if sources is None else sources.shape[-1]
-        return self.system.inputs(self.encode(texts, sources), size, size, sources)
+        return self.system.with_layout(self.system.inputs(self.encode(texts, sources), size, size, sources), seeds)
 
     @torch.no_grad()
     def predict(self, texts: Sequence[str], sources: torch.Tensor | None = None) -> DepthPrediction:
         """The mean depth (B, S, S) of the images that the texts describe, or of the edits of `sources` (B, 3, S, S)."""
-        inputs = self._inputs(texts, sources)
+        inputs = self._inputs(texts, sources, range(len(texts)))
         with self._precision():
             return self.system.mean_depth(inputs)
 
@@ -135,9 +136,10 @@ class SystemSampler:
         self, texts: Sequence[str], numbers: Sequence[int], seed: int, sources: torch.Tensor | None = None
     ) -> DepthPrediction:
         """The same for one sampled scene, which depends on the prompt's number and the seed. Needs a depth flow."""
-        inputs = self._inputs(texts, sources)
+        seeds = [seed * NOISE_SEED_STRIDE + number for number in numbers]
+        inputs = self._inputs(texts, sources, seeds)
         shape = self.system.predictor.noise_shape(1, inputs.height, inputs.width)
-        noise = torch.cat([draw_noise(shape, seed * NOISE_SEED_STRIDE + number) for number in numbers])
+        noise = torch.cat([draw_noise(shape, one) for one in seeds])
         with self._precision():
             return self.system.predictor.sample(inputs, DepthSampling(noise, self.depth_steps, self.depth_guidance))
 

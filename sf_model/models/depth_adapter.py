@@ -30,6 +30,19 @@ class ResidualBlock(nn.Module):
         return x + self.conv2(F.silu(self.conv1(F.silu(x))))
 
 
+def _pyramid(hidden: int, cell: int, operations: Any, factory: dict[str, Any]) -> nn.Sequential:
+    """Quarters the size, then halves it until a cell is one pixel, with more channels each time.
+
+    One convolution over a whole cell would squeeze its many pixels into `hidden` numbers at once.
+    """
+    halvings = cell.bit_length() - 1 - 2
+    widths = [hidden >> (halvings - level) for level in range(halvings + 1)]
+    layers: list[nn.Module] = [operations.Conv2d(INPUT_CHANNELS, widths[0], 4, stride=4, **factory)]
+    for wide, wider in zip(widths, widths[1:]):
+        layers += [nn.SiLU(), operations.Conv2d(wide, wider, 2, stride=2, **factory)]
+    return nn.Sequential(*layers)
+
+
 class DepthAdapter(nn.Module):
     """MetricDepth -> F (B, out_channels, rows, columns), one cell for `downscale` x `downscale` image pixels."""
 
@@ -44,7 +57,11 @@ class DepthAdapter(nn.Module):
         self.config = config
         factory = {"dtype": dtype, "device": device}
         hidden, cell = config.hidden_channels, config.downscale
-        self.patchify = operations.Conv2d(INPUT_CHANNELS, hidden, cell, stride=cell, **factory)
+        self.patchify: nn.Module
+        if config.stem == "patch":
+            self.patchify = operations.Conv2d(INPUT_CHANNELS, hidden, cell, stride=cell, **factory)
+        else:
+            self.patchify = _pyramid(hidden, cell, operations, factory)
         self.blocks = nn.ModuleList(ResidualBlock(hidden, operations, **factory) for _ in range(config.num_blocks))
         self.out = operations.Conv2d(hidden, config.out_channels, 1, **factory)
         self.zero_output()

@@ -11,7 +11,6 @@ SKY; channel 1 is +1 for a surface and -1 for none. x_t = t x + (1 - t) noise, s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,15 +24,12 @@ from ..depth.metric_depth import LOG_DEPTH_MEAN, LOG_DEPTH_STD, MAX_DEPTH_M, MIN
 from .depth_detail import DepthDetail, DetailSkips
 from .depth_head import UPSCALE
 from .depth_prediction import DepthPrediction
-from .flow_times import shifted_times
+from .flow_times import shifted_times, time_sinusoids
 from .initialisation import start_from_zero
 
 STATE_CHANNELS = 2
 # Normalised log depth of the sky, and of surfaces beyond 230 m.
 SKY = 3.2
-# Times are in [0, 1]; the sinusoids need numbers up to about 1000.
-TIME_SCALE = 1000.0
-MAX_PERIOD = 10000.0
 MIN_NOISE_LEVEL = 0.2
 # Users give depth and image the same seed. This makes their noise differ.
 DEPTH_SEED = 0x5DEE
@@ -115,17 +111,11 @@ class DepthFlowInput(nn.Module):
         """((B, rows * columns, D) for the queries, (B, 1, D) for queries and camera)."""
         patches = F.pixel_unshuffle(noisy.state, UPSCALE).flatten(2).transpose(1, 2)
         tokens = self.patch(patches.to(dtype))
-        time = self.time_out(F.silu(self.time_in(self._sinusoids(noisy.time).to(dtype))))[:, None]
+        time = self.time_out(F.silu(self.time_in(time_sinusoids(noisy.time, self.time_channels).to(dtype))))[:, None]
         if noisy.has_noise is None:
             return tokens, time
         has_noise = noisy.has_noise.to(dtype)[:, None, None]
         return tokens * has_noise, time * has_noise
-
-    def _sinusoids(self, time: torch.Tensor) -> torch.Tensor:
-        half = self.time_channels // 2
-        rates = torch.exp(-math.log(MAX_PERIOD) * torch.arange(half, device=time.device) / half)
-        angles = TIME_SCALE * time.float()[:, None] * rates
-        return torch.cat([angles.cos(), angles.sin()], dim=1)
 
 
 def flow_weight(time: torch.Tensor) -> torch.Tensor:

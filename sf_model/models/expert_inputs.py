@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .layout import Layout
+
 KeysValues = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
@@ -38,6 +40,10 @@ class ExpertInputs:
     next_position: torch.Tensor | None = None
     # The source image of an edit.
     source: SourceFeatures | None = None
+    # The scene that the depth is to show. None: the prompt alone says it.
+    layout: Layout | None = None
+    # (B,) bool, False for samples without a layout. None: all have one.
+    has_layout: torch.Tensor | None = None
     # Computing type. None: that of the keys.
     dtype: torch.dtype | None = None
     # Computing type of the head's last layers. None: that of the states, or autocast's. Half precision would turn

@@ -15,11 +15,12 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from ..backbones import get_backbone
-from ..config import SpatialFusionConfig
+from ..config import LayoutConfig, MLLMConfig, SpatialFusionConfig
 from .depth_flow import STATE_CHANNELS
 from .expert_inputs import SourceFeatures
 from .initialisation import keep_variance, start_from_zero
 from .layers import ResidualConvUnit
+from .layout_reader import LayoutReader
 from .source_encoder import EncodedSource, SourceEncoder
 
 # Channels of the finest map; each halving of the size doubles them.
@@ -88,7 +89,8 @@ class MonocularDepth(nn.Module):
 class PixelEncoder(SourceEncoder):
     """Reads the image's own patches. A token holds the features and the depth of `MonocularDepth` at its place.
 
-    LayerNorm over a single patch would remove its brightness, so the patches bypass the norm.
+    LayerNorm over a single patch would remove its brightness, so the patches bypass the norm. For a system with layouts
+    it also reads the image's layout.
     """
 
     def __init__(
@@ -99,18 +101,32 @@ class PixelEncoder(SourceEncoder):
         operations: Any = nn,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
+        layout: tuple[LayoutConfig, MLLMConfig] | None = None,
     ) -> None:
         super().__init__(source_patch_dim(patch_px), hidden_size, at_queries, operations, dtype, device)
         self.patch_px = patch_px
         self.monocular_depth = MonocularDepth(patch_px, self.feature_dim, STATE_CHANNELS, operations, dtype, device)
         seen = self.feature_dim + STATE_CHANNELS * patch_px**2
         self.project_seen = operations.Linear(seen, hidden_size, dtype=dtype, device=device)
+        self.layout_reader: LayoutReader | None = None
+        if layout is not None:
+            self.layout_reader = LayoutReader(*layout, self.feature_dim, operations, dtype, device)
+
+    def read(self, source: SourceFeatures) -> ReadDepth:
+        """What `MonocularDepth` sees in patches that `source_patches` made."""
+        return self.monocular_depth(
+            F.pixel_shuffle(source.tokens.transpose(1, 2).unflatten(2, source.grid), self.patch_px)
+        )
+
+    def read_layout(self, read: ReadDepth) -> torch.Tensor | None:
+        """(B, 1 + N, D) the state of the source's layout. None for a system without layouts."""
+        return None if self.layout_reader is None else self.layout_reader(read.cells)
 
     def forward(self, source: SourceFeatures, queries: tuple[int, int]) -> EncodedSource:
         """source: as `source_patches` makes it."""
         features, grid = source.tokens, source.grid
         self._check(features)
-        read = self.monocular_depth(F.pixel_shuffle(features.transpose(1, 2).unflatten(2, grid), self.patch_px))
+        read = self.read(source)
         depth = F.pixel_unshuffle(read.state, self.patch_px)
         seen = torch.cat([features, depth.flatten(2).transpose(1, 2)], dim=2)
         tokens = self.project(self.norm(read.cells.flatten(2).transpose(1, 2))) + self.project_seen(seen)
@@ -126,12 +142,13 @@ def own_patch_px(config: SpatialFusionConfig) -> int | None:
     return patch_px
 
 
-def source_patches(image: torch.Tensor, patch_px: int) -> SourceFeatures:
+def source_patches(image: torch.Tensor, patch_px: int, stride: int) -> SourceFeatures:
     """The patches of images (B, 3, H, W) in [0, 1]: (B, N, 3 patch_px^2) in [-1, 1].
 
-    Sides that are not multiples of patch_px are resized to the nearest multiple, by area averaging.
+    There is one patch for each query of the spatial transformer, which has one for `stride` pixels. The image is
+    resized to the patches, by area averaging.
     """
-    grid = tuple(max(1, round(side / patch_px)) for side in image.shape[-2:])
+    grid = tuple(max(1, round(side / stride)) for side in image.shape[-2:])
     size = (grid[0] * patch_px, grid[1] * patch_px)
     if image.shape[-2:] != size:
         image = F.interpolate(image, size=size, mode="area")

@@ -9,8 +9,8 @@ Two things differ from the paper. The width is free: only the attention heads mu
 field of view, which turns the depth into metric geometry. Parameters have Qwen2's names, so that layers can be
 initialised from the MLLM's.
 
-Shapes: B batch, S prompt tokens, N expert tokens (camera, queries, source), D width, H heads, K key/value heads, d the
-head_dim.
+Shapes: B batch, S prompt tokens, N expert tokens (camera, queries, layout, source), D width, H heads, K key/value
+heads, d the head_dim.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch.nn.functional as F
 from ..config import MLLMConfig, SpatialTransformerConfig
 from .attention import grouped_attention
 from .expert_inputs import ExpertInputs, KeysValues
+from .layout_encoder import EncodedLayout
 from .rotary import apply_rotary, query_positions, rotary_tables
 from .source_encoder import EncodedSource
 
@@ -146,6 +147,7 @@ class SpatialTransformer(nn.Module):
         inputs: ExpertInputs,
         source: EncodedSource | None = None,
         noise: tuple[torch.Tensor, torch.Tensor] | None = None,
+        layout: EncodedLayout | None = None,
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """States of the query grid after every layer, each (B, rows * columns, D), and the camera's last state (B, D).
 
@@ -154,10 +156,10 @@ class SpatialTransformer(nn.Module):
         """
         self._check(inputs.keys_values)
         rows, columns = self.grid(inputs.height, inputs.width)
-        x = self._tokens(inputs, rows, columns, source, noise)
-        positions = self._positions(inputs.query_start, rows, columns, source)
+        x = self._tokens(inputs, rows, columns, source, noise, layout)
+        positions = self._positions(inputs.query_start, rows, columns, source, layout)
         rotary = rotary_tables(positions, self.mllm.head_dim, self.mllm.rope_theta, self.rope_sections)
-        mask = None if inputs.prompt_mask is None else _attention_mask(inputs.prompt_mask, x.shape[1])
+        mask = None if inputs.prompt_mask is None else attention_mask(inputs.prompt_mask, x.shape[1])
         states = []
         for layer, mllm_layer in zip(self.layers, self.layer_map):
             if inputs.on_layer is not None:
@@ -173,8 +175,9 @@ class SpatialTransformer(nn.Module):
         columns: int,
         source: EncodedSource | None,
         noise: tuple[torch.Tensor, torch.Tensor] | None,
+        layout: EncodedLayout | None,
     ) -> torch.Tensor:
-        """(B, N, D): camera, queries row by row, source."""
+        """(B, N, D): camera, queries row by row, layout, source."""
         keys, dtype = inputs.keys_values[0][0], inputs.computing_dtype
         camera = self.camera(torch.zeros(1, 1, dtype=torch.long, device=keys.device)).to(dtype)
         camera = camera.expand(len(keys), 1, -1)
@@ -182,16 +185,31 @@ class SpatialTransformer(nn.Module):
         if noise is not None:
             tokens, time = noise
             camera, queries = camera + time, queries + tokens + time
-        if source is None:
-            return torch.cat([camera, queries], dim=1)
-        if source.at_queries is not None:
-            queries = queries + source.at_queries.to(dtype)
-        return torch.cat([camera, queries, source.tokens.to(dtype)], dim=1)
+        others = []
+        if layout is not None:
+            queries = queries + layout.camera[:, None].to(dtype)
+            others.append(layout.tokens.to(dtype))
+        if source is not None:
+            if source.at_queries is not None:
+                queries = queries + source.at_queries.to(dtype)
+            others.append(source.tokens.to(dtype))
+        return torch.cat([camera, queries, *others], dim=1)
 
-    def _positions(self, start: torch.Tensor, rows: int, columns: int, source: EncodedSource | None) -> torch.Tensor:
-        """(B, N, 3). The camera has the position at which the queries begin."""
+    def _positions(
+        self,
+        start: torch.Tensor,
+        rows: int,
+        columns: int,
+        source: EncodedSource | None,
+        layout: EncodedLayout | None,
+    ) -> torch.Tensor:
+        """(B, N, 3). The camera has the position at which the queries begin; an object that of its place."""
         camera = start.float().view(-1, 1, 1).expand(-1, 1, 3)
         positions = [camera, query_positions(start, rows, columns, self.config.query_grid)]
+        if layout is not None:
+            scale = self.config.query_grid / (rows * columns) ** 0.5
+            places = layout.places * torch.tensor([rows * scale, columns * scale], device=start.device)
+            positions.append(F.pad(places, (1, 0)) + start.float().view(-1, 1, 1))
         if source is not None:
             # One step further on the first axis than the queries: the same cells of another image.
             cells = query_positions(start, *source.grid, self.config.query_grid)
@@ -245,7 +263,7 @@ def _shape(value: torch.Tensor | None) -> tuple[int, ...] | None:
     return None if value is None else tuple(value.shape)
 
 
-def _attention_mask(prompt_mask: torch.Tensor, expert_tokens: int) -> torch.Tensor:
+def attention_mask(prompt_mask: torch.Tensor, expert_tokens: int) -> torch.Tensor:
     """(B, 1, 1, S + N) bool: every expert token sees the prompt's tokens but not its padding, and all expert tokens.
 
     prompt (S = 4, one of padding)   expert (N = 3)

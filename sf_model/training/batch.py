@@ -5,6 +5,8 @@
   noise_seed (B,)        int64; seeds every random draw of the sample
   rgb (B, 3, H, W)       uint8, or float32 in [0, 1]; or `latent` instead
   source (B, 3, H, W)    for edits, like rgb; or `source_latent` instead
+  is_object (B, H, W)    bool, of the synthetic world only
+  layout_state           (B, 1 + N, D) `models.layout.layout_state`, of the synthetic world only
   input_ids (B, S)       the prompt, with prompt_mask, empty_ids and empty_mask
 
 A cached prompt has hidden, hidden_mask, keys_values, next_position, empty_hidden and empty_mask instead of ids.

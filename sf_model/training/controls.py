@@ -1,6 +1,6 @@
 """python -m sf_model.training.controls --config configs/mini.yaml: train the models of the controls table.
 
-From one base (the stages language, image and source of the config, which must be trained), for each number of spatial
+From one base (the stages of the config before stage 1, which must be trained), for each number of spatial
 scenes: a depth predictor (stage 1), and for each training seed two second stages of equal steps, batches, data and
 learning rate. The adapter of "fusion" sees the predictor's depth; that of "data-only" sees none. Every run has its own
 config. `evaluation minispace` compares the exported folders. Give the same command again to continue where it stopped.
@@ -20,9 +20,9 @@ from typing import Any
 import yaml
 
 from ..backbones.mini import TOKENIZER_DIR
-from .settings import SETTINGS_VERSION, StageSettings, TrainingSettings, load_settings, smoke
+from .settings import SETTINGS_VERSION, STAGE_NAMES, StageSettings, TrainingSettings, load_settings, smoke
 
-BASE_STAGES = ("language", "image", "source")
+BASE_STAGES = STAGE_NAMES[: STAGE_NAMES.index("stage1")]
 
 
 @dataclass(frozen=True)

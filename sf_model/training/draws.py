@@ -12,7 +12,8 @@ from hashlib import sha256
 import torch
 
 from ..models.depth_flow import DEPTH_SEED
-from .settings import DepthSettings, DiffusionSettings
+from ..models.layout_predictor import LAYOUT_SEED
+from .settings import DepthSettings, DiffusionSettings, DocumentSettings
 
 # Makes the scaffold's draws differ from the diffusion's and the depth's.
 SCAFFOLD_SEED = 0x5CAF
@@ -64,6 +65,26 @@ def draw_depth(seeds: torch.Tensor, state: torch.Tensor, settings: DepthSettings
     time = torch.sigmoid(settings.time_std * normal + settings.time_mean)
     device = state.device
     return DepthDraws(noise.to(state), time.to(device), has_noise.to(device), no_prompt.to(device))
+
+
+@dataclass(frozen=True)
+class LayoutDraws:
+    """Draws for the layout's flow."""
+
+    # (B, 1 + N, D).
+    noise: torch.Tensor
+    # (B,) in [0, 1], 1 being data.
+    time: torch.Tensor
+    # (B,) bool: whether the prompt is dropped.
+    no_prompt: torch.Tensor
+
+
+def draw_layout(seeds: torch.Tensor, state: torch.Tensor, settings: DocumentSettings) -> LayoutDraws:
+    """For states (B, 1 + N, D) of layouts."""
+    noise, normal, numbers = _draw([seed ^ LAYOUT_SEED for seed in seeds.tolist()], state.shape[1:], 1)
+    time = torch.sigmoid(settings.time_std * normal + settings.time_mean)
+    device = state.device
+    return LayoutDraws(noise.to(state), time.to(device), (numbers[:, 0] < settings.prompt_dropout).to(device))
 
 
 def draw_share(seeds: torch.Tensor, share: float, salt: int) -> torch.Tensor:

@@ -26,7 +26,7 @@ from .average import ParameterAverage
 from .batch import Batch
 from .data.numbered import Batches
 from .losses import Losses
-from .optimiser import build_optimiser, learning_rate, trainable_parameters
+from .optimiser import build_optimiser, learning_rate, set_rates, trainable_parameters
 from .run_record import RunError, append_log
 from .run_state import RunState, latest_state, save_state, saved_progress
 from .settings import LoopSettings
@@ -103,8 +103,7 @@ class Trainer:
 
     def _train_step(self, batches: list[Batch]) -> Losses:
         """The losses' means over this process's samples, and the norm of the gradient."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate(self.loop, self.step)
+        set_rates(self.optimiser, self.loop, self.step)
         total: Losses = {}
         for place, batch in enumerate(batches, start=1):
             # Processes exchange gradients once a step, with the last micro-batch.

@@ -8,16 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..backbones import get_backbone
 from ..backbones.mini import TOKENIZER_DIR
 from . import run_record
 from .bases.loading import load_base, spatial_config, tokenizer_folder
 from .bases.tokenizer import same_vocabulary, train_tokenizer
+from .data.documents import DocumentBatches
 from .data.numbered import Batches, Share
 from .data.prepare import cache_settings
 from .data.prepared import StoreBatches, split_rows
 from .data.store import Store
-from .data.world import DocumentBatches, WorldBatches, WorldStream
+from .data.world import WorldBatches, WorldStream
 from .export import export_beside_base, export_mini
 from .loop import Trainer, build_accelerator
 from .process_state import process_state
@@ -25,7 +25,7 @@ from .revision import current_commit
 from .run_record import RunError
 from .run_state import latest_state, load_average, saved_progress
 from .settings import TrainingSettings
-from .stages import STAGES, Stage
+from .stages import STAGES, DepthStage, SourceStage, Stage
 from .system import System
 
 
@@ -46,7 +46,7 @@ def make_tokenizer(settings: TrainingSettings) -> None:
             shutil.copytree(theirs[0], partial, dirs_exist_ok=True)
         else:
             seed = settings.stage(settings.stages[0]).loop.seed
-            train_tokenizer(partial, system.decoder.vocab_size, seed, system.tokenizer_captions)
+            train_tokenizer(partial, system, seed)
         partial.rename(folder)
     for other in theirs:
         if not same_vocabulary(folder, other):
@@ -59,8 +59,13 @@ def run_dir(settings: TrainingSettings, name: str) -> Path:
 
 
 def earlier_stages(settings: TrainingSettings, name: str) -> list[str]:
-    """The stages that `name` starts from."""
-    return settings.stages[: settings.stages.index(name)]
+    """The stages that `name` starts from: those of the config that come before it and train what it uses."""
+    before = settings.stages[: settings.stages.index(name)]
+    unused = STAGES[name].independent_of
+    world = settings.stage(name).world
+    if name == DepthStage.name and world is not None and world.edits == 0:
+        unused = (*unused, SourceStage.name)
+    return [earlier for earlier in before if earlier not in unused]
 
 
 def build_stage(settings: TrainingSettings, name: str) -> Stage:
@@ -98,8 +103,12 @@ def open_batches(settings: TrainingSettings, name: str, stage: Stage, share: Sha
     if stage_settings.world is not None:
         stream = WorldStream(name, seed, "train")
         if name == "language":
-            return DocumentBatches(stage_settings.world, tokens, share, stream), asdict(stage_settings.world)
-        cell_px = get_backbone(settings.base).source_patch_px if name == "source" else None
+            objects = stage.system.config.layout.objects
+            documents = stage_settings.documents
+            batches = DocumentBatches(stage_settings.world, documents, tokens, objects, share, stream)
+            return batches, {**asdict(stage_settings.world), **asdict(documents)}
+        # One cell is one patch of a source, and one query.
+        cell_px = stage.system.config.spatial_transformer.stride if name == "source" else None
         return WorldBatches(stage_settings.world, tokens, share, stream, cell_px), asdict(stage_settings.world)
     data = settings.data
     store = Store(Path(data.prepared))
@@ -138,7 +147,7 @@ def train_stage(settings: TrainingSettings, name: str) -> None:
             data=data_record,
             loop=loop,
             stage=_stage_record(settings, name),
-            base=_base_record(settings),
+            base=_base_record(settings, name),
             # Runs in the same folder are noted by name, so that they can be moved together.
             start={earlier: settings.starts.get(earlier, earlier) for earlier in earlier_stages(settings, name)},
         )
@@ -153,13 +162,17 @@ def train_stage(settings: TrainingSettings, name: str) -> None:
 
 def _stage_record(settings: TrainingSettings, name: str) -> dict[str, Any]:
     stage = asdict(settings.stage(name))
-    return {group: stage[group] for group in ("diffusion", "depth", "fusion")}
+    return {group: stage[group] for group in ("diffusion", "depth", "fusion", "documents")}
 
 
-def _base_record(settings: TrainingSettings) -> dict[str, Any]:
+def _base_record(settings: TrainingSettings, name: str) -> dict[str, Any]:
+    """The weights that the stage starts from, or the sizes of what it is built from."""
     if settings.weights is not None:
         return {"name": settings.base, **asdict(settings.weights)}
-    return {"name": settings.base, **json.loads(json.dumps(asdict(settings.system)))}
+    sizes = json.loads(json.dumps(asdict(settings.system)))
+    sizes["layout"] = sizes["spatialfusion"].pop("layout")
+    wanted = STAGES[name].built_from or tuple(sizes)
+    return {"name": settings.base, **{part: sizes[part] for part in wanted}}
 
 
 def export_run(settings: TrainingSettings, name: str, output: Path, file_name: str) -> list[Path]:

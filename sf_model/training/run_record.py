@@ -18,6 +18,9 @@ FREE_SETTINGS = {
     "loop": {"log_every", "save_every", "sheet_every", "workers", "micro_batch", "gradient_checkpointing", "compile"},
 }
 
+# Where a run ends, and where its rate begins to fall.
+END_SETTINGS = {"steps", "decay_steps"}
+
 
 class RunError(ValueError):
     """A run cannot continue as asked. The message says what to do and why."""
@@ -31,7 +34,9 @@ def begin_session(run_dir: Path, from_step: int, **settings: Any) -> None:
     record = {"settings": asked, "sessions": []}
     if from_step > 0:
         record = json.loads(path.read_text(encoding="utf-8"))
-        _check_same(run_dir, record["settings"], asked)
+        _check_same(run_dir, record["settings"], asked, from_step)
+        for name in END_SETTINGS & record["settings"].get("loop", {}).keys():
+            record["settings"]["loop"][name] = asked["loop"][name]
     _drop_log_after(run_dir, from_step)
     record["sessions"].append({"commit": current_commit(), "from_step": from_step, "started": round(time.time())})
     _write_whole(path, json.dumps(record, indent=1))
@@ -63,12 +68,17 @@ def _plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
-def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any]) -> None:
+def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any], from_step: int) -> None:
+    """The end of a run can be moved until the rate begins to fall: all steps before are the same then."""
+    loops = [settings.get("loop", {}) for settings in (before, asked)]
+    constant = min(loop.get("steps", 0) - loop.get("decay_steps", 0) for loop in loops)
+    end = END_SETTINGS if from_step <= constant else set()
     differing = [
         f"{group}.{name}: {before.get(group, {}).get(name)!r} before, {value!r} now"
         for group, values in asked.items()
         for name, value in values.items()
-        if name not in FREE_SETTINGS.get(group, ()) and not _is_same_field(before.get(group, {}), name, value)
+        if name not in FREE_SETTINGS.get(group, set()) | (end if group == "loop" else set())
+        and not _is_same_field(before.get(group, {}), name, value)
     ]
     if differing:
         raise RunError(f"give the settings that {run_dir} was begun with, or another --runs: {'; '.join(differing)}")

@@ -11,9 +11,9 @@ import yaml
 from ..config import dataclass_from_dict
 from .bases.sizes import MiniSizes, smoke_sizes
 
-SETTINGS_VERSION = 2
+SETTINGS_VERSION = 3
 # In the order in which they are trained. Each starts from the averaged weights of those before it.
-STAGE_NAMES = ("language", "image", "source", "stage1", "stage2")
+STAGE_NAMES = ("autoencoder", "language", "image", "source", "stage1", "stage2")
 
 
 @dataclass(frozen=True)
@@ -125,6 +125,8 @@ class LoopSettings:
     # Samples that one process computes at once.
     micro_batch: int
     learning_rate: float
+    # Rate of Muon, which then trains the matrices of transformers' layers; AdamW trains the rest. null: AdamW alone.
+    matrix_rate: float | None
     # Linear warm-up, then constant, then linear to 2% over the last decay_steps.
     warmup_steps: int
     decay_steps: int
@@ -157,6 +159,8 @@ class DiffusionSettings:
     caption_dropout: float
     depth_dropout: float
     joint_dropout: float
+    # Draws of noise and time for each image. Its prompt and its latent are computed once for all of them.
+    draws: int
 
 
 @dataclass(frozen=True)
@@ -170,8 +174,31 @@ class DepthSettings:
     time_std: float
     # Share of the samples with a noisy depth that get no prompt, for guidance.
     prompt_dropout: float
+    # Share of the samples that get no layout, so that the prompt alone is read too.
+    layout_dropout: float
     # Draws of noise and time for each image (stage 1). Its prompt is read once for all of them.
     draws: int
+
+
+@dataclass(frozen=True)
+class DocumentSettings:
+    """Documents and losses of the language model's stage."""
+
+    # Only captions that fix a scene of one or two objects, in the first steps.
+    easy_steps: int
+    # Relative shares of 1, 2, 3 and 4 objects in captions that fix their scene.
+    free_objects: tuple[float, float, float, float]
+    # Captions of each such scene.
+    descriptions: int
+    # Share of the steps whose documents end with the layout as text.
+    answers: float
+    # Draws of noise and time for the layout of each caption.
+    draws: int
+    # Mean and standard deviation of the noisy layouts' logit-normal times.
+    time_mean: float
+    time_std: float
+    # Share of the layouts that are predicted without the prompt, for guidance.
+    prompt_dropout: float
 
 
 @dataclass(frozen=True)
@@ -198,6 +225,7 @@ class StageSettings:
     diffusion: DiffusionSettings | None
     depth: DepthSettings | None
     fusion: FusionSettings | None
+    documents: DocumentSettings | None
 
 
 @dataclass(frozen=True)
@@ -218,6 +246,7 @@ class TrainingSettings:
     label: LabelSettings | None
     # null: each stage makes its data from the synthetic world.
     data: DataSettings | None
+    autoencoder: StageSettings | None
     language: StageSettings | None
     image: StageSettings | None
     source: StageSettings | None
@@ -273,14 +302,29 @@ def migrated(values: Any) -> Any:
         return values
     values = dict(values)
     version = values.pop("version", 1)
-    if version == SETTINGS_VERSION:
-        return values
-    if version != 1:
+    if version not in range(1, SETTINGS_VERSION + 1):
         raise ValueError(f"config.version is {version!r}, this code reads up to {SETTINGS_VERSION}; update it")
-    values = {"starts": {}, "system": None, "language": None, "image": None, "source": None, **values}
-    for name in ("stage1", "stage2"):
-        if isinstance(values.get(name), dict) and "loop" not in values[name]:
-            values[name] = _migrated_stage(values[name], name)
+    if version == 1:
+        values = {"starts": {}, "system": None, "language": None, "image": None, "source": None, **values}
+        for name in ("stage1", "stage2"):
+            if isinstance(values.get(name), dict) and "loop" not in values[name]:
+                values[name] = _migrated_stage(values[name], name)
+    return _with_version_3(values) if version < 3 else values
+
+
+def _with_version_3(values: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 had pixels for latents, and AdamW alone."""
+    values = {"autoencoder": None, **values}
+    if isinstance(values.get("system"), dict):
+        values["system"] = {"autoencoder": None, **values["system"]}
+    for name in STAGE_NAMES:
+        stage = values.get(name)
+        if isinstance(stage, dict) and isinstance(stage.get("loop"), dict):
+            values[name] = {"documents": None, **stage, "loop": {"matrix_rate": None, **stage["loop"]}}
+            if isinstance(stage.get("diffusion"), dict):
+                values[name]["diffusion"] = {"draws": 1, **stage["diffusion"]}
+            if isinstance(stage.get("depth"), dict):
+                values[name]["depth"] = {"layout_dropout": 0.0, **stage["depth"]}
     return values
 
 
@@ -298,7 +342,7 @@ def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
     missing, unknown = sorted(VERSION_1_FIELDS - set(flat)), sorted(set(flat) - VERSION_1_FIELDS)
     if missing or unknown:
         raise ValueError(f"config.{name}: missing fields {missing}, unknown fields {unknown}")
-    flat = {**flat, "decay_steps": flat["steps"], "compile": False}
+    flat = {**flat, "decay_steps": flat["steps"], "compile": False, "matrix_rate": None}
     loop = {field.name: flat[field.name] for field in fields(LoopSettings)}
     diffusion = {name: flat[name] for name in ("time_mean", "time_std", "caption_dropout", "depth_dropout")}
     depth = {
@@ -306,6 +350,7 @@ def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
         "time_mean": flat["depth_time_mean"],
         "time_std": flat["depth_time_std"],
         "prompt_dropout": flat["caption_dropout"],
+        "layout_dropout": 0.0,
         "draws": 1,
     }
     is_fusion = name == "stage2"
@@ -319,9 +364,10 @@ def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
     return {
         "loop": loop,
         "world": None,
-        "diffusion": {**diffusion, "joint_dropout": 0.0} if is_fusion else None,
+        "diffusion": {**diffusion, "joint_dropout": 0.0, "draws": 1} if is_fusion else None,
         "depth": depth,
         "fusion": fusion if is_fusion else None,
+        "documents": None,
     }
 
 
@@ -356,7 +402,10 @@ def smoke(settings: TrainingSettings) -> TrainingSettings:
 SHARES = (
     ("depth", "flow"),
     ("depth", "prompt_dropout"),
+    ("depth", "layout_dropout"),
     ("world", "edits"),
+    ("documents", "answers"),
+    ("documents", "prompt_dropout"),
     ("fusion", "true_depth"),
     ("diffusion", "caption_dropout"),
     ("diffusion", "depth_dropout"),
@@ -364,7 +413,8 @@ SHARES = (
 )
 # The groups that each stage needs, besides its loop.
 GROUPS = {
-    "language": (),
+    "autoencoder": (),
+    "language": ("documents",),
     "image": ("diffusion",),
     "source": (),
     "stage1": ("depth",),
@@ -398,7 +448,7 @@ def _check_stage(stage: StageSettings, name: str, from_world: bool) -> None:
             raise ValueError(f"{name}.loop.{field} must be at least 1")
     if loop.batch_size % loop.micro_batch:
         raise ValueError(f"{name}.loop.micro_batch {loop.micro_batch} does not divide batch_size {loop.batch_size}")
-    for group in ("diffusion", "depth", "fusion"):
+    for group in ("diffusion", "depth", "fusion", "documents"):
         if (getattr(stage, group) is not None) != (group in GROUPS[name]):
             state = "is missing" if group in GROUPS[name] else "must be null"
             raise ValueError(f"{name}.{group} {state}")
@@ -424,6 +474,11 @@ def _check_world(world: WorldSettings, name: str) -> None:
 
 def _check_together(settings: TrainingSettings) -> None:
     """Check what a stage requires of the base and of the stages before it."""
+    if settings.language is not None and settings.language.loop.micro_batch != settings.language.loop.batch_size:
+        raise ValueError(
+            f"set language.loop.micro_batch to its batch_size ({settings.language.loop.batch_size}): some of its "
+            "losses are means over all objects of a step"
+        )
     first, second = settings.stage1, settings.stage2
     for name in settings.stages:
         world = settings.stage(name).world
@@ -431,7 +486,7 @@ def _check_together(settings: TrainingSettings) -> None:
             continue
         if name == "image" and world.edits > 0:
             raise ValueError("image.world.edits must be 0: stage2 is the first that learns to see a source image")
-        patch = settings.system.transformer.patch_size
+        patch = settings.system.patch_px
         if not world.image_sizes or any(size < 1 or size % patch for size in world.image_sizes):
             raise ValueError(f"{name}.world.image_sizes {list(world.image_sizes)} must be multiples of {patch}")
         if world.edits > 0 and settings.source is None:

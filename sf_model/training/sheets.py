@@ -34,8 +34,12 @@ def joined(sheets: list[Sheet]) -> Sheet:
     """One sheet of SHEET_ROWS rows, and the means over all samples."""
     columns = [torch.cat(parts)[:SHEET_ROWS] for parts in zip(*(sheet.columns for sheet in sheets if sheet.columns))]
     count = sum(sheet.count for sheet in sheets)
-    names = sheets[0].metrics
-    return Sheet(columns, {n: sum(s.metrics[n] * s.count for s in sheets) / count for n in names}, count)
+    metrics = {}
+    for name in dict.fromkeys(name for sheet in sheets for name in sheet.metrics):
+        # A sheet may be of other samples than the rest, and have metrics of its own.
+        having = [sheet for sheet in sheets if name in sheet.metrics]
+        metrics[name] = sum(sheet.metrics[name] * sheet.count for sheet in having) / sum(s.count for s in having)
+    return Sheet(columns, metrics, count)
 
 
 def in_sheet_batches(items: list[Item], micro_batch: int) -> list[list[Item]]:
@@ -52,9 +56,15 @@ def in_sheet_batches(items: list[Item], micro_batch: int) -> list[list[Item]]:
 
 
 def depth_figures(prediction: DepthPrediction, batch: Batch, ending: str = "") -> dict[str, float]:
-    """abs_rel and delta1 of a prediction; `ending` is appended to their names."""
+    """abs_rel and delta1 of a prediction, also on objects alone; `ending` is appended to their names."""
     depth_m, true_m = prediction.log_depth.exp(), batch["depth_m"]
-    return {
+    figures = {
         f"abs_rel{ending}": metrics.abs_rel(depth_m, true_m).mean().item(),
         f"delta1{ending}": metrics.delta1(depth_m, true_m).mean().item(),
     }
+    if "is_object" in batch:
+        # A surface that is taken for sky is wrong, too.
+        seen_m = torch.where(prediction.validity_logit > 0, depth_m, torch.full_like(depth_m, torch.inf))
+        objects_m = torch.where(batch["is_object"], true_m, torch.full_like(true_m, torch.inf))
+        figures[f"object_delta1{ending}"] = metrics.delta1(seen_m, objects_m).mean().item()
+    return figures

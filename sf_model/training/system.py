@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from ..models.depth_flow import DepthSampling, NoisyDepth, draw_noise
 from ..models.depth_prediction import DepthPrediction
 from ..models.depth_predictor import DepthPredictor
 from ..models.expert_inputs import ExpertInputs
+from ..models.layout_predictor import LayoutSampling, layout_noise
 from ..models.spatial_transformer import uniform_layer_map
 from .bases.base import Base, DepthFeatures, Prompt
 from .flow import euler_sample
@@ -78,6 +80,14 @@ class System(nn.Module):
     def mean_depth(self, inputs: ExpertInputs, noisy: NoisyDepth | None = None) -> DepthPrediction:
         """The mean depth of all scenes that fit the prompt. With `noisy`, the clean depth that it was made from."""
         return self.predictor(inputs, noisy)
+
+    def with_layout(self, inputs: ExpertInputs, seeds: Sequence[int]) -> ExpertInputs:
+        """The same with a layout drawn from each prompt, if the checkpoint has layouts and none is given."""
+        predictor = self.predictor.layout
+        if predictor is None or inputs.layout is not None:
+            return inputs
+        noise = torch.cat([layout_noise(predictor.noise_shape(1), seed) for seed in seeds])
+        return self.predictor.with_layout(inputs, LayoutSampling(noise.to(inputs.keys_values[0][0].device)))
 
     def sampled_depth(self, inputs: ExpertInputs, seed: int) -> DepthPrediction:
         """One scene that fits the prompt, with the node's default steps and guidance."""

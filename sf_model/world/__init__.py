@@ -1,11 +1,10 @@
 """The synthetic metric world: scenes, a batched ray-cast renderer and captions that are true of their scenes."""
 
 from ..rendering.zbuffer import GROUND_INDEX, SKY_INDEX
-from .caption_common import CaptionedScene, Fact
+from .caption_common import CaptionedScene, Fact, name_of
 from .captions import KINDS, SPATIAL_KINDS, describe_again, sample
 from .categories import CATEGORY_NAMES, HELD_OUT
 from .edits import EDIT_KINDS, EditPair, sample_edit
-from .grounding import ground
 from .palette import COLORS
 from .render import Rendering, render
 from .sampling import SPLITS, sample_scene
@@ -29,7 +28,7 @@ __all__ = [
     "Scene",
     "SceneObject",
     "describe_again",
-    "ground",
+    "name_of",
     "render",
     "sample",
     "sample_edit",

@@ -1,6 +1,7 @@
 """The whole Mini, from the shipped files: sf_model's pipeline and the host's classes give the same numbers."""
 
 import random
+from pathlib import Path
 from types import ModuleType
 
 import comfy.sample
@@ -11,19 +12,43 @@ import torch
 from sf_model import world
 from sf_model.backbones.mini import MINI_DIR, SAMPLING_SHIFT
 from sf_model.models.depth_flow import DepthSampling, draw_noise
+from sf_model.models.expert_inputs import ExpertInputs
 from sf_model.models.flow_times import shifted_times
 from sf_model.training.bases.base import Prompt
 from sf_model.training.export import load_exported
 from sf_model.training.system import ImageSampling, System
 from tests.parity.measures import relative_error
+from tests.unit.dummy_systems import DUMMY, export_untrained
 
 SAMPLING = ImageSampling(steps=6, guidance=3.0)
 PROMPT = "a red car 4.0 m away, facing left, and a blue chair on grass, at sunset"
 
 
+@pytest.fixture(scope="module", params=["shipped", "latents"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped weights, and untrained ones of a system with an autoencoder and layouts, in place of them."""
+    if request.param == "shipped":
+        return MINI_DIR
+    path = tmp_path_factory.mktemp("latents")
+    export_untrained(path, DUMMY)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def weights(folder: Path, nodes: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (nodes.mini.clip, nodes.mini.loader, nodes.generate.load_checkpoint):
+        monkeypatch.setattr(module, "MINI_DIR", folder)
+
+
 @pytest.fixture(scope="module")
-def system() -> System:
-    return load_exported(MINI_DIR)
+def system(folder: Path) -> System:
+    return load_exported(folder)
+
+
+def empty_latent(system: System) -> torch.Tensor:
+    """Of an image of 64 x 64 pixels."""
+    with torch.no_grad():
+        return torch.zeros_like(system.base.encode_image(torch.zeros(1, 3, 64, 64)))
 
 
 def encoded_by(system: System, text: str) -> Prompt:
@@ -47,10 +72,10 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: System) -> None
         assert relative_error(value, expected_value) < 1e-5
 
     sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
-    inputs = system.inputs(prompt, 64, 64)
+    inputs = system.with_layout(system.inputs(prompt, 64, 64), [5])
     for how, expected in ((None, system.mean_depth(inputs)), (sampling, system.predictor.sample(inputs, sampling))):
         depth = nodes.runtime.prediction.predict_depth(
-            loaded, encoded, width=64, height=64, features=None, sampling=how
+            loaded, encoded, width=64, height=64, features=None, sampling=how, seed=5
         )
         expected_depth = expected.to_metric_depth()
         assert torch.equal(depth.valid, expected_depth.valid)
@@ -58,7 +83,7 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: System) -> None
 
     control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     patched = nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone)
-    latent = torch.zeros(1, 3, 64, 64)
+    latent = empty_latent(system)
     noise = comfy.sample.prepare_noise(latent, 7)
     negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
     sigmas = 1 - shifted_times(6, SAMPLING_SHIFT)
@@ -78,6 +103,27 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: System) -> None
 
 
 @torch.no_grad()
+def test_an_empty_latent_of_pixels_gives_the_image_of_its_pixels(nodes: ModuleType, system: System) -> None:
+    """Old graphs have one. Two steps, from the noise that a latent of an eighth of the size cuts out of it."""
+    if system.base.vae is None:
+        return
+    model, clip, vae = nodes.SpatialFusionMiniLoader.execute().args
+    channels, conditioning = (
+        system.base.sizes.transformer.in_channels,
+        clip.encode_from_tokens_scheduled(clip.tokenize(PROMPT)),
+    )
+    noise = comfy.sample.prepare_noise(torch.zeros(1, channels, 128, 64), 7)
+    drawn = []
+    for cells in ((128, 64), (16, 8)):
+        latent = torch.zeros(1, channels, *cells)
+        part = noise[..., : cells[0], : cells[1]]
+        arguments = (comfy.samplers.sampler_object("euler"), torch.tensor([1.0, 0.5, 0.0]), conditioning, conditioning)
+        drawn.append(comfy.sample.sample_custom(model, part, 1.0, *arguments, latent, disable_pbar=True))
+    assert torch.equal(*drawn) and drawn[0].shape == (1, channels, 16, 8)
+    assert vae.decode(drawn[0]).shape == (1, 128, 64, 3)
+
+
+@torch.no_grad()
 def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: System) -> None:
     """The source is read for the depth by its own pixels, and is a reference latent of both conditionings."""
     model, clip, vae = nodes.SpatialFusionMiniLoader.execute().args
@@ -92,19 +138,23 @@ def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: System) -> 
     encoded = runtime.prompt_capture.encode_prompt_with_source(
         clip, loaded.decoder_path, pair.instruction, image, vae, loaded.backbone.source_view
     )
+
+    def laid_out(prompt: Prompt, source: torch.Tensor | None = None) -> ExpertInputs:
+        return system.with_layout(system.inputs(prompt, 64, 64, source), [0])
+
     sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
     depth = runtime.prediction.predict_depth(loaded, encoded, 64, 64, features, sampling)
-    expected_depth = system.predictor.sample(system.inputs(prompt, 64, 64, source), sampling).to_metric_depth()
+    expected_depth = system.predictor.sample(laid_out(prompt, source), sampling).to_metric_depth()
     assert torch.equal(depth.valid, expected_depth.valid)
     assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
-    without = system.predictor.sample(system.inputs(prompt, 64, 64), sampling).to_metric_depth()
+    without = system.predictor.sample(laid_out(prompt), sampling).to_metric_depth()
     assert relative_error(without.log_depth(), expected_depth.log_depth()) > 0.01
 
     control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)
     negative = node_helpers.conditioning_set_values(
         clip.encode_from_tokens_scheduled(clip.tokenize("")), {"reference_latents": [vae.encode(image)]}, append=True
     )
-    latent = torch.zeros(1, 3, 64, 64)
+    latent = empty_latent(system)
     noise = comfy.sample.prepare_noise(latent, 7)
     drawn = comfy.sample.sample_custom(
         nodes.runtime.injection.inject(model, loaded.adapter, control, loaded.backbone),

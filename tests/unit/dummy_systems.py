@@ -26,13 +26,13 @@ def without_sources(sizes: MiniSizes = DUMMY) -> MiniSizes:
 def untrained_system(directory: Path, sizes: MiniSizes, adapter: bool = True) -> System:
     """Such a system, whose tokenizer is written to the directory; without `adapter` that part is as a base's."""
     if not (directory / TOKENIZER_DIR).exists():
-        train_tokenizer(directory / TOKENIZER_DIR, sizes.decoder.vocab_size, seed=0, size=300)
+        train_tokenizer(directory / TOKENIZER_DIR, sizes, seed=0)
     system = System(MiniBase(sizes, directory / TOKENIZER_DIR, seed=0), sizes.spatialfusion, seed=0)
     generator = torch.Generator().manual_seed(0)
     adapted = system.adapter.parameters() if adapter else ()
     for parameter in (*system.base.transformer.parameters(), *adapted, *system.predictor.depth_flow.parameters()):
         if not parameter.any():
-            torch.nn.init.normal_(parameter, std=0.1, generator=generator)
+            torch.nn.init.normal_(parameter, std=0.3, generator=generator)
     return system
 
 

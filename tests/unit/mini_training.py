@@ -10,8 +10,9 @@ from typing import Any
 from sf_model.training.bases.mini import MiniBase
 from sf_model.training.bases.prompts import PromptTokens
 from sf_model.training.bases.sizes import smoke_sizes
+from sf_model.training.data.documents import DocumentBatches
 from sf_model.training.data.numbered import Share
-from sf_model.training.data.world import DocumentBatches, WorldBatches, WorldStream
+from sf_model.training.data.world import WorldBatches, WorldStream
 from sf_model.training.settings import (
     CaptionShares,
     LoopSettings,
@@ -52,12 +53,16 @@ def changed(settings: Any, **changes: Any) -> Any:
 
 
 def stage_settings(name: str, **changes: Any) -> StageSettings:
-    """A stage's settings of the smoke run, without a depth flow and in float32 unless `changes` say so."""
+    """A stage's settings of the smoke run, in float32. Unless `changes` say so, without a depth flow, with one draw of
+    noise, and with a predictor that learns.
+    """
     stage = smoke(mini_settings()).stage(name)
     if stage.depth is not None:
-        stage = changed(stage, depth__flow=0.0, depth__draws=1)
+        stage = changed(stage, depth__flow=0.0, depth__draws=1, depth__layout_dropout=0.0)
+    if stage.diffusion is not None:
+        stage = changed(stage, diffusion__draws=1)
     if stage.fusion is not None:
-        stage = changed(stage, fusion__true_depth=0.0)
+        stage = changed(stage, fusion__true_depth=0.0, fusion__freeze_predictor=False)
     return changed(stage, **changes)
 
 
@@ -90,7 +95,9 @@ def batches_of(stage: str, tokens: PromptTokens, share: Share | None = None, **c
     """What a stage learns from, as `run.open_batches` chooses it."""
     if stage == "language":
         stream = WorldStream("language", 0, "train")
-        return DocumentBatches(replace(world_settings(), **changes), tokens, share or Share(4, 4), stream)
+        documents, objects = stage_settings("language").documents, DUMMY.spatialfusion.layout.objects
+        world = replace(world_settings(), **changes)
+        return DocumentBatches(world, documents, tokens, objects, share or Share(4, 4), stream)
     captions = PLAIN if stage == "image" else SPATIAL
     cell_px = CELL_PX if stage == "source" else None
     return world_batches(tokens, captions, share=share, cell_px=cell_px, **changes)

@@ -13,8 +13,10 @@ from sf_model.training.settings import DepthSettings, DiffusionSettings
 COUNT = 4000
 SEEDS = torch.arange(COUNT)
 LATENT, STATE = torch.zeros(COUNT, 2, 2, 2), torch.zeros(COUNT, 2, 2, 2)
-DIFFUSION = DiffusionSettings(time_mean=-1.8, time_std=1.5, caption_dropout=0.3, depth_dropout=0.2, joint_dropout=0.1)
-DEPTH = DepthSettings(flow=0.6, time_mean=-0.8, time_std=1.2, prompt_dropout=0.3, draws=1)
+DIFFUSION = DiffusionSettings(
+    time_mean=-1.8, time_std=1.5, caption_dropout=0.3, depth_dropout=0.2, joint_dropout=0.1, draws=1
+)
+DEPTH = DepthSettings(flow=0.6, time_mean=-0.8, time_std=1.2, prompt_dropout=0.3, layout_dropout=0.0, draws=1)
 
 
 def test_shares_and_times() -> None:
@@ -37,7 +39,7 @@ def test_caption_and_depth_are_dropped_together_for_a_share_of_their_own() -> No
     assert both.float().mean().item() == pytest.approx(0.1 + 0.9 * 0.06, abs=0.02)
     assert drawn.no_caption.float().mean().item() == pytest.approx(0.1 + 0.9 * 0.3, abs=0.03)
     assert drawn.no_depth.float().mean().item() == pytest.approx(0.1 + 0.9 * 0.2, abs=0.03)
-    alone = DiffusionSettings(0.0, 1.0, caption_dropout=0.0, depth_dropout=0.0, joint_dropout=0.25)
+    alone = DiffusionSettings(0.0, 1.0, caption_dropout=0.0, depth_dropout=0.0, joint_dropout=0.25, draws=1)
     drawn = draw_diffusion(SEEDS, LATENT, alone)
     assert torch.equal(drawn.no_caption, drawn.no_depth)
     assert drawn.no_caption.float().mean().item() == pytest.approx(0.25, abs=0.03)

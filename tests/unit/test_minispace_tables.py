@@ -47,13 +47,12 @@ from sf_model.evaluation.minispace.table import (
 )
 from sf_model.evaluation.obedience import obedience, si_rmse
 from sf_model.evaluation.recognition import UNASKED, recognised
-from sf_model.evaluation.sampling import SystemSampler, no_depth, scene_depth
+from sf_model.evaluation.sampling import SystemSampler, no_depth, own_image_size, scene_depth
 from sf_model.scene_reader.network import SceneReader
 from sf_model.scene_reader.reading import FoundObject
 from sf_model.scene_reader.weights import save_reader
 from sf_model.world.scene import SceneObject
 from tests.unit.dummy_systems import DUMMY, export_untrained, without_sources
-from tests.unit.mini_training import mini_settings
 from tests.unit.readers import TINY_READER, true_reading
 
 
@@ -179,10 +178,11 @@ def test_where_found_leaves_out_images_that_lack_an_object() -> None:
 
 def test_noise_belongs_to_the_prompt(exported: Path) -> None:
     noise = SystemSampler(exported, steps=1).noise
-    both = noise([3, 7], seed=1, image_size=8)
-    assert both.shape == (2, 3, 8, 8) and noise([3], seed=1).shape == (1, 3, 32, 32)
-    assert torch.equal(both[1:], noise([7], seed=1, image_size=8))
-    assert not torch.equal(both[1:], noise([7], seed=2, image_size=8))
+    both = noise([3, 7], seed=1, image_size=16)
+    # Of latents: a cell is 8 pixels wide.
+    assert both.shape == (2, 4, 2, 2) and noise([3], seed=1).shape == (1, 4, 4, 4)
+    assert torch.equal(both[1:], noise([7], seed=1, image_size=16))
+    assert not torch.equal(both[1:], noise([7], seed=2, image_size=16))
 
 
 def test_true_renders_and_depths_are_the_prompts_own() -> None:
@@ -394,7 +394,7 @@ def test_every_system_is_drawn_at_the_first_one_s_size(
     run = json.loads((tmp_path / "minispace.json").read_text(encoding="utf-8"))["run"]
     assert run["image_size"] == DUMMY.image_size
     assert [entry["directory"] for entry in run["weights"]] == [str(exported), "builtin"]
-    sizes = [DUMMY.image_size, mini_settings().system.image_size]
+    sizes = [DUMMY.image_size, own_image_size(MINI_DIR)]
     assert [entry["image_size"] for entry in run["weights"]] == sizes
 
 

@@ -11,6 +11,7 @@ import torch.nn as nn
 
 from sf_model.scene_reader.network import SceneReader
 from sf_model.training.optimiser import build_optimiser, learning_rate, trainable_parameters
+from sf_model.training.settings import STAGE_NAMES
 from tests.unit.mini_training import build_stage, loop_settings
 from tests.unit.readers import TINY_READER
 
@@ -28,7 +29,7 @@ def decayed_names(module: nn.Module) -> tuple[set[str], set[str]]:
 
 def test_only_matrices_are_decayed(tokenizer_dir: Path) -> None:
     """Of all parts of the system: no norm, no bias, no embedding of words, queries, camera or reference images."""
-    for name in ("language", "image", "source", "stage1", "stage2"):
+    for name in STAGE_NAMES:
         stage = build_stage(name, tokenizer_dir)
         decayed, kept = decayed_names(stage)
         layers = dict(stage.named_modules())
@@ -38,13 +39,19 @@ def test_only_matrices_are_decayed(tokenizer_dir: Path) -> None:
             assert parameter.endswith(".weight")
         of_embeddings = {n for n, value in trainable_parameters(stage).items() if n in kept and value.ndim > 1}
         assert {n.removeprefix("system.").removesuffix(".weight") for n in of_embeddings} == {
-            "language": {"base.text_encoder.model.embed_tokens"},
+            "autoencoder": set(),
+            "language": {"base.text_encoder.model.embed_tokens", "predictor.layout.slots", "predictor.layout.source"},
             "image": set(),
-            "source": set(),
-            "stage1": {"predictor.spatial_transformer.queries", "predictor.spatial_transformer.camera"},
+            "source": {"predictor.source_encoder.layout_reader.slots"},
+            "stage1": {
+                "predictor.spatial_transformer.queries",
+                "predictor.spatial_transformer.camera",
+                "predictor.layout_encoder.absent",
+            },
             "stage2": {
                 "predictor.spatial_transformer.queries",
                 "predictor.spatial_transformer.camera",
+                "predictor.layout_encoder.absent",
                 "base.transformer.image_index_embedding",
             },
         }[name]
@@ -59,7 +66,7 @@ def test_decay_moves_a_matrix_and_no_embedding() -> None:
     """Without a gradient AdamW's step is the decay alone: 1e-3 x 0.5 of each value."""
     module = nn.ModuleDict({"linear": nn.Linear(2, 2), "words": nn.Embedding(3, 2), "norm": nn.LayerNorm(2)})
     before = {name: value.detach().clone() for name, value in module.named_parameters()}
-    loop = replace(loop_settings(4), learning_rate=1e-3, weight_decay=0.5)
+    loop = replace(loop_settings(4), learning_rate=1e-3, weight_decay=0.5, matrix_rate=None)
     optimiser = build_optimiser(module, loop)
     for value in module.parameters():
         value.grad = torch.zeros_like(value)

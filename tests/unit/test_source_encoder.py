@@ -21,12 +21,12 @@ PATCHES = smoke_sizes().spatialfusion
 def test_source_patches_by_hand() -> None:
     image = torch.zeros(1, 3, 16, 24)
     image[:, 1, 8:, :8] = 1.0  # the lower left of six patches is green
-    source = source_patches(image, 8)
+    source = source_patches(image, 8, 8)
     patches, grid = source.tokens, source.grid
     assert (patches.shape, grid) == ((1, 6, source_patch_dim(8)), (2, 3))
     assert (patches[0, 3] == torch.tensor([-1.0, 1.0, -1.0]).repeat_interleave(64)).all()
     assert (patches[0, [0, 1, 2, 4, 5]] == -1).all()
-    resized = source_patches(torch.ones(1, 3, 30, 30), 8)
+    resized = source_patches(torch.ones(1, 3, 30, 30), 8, 8)
     assert (resized.tokens.shape, resized.grid) == ((1, 16, 192), (4, 4)) and (resized.tokens == 1).all()
 
 
@@ -47,18 +47,18 @@ def test_the_pixel_encoder_sees_the_image_that_was_cut_into_patches() -> None:
     encoder = PixelEncoder(8, 16, at_queries=False)
     torch.nn.init.normal_(encoder.monocular_depth.state_out.weight, std=0.1)
     image = torch.rand(1, 3, 24, 40)
-    encoded = encoder(source_patches(image, 8), (3, 5))
+    encoded = encoder(source_patches(image, 8, 8), (3, 5))
     assert (encoded.tokens.shape, encoded.grid, encoded.pixels.shape) == ((1, 15, 16), (3, 5), (1, 34, 24, 40))
     read = encoder.monocular_depth(image * 2 - 1)
     assert torch.allclose(encoded.pixels[:, :32], read.pixels.relu(), atol=1e-6)
     assert torch.allclose(encoded.pixels[:, 32:], read.state, atol=1e-5) and read.state.abs().max() > 0.01
     dark, light = (
-        encoder(source_patches(torch.full((1, 3, 24, 24), grey), 8), (3, 3)).tokens[0, 4] for grey in (0.2, 0.8)
+        encoder(source_patches(torch.full((1, 3, 24, 24), grey), 8, 8), (3, 3)).tokens[0, 4] for grey in (0.2, 0.8)
     )
     assert (dark - light).abs().max() > 0.1
     around = image.clone()
     around[..., :8, :8] = 0
-    moved = (encoder(source_patches(around, 8), (3, 5)).tokens - encoded.tokens)[0].abs().amax(dim=1)
+    moved = (encoder(source_patches(around, 8, 8), (3, 5)).tokens - encoded.tokens)[0].abs().amax(dim=1)
     assert moved.min() > 1e-4
 
 
@@ -111,7 +111,7 @@ def test_a_source_at_the_queries_moves_the_states_there() -> None:
     def moved() -> torch.Tensor:
         states.clear()
         for shown in (image, other):
-            predictor(ExpertInputs(pairs, 32, 32, source=source_patches(shown, 8)))
+            predictor(ExpertInputs(pairs, 32, 32, source=source_patches(shown, 8, 8)))
         return (states[1] - states[0]).abs().amax(dim=2)[0]
 
     assert (moved() == 0).all()
@@ -137,7 +137,7 @@ def test_a_source_s_pixels_reach_the_head(grid: tuple[int, int]) -> None:
     noisy = NoisyDepth(torch.randn(2, 2, 32, 32), torch.tensor([0.5, 0.5]), torch.tensor([True, False]))
 
     def depth(image: torch.Tensor) -> torch.Tensor:
-        return predictor(ExpertInputs(pairs, 32, 32, source=source_patches(image, 8)), noisy).log_depth
+        return predictor(ExpertInputs(pairs, 32, 32, source=source_patches(image, 8, 8)), noisy).log_depth
 
     moved = depth(torch.rand(2, 3, 8 * grid[0], 8 * grid[1])) - depth(torch.rand(2, 3, 8 * grid[0], 8 * grid[1]))
     assert moved[0].abs().max() > 1e-3

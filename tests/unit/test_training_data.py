@@ -3,7 +3,6 @@
 import json
 import math
 import random
-import re
 from pathlib import Path
 
 import pytest
@@ -31,29 +30,6 @@ def test_the_labels_of_cells_by_hand() -> None:
     assert list(zip(category[0, 0].tolist(), color[0, 0].tolist())) == [none, second, first]
 
 
-def test_documents_tell_a_scene_twice(tokens: PromptTokens) -> None:
-    """Each is two prompts in the template: a caption and where its objects are, or two texts that fix one scene, with
-    the same numbers in both."""
-    data = batches_of("language", tokens, Share(128, 128))
-    (batch,) = data[0]
-    documents = [tokens.tokenizer.decode(ids[mask]) for ids, mask in zip(*batch.values())]
-    both_fix = grounded = 0
-    for document in documents:
-        first, second = re.findall(r"<\|im_start\|>(.*?)<\|im_end\|>", document)
-        names = re.findall(r"(an? [a-z ]+) \d\d \d\d \d\d \d\d \d+\.\d m", second)
-        if names:
-            grounded += 1
-            assert all(name.removeprefix("a ").removeprefix("an ").split()[-1] in first for name in names)
-        elif all("field of view" in text for text in (first, second)):
-            both_fix += 1
-            numbers, again = (
-                sorted(re.findall(r"\d+(?:\.\d)? (?:m to the \w+|m|degrees)", t)) for t in (first, second)
-            )
-            assert numbers == again
-    assert 70 < grounded < 110  # GROUNDED_SHARE is 0.7
-    assert 3 < both_fix < 30  # 0.4 of SPATIAL's captions fix their scene
-
-
 def test_the_shares_of_captions_by_hand() -> None:
     """What three kinds leave goes evenly to GenSpace's nine sub-domains."""
     mixture = caption_mixture(SPATIAL)
@@ -74,8 +50,8 @@ def test_batches_are_a_function_of_seed_and_step(stage: str, tokens: PromptToken
     again[0]
     (third,), (other,) = first[3], first[4]
     (thrice,) = again[3]
-    assert all(torch.equal(value, thrice[key]) for key, value in third.items())
-    name = "language_ids" if stage == "language" else "rgb"
+    assert all(torch.equal(value.nan_to_num(7), thrice[key].nan_to_num(7)) for key, value in third.items())
+    name = "input_ids" if stage == "language" else "rgb"
     assert third[name].shape != other[name].shape or not torch.equal(third[name], other[name])
     halves = [part for rank in range(2) for part in batches_of(stage, tokens, Share(4, 1, rank, 2))[3]]
     assert len(halves) == 4
@@ -83,7 +59,7 @@ def test_batches_are_a_function_of_seed_and_step(stage: str, tokens: PromptToken
         for row, half in enumerate(halves):
             # What stands alone is padded less.
             kept = tuple(slice(0, length) for length in half[key].shape[1:])
-            assert torch.equal(half[key][0], value[row][kept]), key
+            assert torch.equal(half[key][0].nan_to_num(7), value[row][kept].nan_to_num(7)), key
 
 
 def test_the_samples_of_a_step_are_split_evenly_or_not_at_all() -> None:
@@ -153,8 +129,8 @@ def test_tokenizer_directory_has_nothing_that_transformers_4_refuses(tokenizer_d
 
 def test_tokenizer_keeps_every_text(tokens: PromptTokens) -> None:
     tokenizer = tokens.tokenizer
-    text = "a red car 2.5 m away, Gr\u00fc\u00dfe \u732b (x)"
+    text = "a red car, Gr\u00fc\u00dfe \u732b (x)"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     ids, mask = tokens.batch(["a red car", ""], is_edit=False)
-    assert ids[1, : mask[1].sum()].tolist() == [1, 2]  # the template's two special tokens
+    assert tokenizer.decode(ids[1, : mask[1].sum()]) == tokens.template.replace("{}", "")
     assert not ids[~mask].any()

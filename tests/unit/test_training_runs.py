@@ -104,9 +104,22 @@ def test_a_session_may_change_what_leaves_the_result_as_it_is(tmp_path: Path) ->
     run_record.begin_session(tmp_path, 0, loop=loop)
     free = {"workers": 3, "micro_batch": 1, "log_every": 7, "save_every": 9, "sheet_every": 5, "compile": True}
     run_record.begin_session(tmp_path, 2, loop=replace(loop, **free, gradient_checkpointing=True))
-    for field, value in (("learning_rate", 1.0), ("batch_size", 8), ("seed", 3), ("decay_steps", 2)):
+    for field, value in (("learning_rate", 1.0), ("batch_size", 8), ("seed", 3), ("decay_steps", 3)):
         with pytest.raises(run_record.RunError, match=rf"give the settings that .* was begun with.*loop.{field}: "):
             run_record.begin_session(tmp_path, 2, loop=replace(loop, **{field: value}))
+
+
+def test_the_end_of_a_run_can_be_moved_until_the_rate_begins_to_fall(tmp_path: Path) -> None:
+    loop = replace(loop_settings(100), decay_steps=40)
+    run_record.begin_session(tmp_path, 0, loop=loop)
+    sooner = replace(loop, steps=80, decay_steps=30)
+    run_record.begin_session(tmp_path, 50, loop=sooner)
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["settings"]["loop"]["steps"] == 80
+    # From step 50 on its rate falls.
+    with pytest.raises(run_record.RunError, match="loop.steps: 80 before, 100 now"):
+        run_record.begin_session(tmp_path, 51, loop=loop)
+    with pytest.raises(run_record.RunError, match="loop.decay_steps: 30 before, 31 now"):
+        run_record.begin_session(tmp_path, 50, loop=replace(sooner, decay_steps=31))
 
 
 def test_a_run_of_an_earlier_version_goes_on_where_what_is_new_is_off(tmp_path: Path) -> None:
@@ -152,7 +165,7 @@ def _state_of(module: torch.nn.Module) -> RunState:
 def test_a_tokenizer_that_was_not_finished_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = smoke_settings(tmp_path)
 
-    def die(_folder: Path) -> None:
+    def die(*_arguments: object) -> None:
         raise KilledError
 
     with monkeypatch.context() as patch, pytest.raises(KilledError):

@@ -74,7 +74,7 @@ def test_a_file_of_version_1_means_what_it_meant() -> None:
     assert settings.stage1.diffusion is None and settings.stage1.fusion is None
     old, second = flat["stage2"], settings.stage2
     kept = ("time_mean", "time_std", "caption_dropout", "depth_dropout")
-    assert asdict(second.diffusion) == {**{key: old[key] for key in kept}, "joint_dropout": 0.0}
+    assert asdict(second.diffusion) == {**{key: old[key] for key in kept}, "joint_dropout": 0.0, "draws": 1}
     assert asdict(second.fusion) == {
         **{key: old[key] for key in ("depth_weight", "lora_rank", "lora_alpha")},
         "true_depth": 0.0,
@@ -92,9 +92,9 @@ def test_a_file_of_version_1_is_read_as_strictly_as_before() -> None:
         settings_from_dict(flat)
 
 
-@pytest.mark.parametrize("version", [3, 0, "2", 1.5])
+@pytest.mark.parametrize("version", [4, 0, "2", 1.5])
 def test_a_version_from_the_future_is_refused(version: object) -> None:
-    with pytest.raises(ValueError, match=rf"config.version is {version!r}, this code reads up to 2; update it"):
+    with pytest.raises(ValueError, match=rf"config.version is {version!r}, this code reads up to 3; update it"):
         settings_from_dict({**values_of(MINI_CONFIG), "version": version})
 
 
@@ -138,26 +138,35 @@ def test_a_missing_field_is_named_with_the_file(line: str, message: str, tmp_pat
         ("stage2.diffusion.joint_dropout", -0.1, "stage2.diffusion.joint_dropout -0.1 is a share"),
         ("stage1.depth", None, "stage1.depth is missing"),
         ("image.world", None, "image.world is missing"),
-        ("image.depth", {"flow": 0.5, "time_mean": 0.0, "time_std": 1.0, "prompt_dropout": 0.1, "draws": 1}, "image"),
+        ("image.depth", values_of(MINI_CONFIG)["stage1"]["depth"], "image.depth must be null"),
+        ("language.documents", None, "language.documents is missing"),
+        ("language.loop.micro_batch", 32, r"set language.loop.micro_batch to its batch_size \(64\)"),
+        ("language.documents.answers", 2.0, "language.documents.answers 2.0 is a share"),
         ("system", None, "config.system is missing for the base 'mini'"),
         ("starts", {"joint": "runs"}, r"config.starts names stages that do not exist: \['joint'\]"),
-        ("stage1.world.scenes", 100, "set stage1.world.edits to 0: a fixed training set has no edits"),
+        ("language.world.scenes", 100, "set language.world.edits to 0: a fixed training set has no edits"),
         ("language.world.scenes", -1, "language.world.scenes must not be negative"),
-        ("image.world.image_sizes", [], r"image.world.image_sizes \[\] must be multiples of 8"),
-        ("image.world.image_sizes", [64, 100], r"image.world.image_sizes \[64, 100\] must be multiples of 8"),
-        ("image.world.image_sizes", [0], r"image.world.image_sizes \[0\] must be multiples of 8"),
-        ("image.world.image_sizes", [-64], r"image.world.image_sizes \[-64\] must be multiples of 8"),
+        ("image.world.image_sizes", [], r"image.world.image_sizes \[\] must be multiples of 16"),
+        ("image.world.image_sizes", [64, 100], r"image.world.image_sizes \[64, 100\] must be multiples of 16"),
+        ("image.world.image_sizes", [0], r"image.world.image_sizes \[0\] must be multiples of 16"),
+        ("image.world.image_sizes", [-64], r"image.world.image_sizes \[-64\] must be multiples of 16"),
         ("image.world.image_sizes", "big", "config.image.world.image_sizes must be a list"),
         ("image.world.validation_samples", 0, "image.world.validation_samples must be at least 1"),
         ("system.tokenizer_captions", 0, "config.system.tokenizer_captions must be at least 1"),
-        ("source", None, "stage1.world.edits must be 0 without the stage 'source', which learns to see sources"),
-        ("stage2.depth.flow", 0.0, "stage2.depth.flow must be above 0, or stage2.fusion.freeze_predictor true"),
+        ("source", None, "language.world.edits must be 0 without the stage 'source', which learns to see sources"),
         ("base", "omnigen2", "config.weights is missing for the base 'omnigen2'"),
     ],
 )
 def test_what_does_not_fit_together_is_said(path: str, value: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         settings_from_dict(put(values_of(MINI_CONFIG), path, value))
+
+
+def test_a_predictor_that_learns_in_both_stages_learns_the_flow_in_both() -> None:
+    values = put(values_of(MINI_CONFIG), "stage2.depth.flow", 0.0)
+    settings_from_dict(put(values, "stage2.fusion.freeze_predictor", True))
+    with pytest.raises(ValueError, match="stage2.depth.flow must be above 0, or stage2.fusion.freeze_predictor true"):
+        settings_from_dict(put(values, "stage2.fusion.freeze_predictor", False))
 
 
 def test_a_released_base_needs_its_files_and_no_world() -> None:
@@ -194,6 +203,7 @@ def test_a_smoke_run_has_every_stage_and_is_tiny() -> None:
         assert (stage.loop.steps, stage.loop.batch_size, stage.world.image_sizes) == (2, 2, (32,))
         # What a stage learns is that of the whole run.
         assert (stage.depth, stage.diffusion, stage.fusion) == (whole.depth, whole.diffusion, whole.fusion)
+        assert stage.documents == whole.documents
     assert settings.system.tokenizer_captions <= 500
     # It can be written, and read again.
     again: TrainingSettings = settings_from_dict(yaml.safe_load(yaml.safe_dump(plain_settings(settings))))
@@ -206,7 +216,7 @@ def test_the_reader_s_config_is_read_and_its_steps_are_not_split(tmp_path: Path)
     values = values_of(CONFIGS / "scene_reader.yaml")
     for path, value, message in (
         ("loop.micro_batch", 32, r"set loop.micro_batch to loop.batch_size \(64\)"),
-        ("version", 3, "config.version is 3, this code reads 2"),
+        ("version", 2, "config.version is 2, this code reads 3"),
         ("loop.surprise", 1, r"config.loop: missing fields \[\], unknown fields \['surprise'\]"),
     ):
         (tmp_path / "r.yaml").write_text(yaml.safe_dump(put({**values, "loop": dict(values["loop"])}, path, value)))

@@ -49,6 +49,13 @@ class Prompt:
         hidden, hidden_mask, mask, after = others
         return Prompt(hidden, hidden_mask, pairs, mask, after)
 
+    def rows(self, rows: torch.Tensor) -> Prompt:
+        """Only the prompts with these indices."""
+        pairs = [pair and (pair[0][rows], pair[1][rows]) for pair in self.keys_values]
+        others = (self.hidden, self.hidden_mask, self.mask, self.next_position)
+        hidden, hidden_mask, mask, after = (value[rows] for value in others)
+        return Prompt(hidden, hidden_mask, pairs, mask, after)
+
     def with_hidden_of(self, other: Prompt, rows: torch.Tensor) -> Prompt:
         """The same, with the hidden states of `other` in the rows (B,) bool. This is how a caption is dropped."""
         length = max(self.hidden.shape[1], other.hidden.shape[1])
@@ -76,6 +83,10 @@ class DepthFeatures:
     def where(self, kept: torch.Tensor) -> DepthFeatures:
         """The same, but 0 in samples that are not `kept` (B,) bool."""
         return replace(self, values=self.values * kept.to(self.values)[:, None, None, None])
+
+    def repeated(self, count: int) -> DepthFeatures:
+        """Repeat every sample `count` times, one copy after another."""
+        return replace(self, values=self.values.repeat_interleave(count, dim=0))
 
     def rolled(self) -> DepthFeatures:
         """Give every sample the depth of another one."""

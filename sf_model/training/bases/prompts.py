@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Qwen2Tokenizer
+from transformers import Qwen2TokenizerFast
 
 
 @dataclass(frozen=True)
 class PromptTokens:
     """`template` has one {} for the caption. `edit_template` is for edits whose source image the MLLM sees."""
 
-    tokenizer: Qwen2Tokenizer
+    tokenizer: Qwen2TokenizerFast
     template: str
     edit_template: str | None
 
@@ -32,5 +32,5 @@ class PromptTokens:
         return ids, torch.arange(ids.shape[1]) < lengths[:, None]
 
 
-def load_tokenizer(folder: Path) -> Qwen2Tokenizer:
-    return Qwen2Tokenizer.from_pretrained(str(folder), local_files_only=True)
+def load_tokenizer(folder: Path) -> Qwen2TokenizerFast:
+    return Qwen2TokenizerFast.from_pretrained(str(folder), local_files_only=True)

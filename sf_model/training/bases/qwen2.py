@@ -5,6 +5,7 @@ same hidden states, keys and values.
 """
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -80,3 +81,21 @@ def _cached_keys_values(cache: Cache) -> KeysValues:
     if hasattr(cache, "layers"):
         return [(layer.keys, layer.values) for layer in cache.layers]
     return list(zip(cache.key_cache, cache.value_cache))  # before transformers 4.54
+
+
+@dataclass(frozen=True)
+class DecoderStates:
+    """All that a decoder computes of its input."""
+
+    # (B, T, D), after the final norm.
+    last: Tensor
+    # (B, T, D) after each layer, from 0 layers on; the last one is after the final norm.
+    after: tuple[Tensor, ...]
+    # (K, V) of every layer, each (B, num_kv_heads, T, head_dim).
+    keys_values: KeysValues
+
+
+def decoder_states(decoder: Qwen2ForCausalLM, input_ids: Tensor) -> DecoderStates:
+    """Run a decoder on ids (B, T), padded on the right. Gradients flow."""
+    output = decoder.model(input_ids=input_ids, use_cache=True, output_hidden_states=True)
+    return DecoderStates(output.last_hidden_state, output.hidden_states, _cached_keys_values(output.past_key_values))

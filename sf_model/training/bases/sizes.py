@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ...config import DUMMY, SpatialFusionConfig
+from ...config import DUMMY, LayoutConfig, SpatialFusionConfig
+from ...models.autoencoder import DOWNSCALE, AutoencoderConfig
 from ...models.pixel_encoder import source_patch_dim
+from ...world import CATEGORY_NAMES, COLORS
 
 
 @dataclass(frozen=True)
@@ -72,27 +74,37 @@ class MiniSizes:
     image_size: int
     # Number of captions that the vocabulary is trained on. 0: the vocabulary comes with the weights.
     tokenizer_captions: int
+    # None: the latents are the pixels.
+    autoencoder: AutoencoderConfig | None
     decoder: DecoderConfig
     transformer: OmniGen2Config
     spatialfusion: SpatialFusionConfig
+
+    @property
+    def patch_px(self) -> int:
+        """Image pixels along the side of a patch of the diffusion transformer."""
+        return self.transformer.patch_size * (1 if self.autoencoder is None else DOWNSCALE)
+
+
+# Side of the patches of source images.
+SOURCE_PATCH_PX = 8
 
 
 def smoke_sizes() -> MiniSizes:
     """A complete system of a few thousand weights, for tests."""
     mllm = DUMMY.mllm
     decoder = DecoderConfig(
-        vocab_size=512,
+        vocab_size=640,
         hidden_size=32,
         intermediate_size=64,
         num_layers=mllm.num_layers,
         num_attention_heads=mllm.num_attention_heads,
         num_kv_heads=mllm.num_kv_heads,
         head_dim=mllm.head_dim,
-        text_layer=0,
     )
     transformer = OmniGen2Config(
-        patch_size=8,
-        in_channels=3,
+        patch_size=2,
+        in_channels=4,
         hidden_size=32,
         num_layers=2,
         num_refiner_layers=1,
@@ -103,5 +115,9 @@ def smoke_sizes() -> MiniSizes:
         axes_lens=(256, 64, 64),
         text_feat_dim=32,
     )
-    spatial = replace(DUMMY.spatial_transformer, source_feature_dim=source_patch_dim(transformer.patch_size))
-    return MiniSizes(32, 300, decoder, transformer, replace(DUMMY, spatial_transformer=spatial))
+    autoencoder = AutoencoderConfig(4, 1.0, encoder_channels=(8, 16), decoder_channels=(8, 16), image_channels=8)
+    spatial = replace(DUMMY.spatial_transformer, source_feature_dim=source_patch_dim(SOURCE_PATCH_PX))
+    layout = LayoutConfig(24, 48, 2, 1e-6, objects=4, categories=tuple(CATEGORY_NAMES), colors=tuple(COLORS))
+    adapter = replace(DUMMY.depth_adapter, downscale=transformer.patch_size * DOWNSCALE)
+    spatialfusion = replace(DUMMY, spatial_transformer=spatial, layout=layout, depth_adapter=adapter)
+    return MiniSizes(32, 300, autoencoder, decoder, transformer, spatialfusion)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-from torch.nn.utils.rnn import pad_sequence
 
 from ... import world
-from ...backbones.mini import END_TOKEN, PAD_TOKEN, PAD_TOKEN_ID, START_TOKEN
-from .prompts import PromptTokens
+from ...backbones.mini import END_TOKEN, PAD_TOKEN, START_TOKEN
+from .number_tokens import added_tokens
+from .sizes import MiniSizes
 
 # Qwen2's own pre-tokenisation, so that the host's Qwen2Tokenizer splits text exactly as in training.
 QWEN2_SPLIT = (
@@ -28,8 +27,13 @@ def corpus(seed: int, size: int) -> Iterator[str]:
         yield world.sample(rng, world.KINDS[index % len(world.KINDS)]).caption
 
 
-def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int) -> None:
-    """Learn a vocabulary of at most `vocab_size` from `size` captions and write a Qwen2 tokenizer directory."""
+def train_tokenizer(directory: Path, sizes: MiniSizes, seed: int) -> None:
+    """Learn a vocabulary from `sizes.tokenizer_captions` captions and write a Qwen2 tokenizer directory.
+
+    For a system with layouts it also has the tokens of `number_tokens`.
+    """
+    layout, vocab_size = sizes.spatialfusion.layout, sizes.decoder.vocab_size
+    extra = [] if layout is None else added_tokens(layout.objects)
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -40,24 +44,31 @@ def train_tokenizer(directory: Path, vocab_size: int, seed: int, size: int) -> N
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
+        vocab_size=vocab_size - len(extra),
         special_tokens=[PAD_TOKEN, START_TOKEN, END_TOKEN],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(corpus(seed, size), trainer)
+    tokenizer.train_from_iterator(corpus(seed, sizes.tokenizer_captions), trainer)
     directory.mkdir(parents=True, exist_ok=True)
     tokenizer.model.save(str(directory))
-    _write_config(directory)
+    _write_config(directory, tokenizer.get_vocab(), extra)
 
 
-def _write_config(directory: Path) -> None:
+def _write_config(directory: Path, vocabulary: dict[str, int], extra: list[tuple[str, bool, bool]]) -> None:
     """Written by hand, because transformers 4 cannot read the config that transformers 5 saves."""
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True}
     special = [PAD_TOKEN, START_TOKEN, END_TOKEN]
+    added = {str(index): {"content": token, **flags} for index, token in enumerate(special)}
+    following = max(vocabulary.values()) + 1
+    for text, takes_space, is_special in extra:
+        index = vocabulary.get(text)
+        if index is None:
+            index, following = following, following + 1
+        added[str(index)] = {"content": text, **flags, "lstrip": takes_space, "special": is_special}
     config = {
         "tokenizer_class": "Qwen2Tokenizer",
-        "added_tokens_decoder": {str(index): {"content": token, **flags} for index, token in enumerate(special)},
+        "added_tokens_decoder": added,
         "additional_special_tokens": [START_TOKEN, END_TOKEN],
         "pad_token": PAD_TOKEN,
         "eos_token": PAD_TOKEN,
@@ -71,12 +82,5 @@ def _write_config(directory: Path) -> None:
 
 def same_vocabulary(first: Path, second: Path) -> bool:
     """Whether two tokenizer directories give every text the same ids."""
-    return all((first / name).read_bytes() == (second / name).read_bytes() for name in ("vocab.json", "merges.txt"))
-
-
-def encode_documents(tokens: PromptTokens, documents: Sequence[Sequence[str]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids (B, S) and mask (B, S) bool, padded on the right. The texts of a document follow one another."""
-    rows = [torch.tensor([id_ for text in texts for id_ in tokens.ids(text, False)]) for texts in documents]
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = pad_sequence(rows, batch_first=True, padding_value=PAD_TOKEN_ID)
-    return ids, torch.arange(ids.shape[1]) < lengths[:, None]
+    names = ("vocab.json", "merges.txt", "tokenizer_config.json")
+    return all((first / name).read_bytes() == (second / name).read_bytes() for name in names)

@@ -11,19 +11,19 @@ import torch
 import torch.nn.functional as F
 
 from ... import world
+from ...models.layout import layout_state
+from ...world.geometry import image_slope
 from ..bases.prompts import PromptTokens
-from ..bases.tokenizer import encode_documents
 from ..batch import Batch
 from ..settings import CaptionShares, WorldSettings
 from ..sheets import in_sheet_batches
+from .layouts import layouts_of, order_of
 from .numbered import NumberedBatches, Share, noise_seeds, sheet_times
 
 VALIDATION_STREAM = "validation"
 # A fixed training set always has these captions, so that all runs with the same number of scenes see the same ones.
 SET_CAPTIONS = CaptionShares(plain=0.0, view=0.0, free=0.3)
 SET_MAX_OBJECTS = 4
-# Share of the documents that say where objects are in the picture. The others describe their scene twice.
-GROUNDED_SHARE = 0.7
 # A cell has the label of an object only if the object covers this share of it.
 MIN_CELL_SHARE = 0.2
 
@@ -51,15 +51,25 @@ class Example:
 
     scene: world.Scene
     text: str
+    # The objects' indices, in the order of their places in the layout.
+    order: list[int]
     # The scene that an instruction edits.
     source: world.Scene | None
+
+    @staticmethod
+    def of_caption(item: world.CaptionedScene) -> Example:
+        return Example(item.scene, item.caption, order_of(item), None)
+
+    @staticmethod
+    def of_edit(pair: world.EditPair) -> Example:
+        return Example(pair.target, pair.instruction, list(range(len(pair.target.objects))), pair.source)
 
 
 class WorldBatches(NumberedBatches):
     """Rendered scenes with their captions. Steps of edits have instructions and source images.
 
-    cell_px: the side of the cells for the labels `category` and `color` (B, rows, columns) of `cell_labels`. None: no
-    labels.
+    cell_px: the side of the cells for the labels `category` and `color` (B, rows, columns) of `cell_labels`. The
+    layouts' objects then come from left to right, as a picture shows them. None: no labels, and the order of mention.
     """
 
     def __init__(
@@ -85,8 +95,8 @@ class WorldBatches(NumberedBatches):
     def examples(self, step: int) -> list[Example]:
         """The samples of a step for all processes."""
         if self.is_edit(step):
-            return [Example(pair.target, pair.instruction, pair.source) for pair in self._edit_pairs(step)]
-        return [Example(item.scene, item.caption, None) for item in self.captioned(step)]
+            return [Example.of_edit(pair) for pair in self._edit_pairs(step)]
+        return [Example.of_caption(item) for item in self.captioned(step)]
 
     def captioned(self, step: int) -> list[world.CaptionedScene]:
         """The captioned scenes of a step. The captions have similar lengths, to reduce padding."""
@@ -147,6 +157,7 @@ class WorldBatches(NumberedBatches):
         batch: Batch = {
             "rgb": rendering.rgb,
             "depth_m": rendering.depth_m,
+            "is_object": rendering.object_index >= 0,
             "fov_y_deg": torch.tensor([scene.camera.fov_y_deg for scene in scenes]),
             "noise_seed": torch.tensor(seeds),
         }
@@ -156,6 +167,11 @@ class WorldBatches(NumberedBatches):
         batch["empty_ids"], batch["empty_mask"] = self.tokens.batch([""] * len(texts), is_edit)
         if is_edit:
             batch["source"] = self._render([example.source for example in examples], size).rgb
+        orders = [example.order for example in examples]
+        if self.cell_px is not None:
+            orders = [_from_left_to_right(scene) for scene in scenes]
+        layout = layouts_of(scenes, orders, SET_MAX_OBJECTS)
+        batch["layout_state"] = layout_state(layout)
         if self.cell_px is not None:
             batch["category"], batch["color"] = cell_labels(rendering.object_index, scenes, self.cell_px)
         return batch
@@ -176,6 +192,10 @@ class WorldBatches(NumberedBatches):
             batch = held_out.collate(examples, numbers, settings.image_sizes[0])
             batches.append({**batch, "sheet_time": sheet_times(numbers, count)})
         return batches
+
+
+def _from_left_to_right(scene: world.Scene) -> list[int]:
+    return sorted(range(len(scene.objects)), key=lambda index: image_slope(scene.objects[index]))
 
 
 def sample_captioned(
@@ -207,46 +227,3 @@ def cell_labels(
             own = (owner[place] == index) & (share[place] >= MIN_CELL_SHARE)
             category[place][own], color[place][own] = names.index(obj.category), colors.index(obj.color)
     return category, color
-
-
-class DocumentBatches(NumberedBatches):
-    """Documents without images: language_ids and language_mask (B, T)."""
-
-    def __init__(self, settings: WorldSettings, tokens: PromptTokens, share: Share, stream: WorldStream) -> None:
-        self.settings, self.tokens, self.share, self.stream = settings, tokens, share, stream
-
-    def __getitem__(self, step: int) -> list[Batch]:
-        texts = self.documents(step)
-        return [self.collate(part) for part in self.share.micro_batches(texts)]
-
-    def documents(self, step: int) -> list[list[str]]:
-        """Two texts each: a caption and where its objects are in the picture, or two descriptions of one scene.
-
-        To predict the second text, the language model must keep what the first one says of each object, and distinguish
-        left from right. A single text does not teach this.
-        """
-        stream, settings = self.stream, self.settings
-        rng = random.Random(f"language-{stream.split}-{stream.seed}-{step}")
-        mixture = caption_mixture(settings.captions)
-        documents = []
-        for _ in range(self.share.batch_size):
-            captioned = sample_captioned(rng, mixture, settings.max_objects, stream.split)
-            if rng.random() < GROUNDED_SHARE:
-                texts = [captioned.caption, world.ground(captioned)]
-            else:
-                texts = [captioned.caption, world.describe_again(rng, captioned)]
-                rng.shuffle(texts)
-            documents.append(texts)
-        return documents
-
-    def collate(self, documents: list[list[str]]) -> Batch:
-        """One micro-batch, padded on the right."""
-        ids, mask = encode_documents(self.tokens, documents)
-        return {"language_ids": ids, "language_mask": mask}
-
-    def validation(self) -> list[Batch]:
-        """Held-out documents."""
-        count = self.settings.validation_samples
-        stream = WorldStream(VALIDATION_STREAM, self.stream.seed, "held_out")
-        held_out = DocumentBatches(self.settings, self.tokens, Share(count, count), stream)
-        return [held_out.collate(held_out.documents(0))]

@@ -16,7 +16,8 @@ class DepthStage(Stage):
 
     name = "stage1"
     learns = ("system.predictor.",)
-    unused = ("transformer",)
+    independent_of = ("autoencoder", "image")
+    unused = ("transformer", "vae")
 
     def losses(self, batch: Batch) -> Losses:
         with torch.no_grad():

@@ -10,6 +10,7 @@ from ...depth.colours import depth_picture
 from ...depth.metric_depth import MetricDepth
 from ...models.depth_prediction import DepthPrediction
 from ...models.expert_inputs import ExpertInputs
+from ..bases.base import Prompt
 from ..bases.lora import add_lora, is_lora
 from ..batch import Batch, true_depth
 from ..draws import SCAFFOLD_SEED, draw_share
@@ -18,7 +19,7 @@ from ..settings import StageSettings
 from ..sheets import Sheet
 from ..system import System
 from .image import ImageStage, KnownImage
-from .stage import SEES_SOURCES
+from .stage import LAYOUT, SEES_SOURCES
 
 
 class FusionStage(ImageStage):
@@ -26,7 +27,7 @@ class FusionStage(ImageStage):
 
     name = "stage2"
     learns = ("system.predictor.", "system.adapter.", "system.base.transformer.")
-    waits = (SEES_SOURCES,)
+    waits = (*SEES_SOURCES, LAYOUT)
 
     def __init__(self, system: System, settings: StageSettings) -> None:
         fusion = settings.fusion
@@ -48,10 +49,12 @@ class FusionStage(ImageStage):
 
     def losses(self, batch: Batch) -> Losses:
         known = self.known(batch)
+        scaffold, losses = self._scaffold(batch, known)
+        features = self.system.features(scaffold, known.latent).repeated(self.settings.diffusion.draws)
+        batch, known = self.repeated(batch, known)
         drawn = self.drawn(batch, known)
         known = self.with_dropped_captions(batch, known, drawn)
-        scaffold, losses = self._scaffold(batch, known)
-        features = self.system.features(scaffold, known.latent).where(~drawn.no_depth)
+        features = features.where(~drawn.no_depth)
         flow = self.flow_loss(known, drawn, features)
         loss = flow + self.settings.fusion.depth_weight * losses.get("depth", 0.0)
         return {"loss": loss, "flow": flow, **losses}
@@ -59,24 +62,26 @@ class FusionStage(ImageStage):
     def _scaffold(self, batch: Batch, known: KnownImage) -> tuple[MetricDepth, Losses]:
         """The adapter's depth, and the losses of its prediction (none if the predictor does not learn)."""
         fusion, truth = self.settings.fusion, true_depth(batch)
-        if fusion.freeze_predictor and fusion.true_depth == 1:
-            return truth, {}
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not fusion.freeze_predictor):
-            inputs = self.inputs(batch, known.prompt)
-            prediction, losses, is_given = self.predicted(batch, inputs)
-            if is_given is not None and self.system.config.depth_flow.mean_first:
-                prediction = self._with_mean_confidence(inputs, prediction, is_given)
-        losses = {} if fusion.freeze_predictor else losses
-        predicted = prediction.to_metric_depth()
-        if fusion.true_depth == 0:
-            return predicted, losses
         is_true = draw_share(batch["noise_seed"], fusion.true_depth, SCAFFOLD_SEED).to(truth.depth.device)
-        pixels = is_true[:, None, None]
-        return MetricDepth(
-            torch.where(pixels, truth.depth, predicted.depth),
-            torch.where(pixels, truth.confidence, predicted.confidence),
-            torch.where(is_true, truth.fov_y_deg, predicted.fov_y_deg),
-        ), losses
+        if fusion.freeze_predictor:
+            # Only those that are used: the predictor takes as long as the diffusion transformer.
+            rows = (~is_true).nonzero()[:, 0]
+            if not len(rows):
+                return truth, {}
+            chosen = {name: value[rows] for name, value in batch.items()}
+            with torch.no_grad():
+                predicted, _ = self._predicted_depth(chosen, known.prompt.rows(rows))
+            return truth.with_rows(rows, predicted), {}
+        predicted, losses = self._predicted_depth(batch, known.prompt)
+        rows = is_true.nonzero()[:, 0]
+        return (predicted.with_rows(rows, truth[rows]) if len(rows) else predicted), losses
+
+    def _predicted_depth(self, batch: Batch, prompt: Prompt) -> tuple[MetricDepth, Losses]:
+        inputs = self.inputs(batch, prompt)
+        prediction, losses, is_given = self.predicted(batch, inputs)
+        if is_given is not None and self.system.config.depth_flow.mean_first:
+            prediction = self._with_mean_confidence(inputs, prediction, is_given)
+        return prediction.to_metric_depth(), losses
 
     def _with_mean_confidence(
         self, inputs: ExpertInputs, prediction: DepthPrediction, is_given: torch.Tensor

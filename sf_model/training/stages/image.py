@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch.distributed.tensor import DTensor
 
 from ..bases.base import DepthFeatures, Prompt
-from ..batch import Batch
+from ..batch import Batch, repeated
 from ..draws import DiffusionDraws, draw_diffusion
 from ..flow import interpolate
 from ..losses import Losses
@@ -39,10 +39,19 @@ class ImageStage(Stage):
     waits = ("system.base.transformer.ref_image_", "system.base.transformer.image_index_embedding")
 
     def losses(self, batch: Batch) -> Losses:
-        known = self.known(batch)
+        batch, known = self.repeated(batch, self.known(batch))
         drawn = self.drawn(batch, known)
         flow = self.flow_loss(self.with_dropped_captions(batch, known, drawn), drawn, None)
         return {"loss": flow, "flow": flow}
+
+    def repeated(self, batch: Batch, known: KnownImage) -> tuple[Batch, KnownImage]:
+        """Every sample as often as noise is drawn for it, one copy after another."""
+        count = self.settings.diffusion.draws
+        if count == 1:
+            return batch, known
+        reference = None if known.reference is None else known.reference.repeat_interleave(count, dim=0)
+        latent = known.latent.repeat_interleave(count, dim=0)
+        return repeated(batch, count), KnownImage(latent, reference, known.prompt.repeated(count))
 
     @torch.no_grad()
     def known(self, batch: Batch) -> KnownImage:

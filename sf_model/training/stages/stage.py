@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,17 +13,21 @@ from ...depth.colours import depth_picture
 from ...models.depth_flow import NoisyDepth, depth_state, flow_weight
 from ...models.depth_prediction import DepthPrediction
 from ...models.expert_inputs import ExpertInputs
+from ...models.layout import layout_of
+from ...models.layout_predictor import LAYOUT_SEED
 from ..bases.base import Prompt
 from ..batch import Batch, true_depth, unit_image
-from ..draws import draw_depth
+from ..draws import draw_depth, draw_share
 from ..flow import interpolate
 from ..losses import Losses, depth_losses
 from ..settings import StageSettings
 from ..sheets import SHEET_DEPTH_SEED, Sheet, depth_figures
 from ..system import System
 
-# The part of a source encoder that only the stage `source` trains. The other stages freeze it.
-SEES_SOURCES = "system.predictor.source_encoder.monocular_depth."
+# The parts of a source encoder that only the stage `source` trains. The other stages freeze them.
+SEES_SOURCES = ("system.predictor.source_encoder.monocular_depth.", "system.predictor.source_encoder.layout_reader.")
+# The layout's expert, which only the stage `language` trains.
+LAYOUT = "system.predictor.layout."
 # The repeated blocks of the bases' networks. FSDP gathers, and torch.compile compiles, one block at a time.
 BLOCKS = (
     "Lumina2TransformerBlock",
@@ -44,7 +49,11 @@ class Stage(nn.Module):
     # Prefixes of the parameters that learn.
     learns: tuple[str, ...]
     # Prefixes, among those, of parameters that stay frozen.
-    waits: tuple[str, ...] = (SEES_SOURCES,)
+    waits: tuple[str, ...] = (*SEES_SOURCES, LAYOUT)
+    # Stages that may come before it, but train nothing that it uses. They can be trained at the same time.
+    independent_of: tuple[str, ...] = ()
+    # The parts of the system's sizes that it depends on. Empty: all.
+    built_from: tuple[str, ...] = ()
     # Parts of the base that the stage does not need.
     unused: tuple[str, ...] = ()
 
@@ -67,7 +76,8 @@ class Stage(nn.Module):
 
     @torch.no_grad()
     def start_from(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Load averaged weights of an earlier stage by name. ValueError if a parameter does not exist here."""
+        """Load averaged weights of an earlier stage by name, without its heads. ValueError if one is not here."""
+        tensors = {name: value for name, value in tensors.items() if name.startswith("system.")}
         own = dict(self.named_parameters())
         missing = sorted(name for name, value in tensors.items() if name not in own or own[name].shape != value.shape)
         if missing:
@@ -156,7 +166,14 @@ class Stage(nn.Module):
         """What the depth of the batch is predicted from."""
         # While training the type is left to autocast, so that several processes round as one does.
         out_dtype = None if self.training else torch.float32
-        return self.system.inputs(prompt, *batch["depth_m"].shape[-2:], self.source(batch), out_dtype)
+        inputs = self.system.inputs(prompt, *batch["depth_m"].shape[-2:], self.source(batch), out_dtype)
+        if self.system.config.layout is None or "layout_state" not in batch:
+            return inputs
+        layout = layout_of(batch["layout_state"], len(self.system.config.layout.categories))
+        if not self.training:
+            return replace(inputs, layout=layout)
+        has_layout = ~draw_share(batch["noise_seed"], self.settings.depth.layout_dropout, LAYOUT_SEED)
+        return replace(inputs, layout=layout, has_layout=has_layout.to(layout.present.device))
 
     def predicted(self, batch: Batch, inputs: ExpertInputs) -> tuple[DepthPrediction, Losses, torch.Tensor | None]:
         """The predicted depth, its losses, and which samples (B,) are predicted from a noisy depth. None: no sample."""
@@ -173,10 +190,18 @@ class Stage(nn.Module):
         return prediction, losses, drawn.has_noise
 
     def sheet_depths(self, batch: Batch, prompt: Prompt) -> tuple[list[DepthPrediction], dict[str, float]]:
-        """The mean depth, with a depth flow also a sampled one, and their figures."""
+        """The mean depth, with a depth flow also a sampled one, and their figures.
+
+        Of a system with layouts, the layouts are drawn from the prompts, and "_true_layout" is with the true ones.
+        """
         inputs = self.inputs(batch, prompt)
         shown = [self.system.mean_depth(inputs)]
         figures = depth_figures(shown[0], batch)
+        if inputs.layout is not None:
+            figures = {f"{name}_true_layout": value for name, value in figures.items()}
+            inputs = self.system.with_layout(replace(inputs, layout=None), batch["noise_seed"].tolist())
+            shown = [self.system.mean_depth(inputs)]
+            figures |= depth_figures(shown[0], batch)
         if self.settings.depth.flow > 0:
             shown.append(self.system.sampled_depth(inputs, SHEET_DEPTH_SEED))
             figures |= depth_figures(shown[1], batch, "_sampled")
