@@ -62,7 +62,7 @@ def api_workflow(name: str) -> Graph:
 def all_nodes(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The nodes of a workflow in UI form, with those in its subgraphs."""
     yield from template["nodes"]
-    for subgraph in template.get("definitions", {}).get("subgraphs", ()):
+    for subgraph in (template.get("definitions") or {}).get("subgraphs", ()):
         yield from subgraph["nodes"]
 
 
