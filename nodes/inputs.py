@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from ..sf_model.depth.lens import AXIS, DISTANCES
+
 CATEGORY = "SpatialFusion"
 SCAFFOLD_CATEGORY = "SpatialFusion/scaffold"
 
@@ -77,6 +79,37 @@ def fov_y_input(
     return io.Float.Input("fov_y_deg", default=default, min=minimum, max=maximum, step=step, tooltip=tooltip)
 
 
+def focal_length_inputs() -> list[io.Input]:
+    """The focal length that may take the place of fov_y_deg."""
+    focal = {"default": 0.0, "min": 0.0, "max": 100000.0, "step": 0.1, "optional": True}
+    return [
+        io.Float.Input(
+            "focal_length_mm",
+            **focal,
+            tooltip="The focal length in mm on full frame, where the picture's longer side is 36 mm (Blender's "
+            "default). Above 0 it takes the place of fov_y_deg.",
+        ),
+        io.Float.Input(
+            "focal_length_px",
+            **focal,
+            tooltip="The focal length in pixels of this picture. Above 0 it takes the place of fov_y_deg.",
+        ),
+    ]
+
+
+def distance_along_input() -> io.Input:
+    """What measured distances are: depth, or lengths of rays."""
+    return io.Combo.Input(
+        "distance_along",
+        options=list(DISTANCES),
+        default=AXIS,
+        optional=True,
+        tooltip="What the distances measure. optical axis: depth, as Z passes, MoGe and most depth maps have it. ray: "
+        "from the camera to the point, as some renderers and laser scanners have it. Read as depth, flat walls become "
+        "bowls.",
+    )
+
+
 def metres_input(
     name: str, tooltip: str, *, default: float = 0.0, minimum: float = 0.0, maximum: float = MAX_METRES
 ) -> io.Float.Input:
@@ -84,9 +117,11 @@ def metres_input(
     return io.Float.Input(name, default=default, min=minimum, max=maximum, step=0.05, tooltip=tooltip)
 
 
-def share_input(name: str, tooltip: str, *, default: float, step: float = 0.01) -> io.Float.Input:
+def share_input(
+    name: str, tooltip: str, *, default: float, step: float = 0.01, optional: bool = False
+) -> io.Float.Input:
     """A number from 0 to 1."""
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, tooltip=tooltip)
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, optional=optional, tooltip=tooltip)
 
 
 def batch_index_input(tooltip: str, *, maximum: int) -> io.Int.Input:

@@ -9,7 +9,7 @@ import { chooseValue, showError } from "./js/host.js";
 import { text } from "./js/texts.js";
 
 const NODE = "SpatialFusionLoadDepth";
-const SUFFIXES = [".exr", ".png", ".npy", ".npz"];
+const SUFFIXES = [".exr", ".png", ".npy", ".npz", ".tif", ".tiff", ".pfm"];
 
 function isDepthFile(file) {
   return SUFFIXES.some((suffix) => file.name.toLowerCase().endsWith(suffix));

@@ -7,8 +7,11 @@ from typing import Any
 import torch
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.depth.editing import DepthAdjustment, adjust_depth, scale_confidence
-from ..host.geometry import texture, to_geometry, to_metric_depth
+from ...sf_model.depth.editing import DepthAdjustment, adjust_depth, repeat_depth, scale_confidence
+from ...sf_model.depth.normals import adjusted_normals
+from ..host.geometry import connected_depth, measured_normals, texture, to_geometry
+from ..host.graph import GRAPH
+from ..host.notices import show
 from ..host.preview import depth_preview_ui
 from ..inputs import CATEGORY, GEOMETRY_LIMITS, MAX_METRES, aliases, geometry_input, geometry_output, metres_input
 
@@ -84,6 +87,7 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
                 ),
             ],
             outputs=[geometry_output("The corrected depth, with the same camera.")],
+            hidden=[*GRAPH],
         )
 
     @classmethod
@@ -101,8 +105,15 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
     ) -> io.NodeOutput:
         moves_all = mask is None or distance_moves == WHOLE_IMAGE
         adjustment = DepthAdjustment(scale, shift_m, distance_m, moves_all, min_m, max_m)
-        depth = to_metric_depth(geometry, any_scale=moves_all and distance_m > 0).to("cpu")
-        depth = adjust_depth(depth, adjustment, None if mask is None else mask.cpu())
+        given, notice = connected_depth(cls, geometry, any_scale=moves_all and distance_m > 0)
+        given = given.to("cpu")
+        depth = adjust_depth(given, adjustment, None if mask is None else mask.cpu())
         if confidence_mask is not None:
             depth = scale_confidence(depth, confidence_mask.cpu())
-        return io.NodeOutput(to_geometry(depth, texture(geometry, depth)), ui=depth_preview_ui(depth, cls))
+        shown = depth_preview_ui(depth, cls) | (show(cls, notice) or {})
+        normals = measured_normals(geometry, given)
+        if normals is not None:
+            # A batch of masks makes a batch of one depth.
+            before = repeat_depth(given, len(depth.depth))
+            normals = adjusted_normals(depth, before, normals.expand(len(depth.depth), -1, -1, -1))
+        return io.NodeOutput(to_geometry(depth, texture(geometry, depth), normals), ui=shown)

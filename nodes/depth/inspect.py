@@ -6,7 +6,9 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..host.geometry import texture, to_geometry, to_metric_depth
+from ..host.geometry import connected_depth, texture, to_geometry
+from ..host.graph import GRAPH
+from ..host.notices import show
 from ..host.preview import depth_preview_ui
 from ..inputs import CATEGORY, aliases, geometry_input, geometry_output
 
@@ -30,11 +32,12 @@ class SpatialFusionInspectDepth(io.ComfyNode):
                     "out as MOGE_GEOMETRY."
                 )
             ],
+            hidden=[*GRAPH],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, geometry: dict[str, Any]) -> io.NodeOutput:
-        depth = to_metric_depth(geometry)
+        depth, notice = connected_depth(cls, geometry)
         passed = to_geometry(depth, texture(geometry, depth)) if "mode" in geometry else geometry
-        return io.NodeOutput(passed, ui=depth_preview_ui(depth, cls, whole=True))
+        return io.NodeOutput(passed, ui=depth_preview_ui(depth, cls, whole=True) | (show(cls, notice) or {}))

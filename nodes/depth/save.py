@@ -10,9 +10,11 @@ import folder_paths
 from comfy_api.v0_0_2 import io, ui
 
 from ...sf_model.depth.metric_depth import MetricDepth
-from ...sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
-from ..host.geometry import to_metric_depth
+from ...sf_model.files.writing import exr_bytes, npz_bytes, png_bytes
+from ..host.geometry import connected_depth
+from ..host.graph import GRAPH
 from ..host.images import depth_colours
+from ..host.notices import show
 from ..host.preview import viewer_ui
 from ..inputs import CATEGORY, aliases, geometry_input
 
@@ -51,7 +53,8 @@ class SpatialFusionSaveDepth(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="SpatialFusion_depth",
-                    tooltip="The files' names begin with this; it may hold folders, and %year%, %month% and the like.",
+                    tooltip="The files' names begin with this. It may hold folders, and %date:yyyy-MM-dd%, "
+                    "%Node.widget%, %year% and the like, as in ComfyUI's own savers.",
                 ),
                 io.Combo.Input(
                     "format",
@@ -64,13 +67,13 @@ class SpatialFusionSaveDepth(io.ComfyNode):
                 ),
             ],
             outputs=[],
-            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, *GRAPH],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, geometry: dict[str, Any], filename_prefix: str, format: str = "npz") -> io.NodeOutput:
-        depth = to_metric_depth(geometry)
+        depth, notice = connected_depth(cls, geometry)
         ending, encode = FORMATS[format]
         # All images are encoded before the first file is written. So an image that the format cannot hold leaves no
         # half of a batch behind.
@@ -79,7 +82,8 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             depth_colours(depth), filename_prefix, io.FolderType.output, cls, compress_level=4
         )
         saved = [_save_beside(picture, ending, content) for picture, content in zip(pictures, contents)]
-        return io.NodeOutput(ui={"images": pictures, "metric_depth": saved, **viewer_ui(depth)})
+        shown = {"images": pictures, "metric_depth": saved, **viewer_ui(depth), **(show(cls, notice) or {})}
+        return io.NodeOutput(ui=shown)
 
 
 def _save_beside(picture: ui.SavedResult, ending: str, content: bytes) -> ui.SavedResult:

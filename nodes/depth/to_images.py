@@ -7,9 +7,13 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.images import NORMAL_SIGNS, disparity_picture, normal_picture, range_mask, surface_normals
-from ..host.geometry import to_metric_depth
+from ..host.geometry import connected_depth, measured_normals
+from ..host.graph import GRAPH
 from ..host.images import to_host
+from ..host.notices import show
 from ..inputs import CATEGORY, aliases, geometry_input, metres_input
+
+WHOLE_BATCH, EACH_IMAGE = "whole batch", "each image"
 
 
 class SpatialFusionDepthToImages(io.ComfyNode):
@@ -35,10 +39,10 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                 geometry_input(),
                 metres_input(
                     "near_m",
-                    "The depth picture is white here and nearer. 0: chosen for each image, as Render MoGe Geometry "
-                    "does. Set near_m and far_m to compare pictures.",
+                    "The depth picture is white here and nearer. 0: chosen by the depth, see automatic_range. Set "
+                    "near_m and far_m to compare pictures of several runs.",
                 ),
-                metres_input("far_m", "The depth picture is black here and farther. 0: chosen for each image."),
+                metres_input("far_m", "The depth picture is black here and farther. 0: chosen by the depth."),
                 metres_input("mask_min_m", "The mask is white from this distance on."),
                 metres_input("mask_max_m", "The mask is white up to this distance. 0 is no limit."),
                 io.Combo.Input(
@@ -47,6 +51,14 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                     default="opengl",
                     tooltip="Green is up in opengl (Blender, Unity), down in directx (Unreal); red is right in both. "
                     "controlnet: red is left and green up, as in NormalBae and ControlNets that were trained with it.",
+                ),
+                io.Combo.Input(
+                    "automatic_range",
+                    options=[WHOLE_BATCH, EACH_IMAGE],
+                    default=WHOLE_BATCH,
+                    optional=True,
+                    tooltip="Where near_m or far_m is 0. whole batch: one range for all images, so that videos do not "
+                    "flicker. each image: every image uses all greys, as Render MoGe Geometry does.",
                 ),
             ],
             outputs=[
@@ -58,6 +70,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                 ),
                 io.Image.Output(display_name="normals", tooltip="The normal map; grey where there is no surface."),
             ],
+            hidden=[*GRAPH],
         )
 
     @classmethod
@@ -69,13 +82,17 @@ class SpatialFusionDepthToImages(io.ComfyNode):
         mask_min_m: float,
         mask_max_m: float,
         normal_convention: str,
+        automatic_range: str = WHOLE_BATCH,
     ) -> io.NodeOutput:
-        depth = to_metric_depth(geometry)
+        depth, notice = connected_depth(cls, geometry)
         # MoGe 2 measures normals too. They are finer than those of its points, and the host renders them too.
-        normals = geometry["normal"].to(depth.depth) if "normal" in geometry else surface_normals(depth)
-        picture = disparity_picture(depth, near_m, far_m).unsqueeze(-1).repeat(1, 1, 1, 3)
+        normals = measured_normals(geometry, depth)
+        picture = (
+            disparity_picture(depth, near_m, far_m, automatic_range == WHOLE_BATCH).unsqueeze(-1).repeat(1, 1, 1, 3)
+        )
         return io.NodeOutput(
             to_host(picture),
             to_host(range_mask(depth, mask_min_m, mask_max_m)),
-            to_host(normal_picture(normals, normal_convention)),
+            to_host(normal_picture(surface_normals(depth) if normals is None else normals, normal_convention)),
+            ui=show(cls, notice),
         )

@@ -17,8 +17,10 @@ from ...sf_model.depth.colours import FAR_M
 from ...sf_model.depth.mesh import DepthMesh, depth_to_mesh, depth_to_points, usable_pixels
 from ...sf_model.depth.metric_depth import MAX_DEPTH_M, MIN_DEPTH_M, MetricDepth
 from ...sf_model.files.ply import ply_bytes
-from ..host.geometry import texture, to_metric_depth
+from ..host.geometry import connected_depth, texture
+from ..host.graph import GRAPH
 from ..host.images import depth_colours
+from ..host.notices import show
 from ..inputs import CATEGORY, aliases, batch_index_input, geometry_input, share_input
 
 # Both types. Preview 3D and Save 3D Model take FILE_3D. Preview Point Cloud and Save Point Cloud, which 0.18.2 does not
@@ -89,6 +91,7 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
                     tooltip="A coloured .ply for Preview 3D, Preview Point Cloud, Save 3D Model and Save Point Cloud.",
                 ),
             ],
+            hidden=[*GRAPH],
         )
 
     @classmethod
@@ -102,7 +105,8 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
         max_depth_m: float,
         image: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        depth = _one_image(to_metric_depth(geometry), batch_index)
+        depth, notice = connected_depth(cls, geometry)
+        depth = _one_image(depth, batch_index)
         picture = _picture(geometry if image is None else {"image": image}, depth, batch_index)
         usable = usable_pixels(depth, decimation, confidence_threshold, max_depth_m)
         if not usable.any():
@@ -120,7 +124,7 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
             )
         colors = texture({"image": picture}, depth)[0][usable]
         cloud = ply_bytes(depth_to_points(depth, usable), colors)
-        return io.NodeOutput(_host_mesh(mesh, picture), Types.File3D(BytesIO(cloud), "ply"))
+        return io.NodeOutput(_host_mesh(mesh, picture), Types.File3D(BytesIO(cloud), "ply"), ui=show(cls, notice))
 
 
 def _one_image(depth: MetricDepth, index: int) -> MetricDepth:

@@ -11,10 +11,12 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.backbones import BACKBONES, Backbone, backbone_of_transformer
 from ...sf_model.depth.fitting import check_mask
-from ..host.geometry import to_metric_depth
-from ..host.notices import warn
+from ..host.geometry import connected_depth
+from ..host.graph import GRAPH
+from ..host.notices import Notice, show
 from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, share_input, spatialfusion_input
 from ..runtime.base_revision import revision_warning
+from ..runtime.crops import told_part
 from ..runtime.depth_control import DepthControl
 from ..runtime.injection import inject
 from ..runtime.loaded_checkpoint import SpatialFusionModel
@@ -58,9 +60,10 @@ class SpatialFusionApplyDepth(io.ComfyNode):
                     tooltip="White where the depth is used, black where it is not. It is resized to the image and must "
                     "have its aspect ratio.",
                 ),
+                *_crop_inputs(),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="The model with the depth, for any sampler.")],
-            hidden=[io.Hidden.unique_id],
+            hidden=[*GRAPH],
         )
 
     @classmethod
@@ -73,8 +76,12 @@ class SpatialFusionApplyDepth(io.ComfyNode):
         start_percent: float,
         end_percent: float,
         mask: torch.Tensor | None = None,
+        crop_x: float = 0.0,
+        crop_y: float = 0.0,
+        crop_width: float = 0.0,
+        crop_height: float = 0.0,
     ) -> io.NodeOutput:
-        depth = to_metric_depth(geometry)
+        depth, notice = connected_depth(cls, geometry)
         _check_model(model, spatialfusion)
         if strength == 0:
             return io.NodeOutput(model.clone())
@@ -91,10 +98,22 @@ class SpatialFusionApplyDepth(io.ComfyNode):
             strength=strength,
             start_percent=start_percent,
             end_percent=end_percent,
+            part=told_part(crop_x, crop_y, crop_width, crop_height),
         )
-        return io.NodeOutput(
-            inject(model, spatialfusion.adapter, control, spatialfusion.backbone), ui=warn(cls, warning)
-        )
+        patched = inject(model, spatialfusion.adapter, control, spatialfusion.backbone)
+        return io.NodeOutput(patched, ui=show(cls, None if warning is None else Notice(warning), notice))
+
+
+def _crop_inputs() -> list[io.Input]:
+    """Which part of the geometry is drawn."""
+    tooltips = {
+        "crop_x": "Where the part begins from the left, as a share of the width. With crop_width.",
+        "crop_y": "Where the part begins from the top, as a share of the height. With crop_height.",
+        "crop_width": "For a latent that is a part of the image, such as a tile: its width as a share of the whole. 1 "
+        "is the whole. 0: nothing is said, and nodes that cut images and do not say where are refused.",
+        "crop_height": "Its height as a share of the whole.",
+    }
+    return [share_input(name, tooltip, default=0.0, step=0.001, optional=True) for name, tooltip in tooltips.items()]
 
 
 def _check_model(model: comfy.model_patcher.ModelPatcher, spatialfusion: SpatialFusionModel) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import folder_paths
@@ -42,10 +42,33 @@ def input_file(name: str, kind: str) -> Path:
             return path
     except (OSError, ValueError, RuntimeError):  # a name that no file can have, or links in a circle
         pass
+    link = _link_in(name)
+    if link is not None:
+        raise ValueError(
+            f"copy the {kind} file {name!r} itself into ComfyUI's input folder: {link!r} is a link, and links that "
+            "lead out of the folder are not followed"
+        )
     raise ValueError(
         f"put the {kind} file {name!r} into ComfyUI's input folder, refresh the node definitions (R) and choose it "
         "again: there is no such file"
     )
+
+
+def _link_in(name: str) -> str | None:
+    """The first file or folder of a name that is a link. None without one, or for a name out of the folder."""
+    plain, annotated = folder_paths.annotated_filepath(name)
+    folder = Path(annotated or folder_paths.get_input_directory())
+    parts = Path(plain.strip()).parts
+    if "\0" in plain or ".." in parts or Path(plain.strip()).is_absolute():
+        return None
+    paths = [folder.joinpath(*parts[: count + 1]) for count in range(len(parts))]
+    return next((path.relative_to(folder).as_posix() for path in paths if path.is_symlink()), None)
+
+
+def may_be_read(path: Path) -> Callable[[Path], bool]:
+    """Whether a file beside a file of `input_file` may be read too: it is one, and no link out of its folder."""
+    root = path.parent.resolve()
+    return lambda beside: _is_readable(beside, root)
 
 
 def is_input_file(name: str, kind: str) -> bool | str:
@@ -84,6 +107,13 @@ def files_state(paths: Iterable[Path]) -> str:
             found = path.stat()
             digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
+
+
+def folder_digest(name: str, kind: str, endings: tuple[str, ...]) -> str:
+    """It changes when a file with one of these endings in the folder of a file is written: by sizes and times."""
+    files = sorted(file for file in input_file(name, kind).parent.iterdir() if file.name.lower().endswith(endings))
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def read_file(path: Path, remedy: str) -> bytes:

@@ -9,6 +9,7 @@ import torch
 
 from ...sf_model.depth.fitting import check_aspect
 from ...sf_model.depth.metric_depth import MetricDepth
+from .crops import Part
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,15 @@ class DepthControl:
     # Percents and not noise levels: a node behind Depth Adapter Apply may still change the schedule.
     start_percent: float
     end_percent: float
+    # The part of the depth that is drawn, if the user tells one.
+    part: Part | None = None
 
 
-def check_latent(shape: Sequence[int], control: DepthControl) -> None:
-    """ValueError, with the remedy, if the kind, batch or size of a latent of this shape does not fit the depth."""
+def check_latent(shape: Sequence[int], control: DepthControl, part: Part) -> None:
+    """ValueError, with the remedy, if the kind, batch or size of a latent of this shape does not fit the depth.
+
+    part: what the latent shows of the depth.
+    """
     if len(shape) not in (4, 5) or (len(shape) == 5 and shape[2] != 1):
         raise ValueError(
             f"use the latent of an image: Depth Adapter Apply works on images, but this latent has the shape "
@@ -34,9 +40,11 @@ def check_latent(shape: Sequence[int], control: DepthControl) -> None:
     _check_batch("geometry", len(control.depth.depth), shape[0])
     if control.mask is not None:
         _check_batch("mask", len(control.mask), shape[0])
+    height, width = control.depth.depth.shape[-2:]
+    is_whole = part == Part()
     check_aspect(
-        "the geometry",
-        control.depth.depth.shape[-2:],
+        "the geometry" if is_whole else "the part of the geometry",
+        (height, width) if is_whole else (round(height * part.height), round(width * part.width)),
         "the latent",
         shape[-2:],
         "set width and height of Predict Metric Depth to the image's, or crop the picture that the geometry was "

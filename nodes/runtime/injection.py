@@ -22,6 +22,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...sf_model.backbones import Backbone
+from .crops import part_of_run
 from .depth_control import DepthControl, check_latent
 from .injection_place import LatentPlace, TokenEmbedder, TokenPlace
 from .injection_run import InjectionRun
@@ -78,12 +79,13 @@ class DepthInjection:
 
     def outer_sample(self, executor: Any, noise: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
         """Wraps a whole run: checks the latent, and keeps an InjectionRun in the run's options until it ends."""
-        check_latent(noise.shape, self.control)
         guider = executor.class_obj
+        transformer_options = guider.model_options["transformer_options"]
+        part = part_of_run(transformer_options, self.control.part)
+        check_latent(noise.shape, self.control, part)
         schedule = guider.model_patcher.get_model_object("model_sampling")
         adapter = _adapter_on(guider.model_patcher, self.adapter)
-        run = InjectionRun(adapter, self.control, self.place.grid, schedule.percent_to_sigma, noise.shape)
-        transformer_options = guider.model_options["transformer_options"]
+        run = InjectionRun(adapter, self.control, self.place.grid, schedule.percent_to_sigma, noise.shape, part)
         others = transformer_options.get(RUNS_KEY, {})
         # Another dict, not a changed one: options that were copied before share the old one.
         transformer_options[RUNS_KEY] = {**others, self: run}

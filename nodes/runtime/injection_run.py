@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import comfy.model_patcher
 import torch
 import torch.nn.functional as F
 
+from .crops import Part
 from .depth_control import DepthControl
 
 # In transformer_options: the conditions (as `cond_or_uncond` numbers them) that get no depth.
@@ -29,10 +30,11 @@ class InjectionRun:
         grid: Callable[[int, int], tuple[int, int]],
         percent_to_sigma: Callable[[float], Any],
         latent_shape: torch.Size,
+        part: Part,
     ) -> None:
-        """grid: the size of F for a latent of (rows, columns)."""
+        """grid: the size of F for a latent of (rows, columns). part: what the latent shows of the depth."""
         self._adapter, self._control, self._grid = adapter, control, grid
-        self._batch, self._latent_size = latent_shape[0], latent_shape[-2:]
+        self._batch, self._latent_size, self._part = latent_shape[0], latent_shape[-2:], part
         self._highest_sigma = float(percent_to_sigma(control.start_percent))
         self._lowest_sigma = float(percent_to_sigma(control.end_percent))
         masks = 1 if control.mask is None else len(control.mask)
@@ -107,14 +109,18 @@ class InjectionRun:
             return self._features[device]
 
     def _compute(self, device: torch.device) -> torch.Tensor:
-        rows, columns = self._grid(*self._latent_size)
+        latent_rows, latent_columns = self._latent_size
+        # The whole depth, and then the part: so that tiles get what the whole latent would get there.
+        whole = round(latent_rows / self._part.height), round(latent_columns / self._part.width)
+        rows, columns = self._grid(*whole)
         # Resized on the CPU: Apple's MPS has no antialiased resizing, and area resizing only for sizes that divide.
         depth = self._control.depth.to("cpu")
         features = self._adapter.model.infer(depth, rows, columns, torch.float32, device) * self._control.strength
-        if self._control.mask is None:
-            return features
-        mask = self._control.mask.cpu().float().unsqueeze(1)
-        return features * F.interpolate(mask, size=(rows, columns), mode="area").to(features)
+        if self._control.mask is not None:
+            mask = self._control.mask.cpu().float().unsqueeze(1)
+            features = features * F.interpolate(mask, size=(rows, columns), mode="area").to(features)
+        corner = round(self._part.top * whole[0]), round(self._part.left * whole[1])
+        return _cut(features, self._grid(*self._latent_size), corner, whole)
 
     def _crop(self, features: torch.Tensor, size: torch.Size, area: Area | None) -> torch.Tensor:
         """F for a call of the model with `size` cells: the whole latent, or the area of a condition.
@@ -130,12 +136,17 @@ class InjectionRun:
                 f"{latent[1]}x{latent[0]}, but the model is called with {size[1]}x{size[0]} of it, and tiled sampling "
                 "does not tell which part that is"
             )
-        rows, columns = self._grid(*size)
-        top, left = (
-            min(round(start * total / cells), total - length)
-            for start, total, cells, length in zip(area[2:], features.shape[-2:], latent, (rows, columns))
-        )
-        return features[..., top : top + rows, left : left + columns]
+        return _cut(features, self._grid(*size), area[2:], latent)
+
+
+def _cut(features: torch.Tensor, size: tuple[int, int], corner: tuple[int, ...], latent: Sequence[int]) -> torch.Tensor:
+    """`size` cells of F from a corner on. corner: (top, left) in cells of the latent that all of F belongs to."""
+    rows, columns = size
+    top, left = (
+        min(round(start * total / cells), total - length)
+        for start, total, cells, length in zip(corner, features.shape[-2:], latent, size)
+    )
+    return features[..., top : top + rows, left : left + columns]
 
 
 def _clamped_area(area: tuple[int, ...], rows: int, columns: int) -> Area:

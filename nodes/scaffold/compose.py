@@ -10,6 +10,7 @@ import comfy.utils
 import torch
 from comfy_api.v0_0_2 import io
 
+from ...sf_model.depth.lens import stated_fov_y
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.scaffold import ScaffoldObject, compose
 from ...sf_model.scaffold.layout import Layout, LayoutCamera
@@ -23,6 +24,7 @@ from ..inputs import (
     SCAFFOLD_CATEGORY,
     ScaffoldObjects,
     aliases,
+    focal_length_inputs,
     fov_y_input,
     geometry_output,
     metres_input,
@@ -32,6 +34,8 @@ from ..inputs import (
 from .inputs import check_masks, given_layout, layout_input
 
 MAX_SIZE_PX = 4096
+# Depth, confidence, mask, points and picture of one camera, beside a mask for each object.
+PLANES_PER_CAMERA = 9
 
 
 class SpatialFusionComposeDepth(io.ComfyNode):
@@ -113,6 +117,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "the widgets, and its objects come before objects.",
                     optional=True,
                 ),
+                *focal_length_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -139,7 +144,10 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
         layout: Layout | str | None = None,
+        focal_length_mm: float = 0.0,
+        focal_length_px: float = 0.0,
     ) -> io.NodeOutput:
+        fov_y_deg = stated_fov_y(fov_y_deg, focal_length_mm, focal_length_px, height, width)
         camera = LayoutCamera(camera_height_m, camera_pitch_deg, fov_y_deg)
         read = ReadLayout(Layout(camera, ground), ()) if layout is None else given_layout(layout)
         scene = read.layout
@@ -149,7 +157,8 @@ class SpatialFusionComposeDepth(io.ComfyNode):
             cameras = [scene.camera.scaffold()]
         else:
             cameras = to_scaffold_cameras(camera_info, scene.camera.fov_y_deg)
-        check_masks(len(objects), width, height, cameras=len(cameras))
+        planes = len(objects) + (PLANES_PER_CAMERA if len(cameras) > 1 else 0)
+        check_masks(len(objects), width, height, len(cameras), planes)
         compositions = [
             compose(
                 objects,
@@ -167,8 +176,8 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         depth = MetricDepth.joined([composition.depth for composition in compositions])
         picture = to_host(torch.stack([composition.picture for composition in compositions]))
         masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
-        notice = warn(cls, "\n".join(read.notes) or None) or {}
-        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=depth_preview_ui(depth, cls) | notice)
+        shown = depth_preview_ui(depth, cls) | (warn(cls, "\n".join(read.notes) or None) or {})
+        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=shown)
 
 
 def _progress(index: int, cameras: int) -> Callable[[int, int], None]:

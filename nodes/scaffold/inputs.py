@@ -10,9 +10,7 @@ from ..inputs import ScaffoldLayout, ScaffoldObjects, metres_input
 
 MAX_POSITION_M = 1000.0
 MAX_SIZE_M = 1000.0
-MAX_RESULT_BYTES = 2 * 2**30
-# Depth, confidence, mask, points and picture of one camera, beside a mask for each object.
-PLANES_PER_CAMERA = 9
+MAX_MASK_BYTES = 2 * 2**30
 
 
 def objects_input() -> io.Input:
@@ -61,16 +59,15 @@ def given_layout(value: Layout | str) -> ReadLayout:
     return read_layout(value) if isinstance(value, str) else ReadLayout(value, ())
 
 
-def check_masks(count: int, width: int, height: int, cameras: int = 1) -> None:
-    """ValueError, with the remedy, where the masks of `count` objects, or a batch of depths, take too much memory.
+def check_masks(count: int, width: int, height: int, cameras: int = 1, planes: int | None = None) -> None:
+    """ValueError, with the remedy, where the masks of `count` objects would take too much memory.
 
-    One depth without objects always fits.
+    planes: of float32 values for each camera, if there are more than the masks.
     """
-    planes = count + (PLANES_PER_CAMERA if cameras > 1 else 0)
-    size = 4 * cameras * planes * width * height
-    if size > MAX_RESULT_BYTES:
+    size = 4 * cameras * (count if planes is None else planes) * width * height
+    if size > MAX_MASK_BYTES:
         seen = f"{count} objects" if cameras == 1 else f"{count} objects before {cameras} cameras"
         raise ValueError(
             "set width and height smaller: Depth Adapter Apply resizes the depth. The masks of "
-            f"{seen} at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is {MAX_RESULT_BYTES // 2**30}"
+            f"{seen} at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is {MAX_MASK_BYTES // 2**30}"
         )

@@ -10,14 +10,14 @@ import torch
 from comfy_api.v0_0_2 import Types, io
 
 from ...sf_model.scaffold import MESH_FORMATS, SIZE_AXES, Pose, ScaffoldObject, prepare_mesh, read_mesh
-from ..host.files import contents_digest, input_file, is_input_file, offered_files, read_file
+from ..host.files import contents_digest, folder_digest, input_file, is_input_file, offered_files, read_file
 from ..inputs import SCAFFOLD_CATEGORY, aliases, batch_index_input, metres_input
 from .inputs import MAX_SIZE_M, objects_input, objects_output, pose_inputs
 
 NO_FILE = "none"
 MESH_ENDINGS = tuple(f".{name}" for name in MESH_FORMATS)
-# Both hosts have these types. The newest has more, but none of them is a mesh of triangles.
-MESH_TYPES = [io.Mesh, io.File3DAny, io.File3DGLB, io.File3DOBJ]
+# The newest host has more, but none of them is a mesh of triangles.
+MESH_TYPES = [io.Mesh, io.File3DAny, io.File3DGLB, io.File3DGLTF, io.File3DOBJ, io.File3DSTL]
 
 
 class SpatialFusionScaffoldMesh(io.ComfyNode):
@@ -29,13 +29,14 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
             category=SCAFFOLD_CATEGORY,
             description=(
                 "A mesh with a size and a place in metres, for Compose Depth Scaffold. It comes from any node that "
-                "makes meshes, from Load 3D, or from a .glb or .obj file in the input folder."
+                "makes meshes, from Load 3D, or from a .glb, .gltf, .obj or .stl file in the input folder."
             ),
             search_aliases=aliases(
                 "mesh",
                 "glb",
                 "gltf",
                 "obj",
+                "stl",
                 "load mesh",
                 "import model",
                 "3d model",
@@ -48,8 +49,8 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
                     "model_file",
                     options=[NO_FILE, *offered_files(MESH_ENDINGS, MESH_ENDINGS)],
                     default=NO_FILE,
-                    tooltip="A .glb or .obj file in ComfyUI's input folder. '<name> [output]' is one in the output "
-                    "folder. Set it to none where a mesh is connected.",
+                    tooltip="A .glb, .gltf, .obj or .stl file in ComfyUI's input folder. '<name> [output]' is one in "
+                    "the output folder. Set it to none where a mesh is connected.",
                 ),
                 metres_input(
                     "size_m",
@@ -69,7 +70,8 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
                     "mesh",
                     types=MESH_TYPES,
                     optional=True,
-                    tooltip="A mesh, or a .glb or .obj file from Load 3D. It takes the place of model_file.",
+                    tooltip="A mesh, or a .glb, .gltf, .obj or .stl file from Load 3D. It takes the place of "
+                    "model_file.",
                 ),
                 objects_input(),
             ],
@@ -83,7 +85,13 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model_file: str | None = NO_FILE, **_: Any) -> str:
-        return NO_FILE if model_file == NO_FILE else contents_digest(model_file, "mesh", MESH_ENDINGS)
+        if model_file == NO_FILE:
+            return NO_FILE
+        digest = contents_digest(model_file, "mesh", MESH_ENDINGS)
+        if model_file is None or not model_file.lower().endswith(".gltf"):
+            return digest
+        # The data of a .gltf file is in files beside it.
+        return digest + folder_digest(model_file, "mesh", (".bin", ".glbin"))
 
     @classmethod
     def execute(
@@ -144,6 +152,17 @@ def _file_triangles(mesh: Types.File3D | None, model_file: str, index: int) -> t
     file_format = mesh.format if mesh is not None else path.suffix.lower().lstrip(".")
     data = read_file(path, "decimate the mesh")
     try:
-        return read_mesh(data, file_format, check_cancel)
+        return read_mesh(data, file_format, check_cancel, lambda name: _read_beside(path, name))
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from error
+
+
+def _read_beside(path: Path, name: str) -> bytes:
+    """The contents of a file that a .gltf file names. ValueError where it is not in the folder of that file."""
+    folder = path.parent.resolve()
+    beside = (folder / name).resolve()
+    if not beside.is_relative_to(folder) or not beside.is_file():
+        raise ValueError(
+            f"put {name!r} beside {path.name}, or export one .glb: its data is in that file, which is not there"
+        )
+    return read_file(beside, "export it as .glb")

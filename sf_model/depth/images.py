@@ -25,11 +25,15 @@ NORMAL_SIGNS: dict[str, tuple[float, float, float]] = {
 }
 
 
-def disparity_picture(depth: MetricDepth, near_m: float = 0.0, far_m: float = 0.0) -> torch.Tensor:
+def disparity_picture(
+    depth: MetricDepth, near_m: float = 0.0, far_m: float = 0.0, one_range: bool = True
+) -> torch.Tensor:
     """(B, H, W) float32 in [0, 1]: 1 / metres, white at near_m, black at far_m and where there is no surface.
 
-    A limit of 0 is chosen for each image, at a quantile of its surfaces. Without limits, an image of constant depth is
-    black. Raises ValueError where near_m is not below far_m, and where all surfaces of the batch lie beyond one limit,
+    A limit of 0 is chosen for each image, at a quantile of its surfaces. With `one_range` all images then get the
+    widest of these limits, so that the same metres have the same grey in all of them. Without limits, a constant depth
+    is black.
+    Raises ValueError where near_m is not below far_m, and where all surfaces of the batch lie beyond one limit,
     so that all pictures would be white or black.
     """
     if 0 < far_m <= near_m:
@@ -37,7 +41,11 @@ def disparity_picture(depth: MetricDepth, near_m: float = 0.0, far_m: float = 0.
             f"swap near_m and far_m, or set one to 0 (automatic): near_m {near_m:g} must be below far_m {far_m:g}"
         )
     _check_limits(depth, near_m, far_m)
-    return torch.stack([_disparity(image, near_m, far_m) for image in depth.depth])
+    ranges = [_range(image, near_m, far_m) for image in depth.depth]
+    if one_range and (known := [own for own in ranges if own is not None]):
+        lows, highs = zip(*known)
+        ranges = [(torch.stack(lows).amin(), torch.stack(highs).amax())] * len(ranges)
+    return torch.stack([_disparity(image, own) for image, own in zip(depth.depth, ranges)])
 
 
 def _check_limits(depth: MetricDepth, near_m: float, far_m: float) -> None:
@@ -52,16 +60,23 @@ def _check_limits(depth: MetricDepth, near_m: float, far_m: float) -> None:
         raise ValueError(f"{remedy}: far_m {far_m:g} is in front of everything, so the picture would be black")
 
 
-def _disparity(metres: torch.Tensor, near_m: float, far_m: float) -> torch.Tensor:
-    surface = torch.isfinite(metres)
-    disparity = torch.where(surface, 1 / metres, torch.zeros_like(metres))
-    if not surface.any():
-        return disparity
-    values = disparity[surface]
+def _range(metres: torch.Tensor, near_m: float, far_m: float) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The disparities of black and white for one image. None for one without a surface."""
+    values = 1 / metres[torch.isfinite(metres)]
+    if not values.numel():
+        return None
     values = values[:: math.ceil(values.numel() / MAX_QUANTILE_VALUES)]
-    low = disparity.new_tensor(1 / far_m) if far_m > 0 else values.quantile(LOW_QUANTILE)
-    high = disparity.new_tensor(1 / near_m) if near_m > 0 else values.quantile(HIGH_QUANTILE)
-    position = ((disparity - low) / (high - low).clamp_min(MIN_DISPARITY_RANGE)).clamp(0, 1)
+    low = values.new_tensor(1 / far_m) if far_m > 0 else values.quantile(LOW_QUANTILE)
+    high = values.new_tensor(1 / near_m) if near_m > 0 else values.quantile(HIGH_QUANTILE)
+    return low, high
+
+
+def _disparity(metres: torch.Tensor, limits: tuple[torch.Tensor, torch.Tensor] | None) -> torch.Tensor:
+    surface = torch.isfinite(metres)
+    if limits is None:
+        return torch.zeros_like(metres)
+    low, high = limits
+    position = ((1 / metres - low) / (high - low).clamp_min(MIN_DISPARITY_RANGE)).clamp(0, 1)
     return torch.where(surface, position, torch.zeros_like(position))
 
 

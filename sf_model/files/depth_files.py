@@ -1,45 +1,40 @@
-"""Writes and reads metric depth: EXR, 16-bit PNG, NPY and NPZ.
+"""Reads metric depth: EXR, 16-bit PNG, TIFF, PFM, NPY and NPZ, and numbered files as one batch.
 
-`units.py` has the rules of reading: units, cameras, and what counts as no surface.
-
-Written files:
-NPZ has the float32 arrays depth_m (metres, inf where there is no surface), confidence and fov_y_deg.
-EXR has the float32 channels Z and confidence, and the attributes depthUnit, fovYDeg and cameraIntrinsics.
-PNG has one grey channel of 16 bits: whole millimetres, 0 where there is no surface. The text chunk "SpatialFusion" has
-unit and camera as JSON. There is no confidence.
+`units.py` has the rules: units, cameras, and what counts as no surface. `writing.py` writes such files.
 """
 
 from __future__ import annotations
 
-import io
-import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, PngImagePlugin
 
+from ..depth.lens import RAY, depth_of_rays
 from ..depth.metric_depth import MetricDepth
 from .arrays import Shapes, read_npy, read_npz
-from .exr import MAX_PIXELS, ExrHeader, read_channels, read_header, write_exr
+from .assumptions import LoadedDepth, described
+from .exr_depth import read_exr_depth
+from .exr_parts import MAX_PIXELS
+from .pictures import read_pfm, read_png, read_tiff
+from .sequences import check_same, joined
+from .shapes import batched
 from .units import (
     AUTO,
-    CAMERA_TOLERANCE,
     METRES,
-    METRES_PER_UNIT,
-    MILLIMETRES,
-    OTHER_WAY,
+    NOTHING_STATED,
+    Statements,
     StoredDepth,
     field_of_view_of,
-    unit_of,
+    metres_per_unit_of,
 )
 
-SUFFIXES = (".exr", ".png", ".npy", ".npz")
-LARGEST_PNG_M = 65.535
-_PNG_CHUNK = "SpatialFusion"
+SUFFIXES = (".exr", ".png", ".npy", ".npz", ".tif", ".tiff", ".pfm")
 _CAMERA_ARRAYS = ("fov_y_deg", "intrinsics", "K")
 _MAX_CAMERA_VALUES = 2**16
 
@@ -51,197 +46,84 @@ class NanDepthError(ValueError):
 def load_depth(
     data: bytes, name: str, unit: str = AUTO, fov_y_deg: float = 0.0, refuse_nan: bool = False
 ) -> MetricDepth:
-    """The depth in a file's bytes.
+    """The depth of `read_depth`, without the cost of describing it.
 
-    name: the file's name. Its suffix gives the format. unit: of a file that states none, "auto" or a key of
-    METRES_PER_UNIT. "auto" takes integers as millimetres and other numbers as metres, and refuses what looks normalised
-    (nothing above 1, or integers up to the top of their range). fov_y_deg: of a file without a camera; 0: it must have
-    one. refuse_nan: NaN raises NanDepthError instead of being "no surface".
-    Raises ValueError, with the file's name, for a file that cannot be used.
+    refuse_nan: NaN raises NanDepthError instead of being "no surface".
     """
-    try:
-        stored = _read(data, PurePath(name).suffix.lower())
+    stated = Statements(unit=unit, fov_y_deg=fov_y_deg)
+    with _named(name):
+        stored = _read(data, PurePath(name).suffix.lower(), stated.layer)
         if refuse_nan and stored.values.dtype.kind == "f" and bool(np.isnan(stored.values).any()):
             raise NanDepthError("it has NaN values")
-        scale = METRES_PER_UNIT[unit_of(stored, unit)]
-        fov = field_of_view_of(stored, fov_y_deg)
-        values = stored.values.astype(np.promote_types(stored.values.dtype, np.float32))
-        metres = (np.where(stored.surface, values, np.inf) * scale).astype(np.float32)
-        confidence = np.ones_like(metres) if stored.confidence is None else stored.confidence.astype(np.float32)
-        return MetricDepth.checked(
-            depth=torch.from_numpy(metres),
-            confidence=torch.from_numpy(confidence),
-            fov_y_deg=torch.from_numpy(np.array(np.broadcast_to(fov, len(metres)), dtype=np.float32)),
-        )
+        return _metric(stored, stated)
+
+
+def read_depth(data: bytes, name: str, stated: Statements = NOTHING_STATED) -> LoadedDepth:
+    """The depth in a file's bytes, and what was assumed about its metres.
+
+    name: the file's name. Its suffix gives the format. stated: what the caller knows about it. Without a unit, integers
+    are millimetres and other numbers metres; what looks normalised is refused (nothing above 1, or integers up to the
+    top of their range).
+    Raises ValueError, with the file's name, for a file that cannot be used.
+    """
+    return read_sequence([(name, lambda: data)], stated)
+
+
+def read_sequence(files: Iterable[tuple[str, Callable[[], bytes]]], stated: Statements = NOTHING_STATED) -> LoadedDepth:
+    """The frames of numbered files as one batch. files: of each the name, and what reads its bytes.
+
+    All frames have one size and one unit. Raises ValueError, with the file's name, as `read_depth` does.
+    """
+    frames: list[tuple[str, StoredDepth]] = []
+    for name, contents in files:
+        with _named(name):
+            frames.append((name, _read(contents(), PurePath(name).suffix.lower(), stated.layer)))
+            check_same(frames)
+    first, last = frames[0][0], frames[-1][0]
+    with _named(first if first == last else f"{first} to {last}"):
+        stored = joined([stored for _, stored in frames])
+        return described(_metric(stored, stated), stored, stated)
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Puts the name of a file before the errors of what is done with it."""
+    try:
+        yield
     except NanDepthError as error:
         raise NanDepthError(f"{name}: {error}") from error
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
 
 
-def npz_bytes(depth: MetricDepth, index: int) -> bytes:
-    """One image of a batch as an NPZ file: depth_m (H, W), confidence (H, W), fov_y_deg (), all float32."""
-    stream = io.BytesIO()
-    np.savez_compressed(
-        stream,
-        depth_m=depth.depth[index].cpu().numpy().astype(np.float32),
-        confidence=depth.confidence[index].cpu().numpy().astype(np.float32),
-        fov_y_deg=depth.fov_y_deg[index].cpu().numpy().astype(np.float32),
-    )
-    return stream.getvalue()
+def _metric(stored: StoredDepth, stated: Statements) -> MetricDepth:
+    scale = metres_per_unit_of(stored, stated)
+    count, height, width = stored.values.shape
+    fov = field_of_view_of(stored, stated.fov_y(height, width))
+    fov_y_deg = torch.from_numpy(np.array(np.broadcast_to(fov, count), dtype=np.float32))
+    values = stored.values.astype(np.promote_types(stored.values.dtype, np.float32))
+    metres = torch.from_numpy((np.where(stored.surface, values, np.inf) * scale).astype(np.float32))
+    confidence = torch.ones_like(metres)
+    if stored.confidence is not None:
+        confidence = torch.from_numpy(stored.confidence.astype(np.float32))
+    depth = MetricDepth.checked(depth=metres, confidence=confidence, fov_y_deg=fov_y_deg)
+    return replace(depth, depth=depth_of_rays(depth.depth, fov_y_deg)) if stated.distance == RAY else depth
 
 
-def exr_bytes(depth: MetricDepth, index: int) -> bytes:
-    """One image of a batch as an EXR file. Depth and confidence are exact."""
-    channels = {"Z": depth.depth[index], "confidence": depth.confidence[index]}
-    return write_exr(
-        {name: values.cpu().numpy() for name, values in channels.items()},
-        {
-            "depthUnit": METRES,
-            "fovYDeg": depth.fov_y_deg[index].item(),
-            "cameraIntrinsics": np.array(_intrinsics_px(depth, index), dtype=np.float32),
-        },
-    )
-
-
-def png_bytes(depth: MetricDepth, index: int) -> bytes:
-    """One image of a batch as a PNG in millimetres, rounded. ValueError where a surface is beyond LARGEST_PNG_M.
-
-    A surface nearer than 1 mm is stored as 1, because 0 means no surface.
-    """
-    metres = depth.depth[index].cpu().numpy().astype(np.float64)
-    surface = np.isfinite(metres)
-    millimetres = np.rint(np.where(surface, metres, 0.0) * 1000)
-    if millimetres.max() > 65535:
-        raise ValueError(
-            "save it as EXR, or limit the depth with Adjust Metric Depth: the depth reaches "
-            f"{millimetres.max() / 1000:.1f} m, but a 16-bit PNG in millimetres ends at {LARGEST_PNG_M} m. Nothing was "
-            "written"
-        )
-    millimetres = np.where(surface, np.maximum(millimetres, 1), 0).astype(np.uint16)
-    facts = {
-        "unit": MILLIMETRES,
-        "fov_y_deg": depth.fov_y_deg[index].item(),
-        "intrinsics_px": _intrinsics_px(depth, index),
-    }
-    text = PngImagePlugin.PngInfo()
-    text.add_text(_PNG_CHUNK, json.dumps(facts))
-    stream = io.BytesIO()
-    Image.fromarray(millimetres).save(stream, "PNG", pnginfo=text)
-    return stream.getvalue()
-
-
-def _intrinsics_px(depth: MetricDepth, index: int) -> list[list[float]]:
-    """The (3, 3) camera matrix in pixels, as in OpenCV."""
-    _, height, width = depth.depth.shape
-    matrix = depth.intrinsics()[index].cpu().double() * torch.tensor([[width], [height], [1.0]], dtype=torch.float64)
-    return matrix.tolist()
-
-
-def _read(data: bytes, suffix: str) -> StoredDepth:
-    readers = dict(zip(SUFFIXES, (_read_exr, _read_png, _read_npy, _read_npz)))
+def _read(data: bytes, suffix: str, layer: str) -> StoredDepth:
+    if suffix == ".exr":
+        return read_exr_depth(data, layer)
+    if layer.strip():
+        raise ValueError(f"leave layer empty, because only EXR files have layers, and layer is {layer!r}")
+    readers = {".png": read_png, ".npy": _read_npy, ".npz": _read_npz, ".pfm": read_pfm}
+    readers |= dict.fromkeys((".tif", ".tiff"), read_tiff)
     if suffix not in readers:
         raise ValueError(f"save the depth as one of {', '.join(SUFFIXES)}")
     return readers[suffix](data)
 
 
-def _read_exr(data: bytes) -> StoredDepth:
-    header = read_header(data)
-    aspect = header.number("pixelAspectRatio")
-    if aspect is not None and not abs(aspect - 1) <= CAMERA_TOLERANCE:
-        raise ValueError(f"render it with square pixels, because its pixel aspect ratio is {aspect:g}")
-    name = _depth_channel(header)
-    colors = [name[:-1] + color for color in "GB"] if name.endswith("R") else []
-    colors = [color for color in colors if color in header.channels]
-    confidence = ["confidence"] if "confidence" in header.channels else []
-    channels = read_channels(data, header, [name, *colors, *confidence])
-    if any(not np.array_equal(channels[name], channels[color], equal_nan=True) for color in colors):
-        raise ValueError(
-            "switch on the Z pass of the renderer (in Blender: View Layer, Passes, Z) and save that, because it is a "
-            "colour picture, without a depth channel (Z)"
-        )
-    unit = header.text("depthUnit")
-    if unit is not None and unit not in METRES_PER_UNIT:
-        raise ValueError(f"set its attribute depthUnit to one of {', '.join(METRES_PER_UNIT)}, because it is {unit!r}")
-    fov = header.number("fovYDeg")
-    return StoredDepth(
-        values=_on_display(channels[name], header, np.inf),
-        confidence=_on_display(channels["confidence"], header, 1.0) if confidence else None,
-        unit=unit,
-        fov_y_deg=None if fov is None else np.array([fov]),
-        intrinsics=header.matrix("cameraIntrinsics"),
-    )
-
-
-def _depth_channel(header: ExrHeader) -> str:
-    """Z, else a layer's depth (Blender's ViewLayer.Depth.Z, Depth.V), else Y, V or R. ValueError."""
-
-    def rank(name: str) -> int | None:
-        layer, _, channel = name.lower().rpartition(".")
-        is_depth = layer.rpartition(".")[2] in ("depth", "z")
-        kinds = [name == "Z", is_depth and channel in ("z", "v"), not layer and channel in ("depth", "z")]
-        kinds += [is_depth and channel in ("y", "r"), name == "Y", name == "V", name == "R"]
-        return kinds.index(True) if any(kinds) else None
-
-    ranks = {name: kind for name in header.channels if (kind := rank(name)) is not None}
-    best = [name for name in ranks if ranks[name] == min(ranks.values())]
-    if len(best) == 1:
-        return best[0]
-    count = "more than one" if best else "no"
-    names = ", ".join(best or header.channels)
-    raise ValueError(f"save one depth pass alone, as channel Z, because it has {count} depth channel among {names}")
-
-
-def _on_display(picture: np.ndarray, header: ExrHeader, outside: float) -> np.ndarray:
-    """(1, H, W): the data window's picture at its place in the display window, which is what the camera sees.
-
-    outside: the value where the display window has no data.
-    """
-    (x0, y0, x1, y1), (left, top, right, bottom) = header.data_window, header.display_window
-    if header.data_window == header.display_window:
-        return picture[None]
-    if picture.dtype.kind == "u":
-        outside = 0
-    full = np.full((bottom - top + 1, right - left + 1), outside, picture.dtype)
-    rows, columns = slice(max(y0, top), min(y1, bottom) + 1), slice(max(x0, left), min(x1, right) + 1)
-    if rows.start < rows.stop and columns.start < columns.stop:
-        inner = picture[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0]
-        full[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inner
-    return full[None]
-
-
-def _read_png(data: bytes) -> StoredDepth:
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise ValueError(f"save it smaller, because {width}x{height} pixels are more than {MAX_PIXELS}")
-            if picture.mode not in ("I;16", "I;16B", "I"):
-                raise ValueError(
-                    f"{OTHER_WAY}, because it has no metres: a picture ({picture.mode}), not a grey PNG of 16 bits"
-                )
-            values = np.asarray(picture).astype(np.uint16)
-            text = picture.text.get(_PNG_CHUNK)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"save it again, because it is not a complete PNG file ({error})") from error
-    return StoredDepth(values=values[None], **({} if text is None else _png_facts(text)))
-
-
-def _png_facts(text: str) -> dict[str, Any]:
-    """The unit and camera that `png_bytes` wrote."""
-    try:
-        facts = json.loads(text)
-        return {
-            "unit": {unit: unit for unit in METRES_PER_UNIT}[facts["unit"]],
-            "fov_y_deg": np.array([facts["fov_y_deg"]], dtype=np.float64),
-            "intrinsics": np.array(facts["intrinsics_px"], dtype=np.float64),
-        }
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ValueError(f"save it again, or remove its text chunk {_PNG_CHUNK}, which is damaged") from error
-
-
 def _read_npy(data: bytes) -> StoredDepth:
-    return StoredDepth(values=_batched(read_npy(data)))
+    return StoredDepth(values=batched(read_npy(data)))
 
 
 def _read_npz(data: bytes) -> StoredDepth:
@@ -249,8 +131,8 @@ def _read_npz(data: bytes) -> StoredDepth:
     name = _depth_name(arrays)
     fov = arrays.get("fov_y_deg")
     return StoredDepth(
-        values=_batched(arrays[name]),
-        confidence=_batched(arrays["confidence"]) if "confidence" in arrays else None,
+        values=batched(arrays[name], name),
+        confidence=batched(arrays["confidence"], "confidence") if "confidence" in arrays else None,
         unit=METRES if name == "depth_m" else None,
         fov_y_deg=None if fov is None else fov.reshape(-1),
         intrinsics=arrays.get("intrinsics", arrays.get("K")),
@@ -279,10 +161,3 @@ def _check_shapes(shapes: Shapes) -> None:
     for name in _CAMERA_ARRAYS:
         if math.prod(shapes.get(name, ())) > _MAX_CAMERA_VALUES:
             raise ValueError(f"save one camera, or one an image, because its {name} has the shape {shapes[name]}")
-
-
-def _batched(values: np.ndarray) -> np.ndarray:
-    """(H, W) and (H, W, 1) become (1, H, W). Some programs save the latter."""
-    if values.ndim == 3 and values.shape[0] != 1 and values.shape[-1] == 1:
-        values = values[..., 0]
-    return values[None] if values.ndim == 2 else values

@@ -1,10 +1,9 @@
 """OpenEXR pictures with float channels: the part of the format that depth needs, in numpy and zlib.
 
-Reads single-part scanline files with half, float or uint channels, without compression or with RLE, ZIPS or ZIP. Writes
-float32 with ZIP. No ComfyUI has an EXR library. All have PyAV (18.1, FFmpeg's decoder), but it refuses a file with Z
-and no colours, reads no further channels of one with colours, and ignores attributes: the field of view would be lost.
-tests/unit/test_exr.py checks both directions against the reference library. Layout: "OpenEXR File Layout" of the
-Academy Software Foundation.
+Reads half, float and uint channels, without compression or with RLE, ZIPS or ZIP, of any part of a scanline file;
+`exr_codecs.py` reads the others. Writes float32 with ZIP. PyAV alone (18.1, FFmpeg's decoder) is not enough: it
+refuses a file with Z and no colours, and ignores attributes, so that the field of view would be lost.
+tests/unit/test_exr.py checks both directions against the reference library.
 
 Every fault of a file is a ValueError. No allocation is larger than the file's size allows.
 """
@@ -14,106 +13,53 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-MAGIC = 20000630
-MAX_PIXELS = 2**26  # 8192 x 8192
-_SINGLE_TILE, _LONG_NAMES, _NOT_IMAGE, _MULTI_PART = 0x200, 0x400, 0x800, 0x1000
-_PIXEL_TYPES = (np.dtype("<u4"), np.dtype("<f2"), np.dtype("<f4"))
-_COMPRESSIONS = ("NONE", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "B44A", "DWAA", "DWAB")
-_ZIP = _COMPRESSIONS.index("ZIP")
-_LINES = {"NONE": 1, "RLE": 1, "ZIPS": 1, "ZIP": 16}
-# The most bytes that one compressed byte can give: deflate's limit, and a run of 128 in two bytes.
+from .exr_codecs import decode_channel
+from .exr_parts import COMPRESSIONS, LINES, LONG_NAMES, MAGIC, SCANLINE, ExrPart, take, unpack
+
+# The most bytes that one compressed byte can give: deflate's limit, and a run of 128 in two bytes. Files with other
+# compressions have no such limit, but MAX_PIXELS.
 _MAX_RATIO = {"NONE": 1, "RLE": 64, "ZIPS": 1032, "ZIP": 1032}
-_SAVE_AGAIN = "save it as a single-part scanline file with ZIP compression (in Blender choose OpenEXR, codec ZIP)"
-
-Box = tuple[int, int, int, int]
+_ZIP = COMPRESSIONS.index("ZIP")
 
 
-@dataclass(frozen=True)
-class ExrHeader:
-    """What a file declares. Windows are (x_min, y_min, x_max, y_max) in pixels, inclusive."""
-
-    # In file order.
-    channels: dict[str, np.dtype]
-    # One of _COMPRESSIONS.
-    compression: str
-    data_window: Box
-    display_window: Box
-    # Type and bytes of every attribute.
-    attributes: dict[str, tuple[str, bytes]]
-    # Where the table of block offsets begins.
-    offset: int
-
-    def number(self, name: str) -> float | None:
-        """A float attribute, or None."""
-        kind, value = self.attributes.get(name, ("", b""))
-        return struct.unpack("<f", value)[0] if kind == "float" and len(value) == 4 else None
-
-    def text(self, name: str) -> str | None:
-        """A string attribute, or None."""
-        kind, value = self.attributes.get(name, ("", b""))
-        return value.decode("utf-8", "replace") if kind == "string" else None
-
-    def matrix(self, name: str) -> np.ndarray | None:
-        """A (3, 3) float32 attribute, or None."""
-        kind, value = self.attributes.get(name, ("", b""))
-        return np.frombuffer(value, "<f4").reshape(3, 3) if kind == "m33f" and len(value) == 36 else None
-
-
-def read_header(data: bytes) -> ExrHeader:
-    """The header of a file. ValueError for files that `read_channels` cannot read. data: all bytes of the file."""
-    magic, version = _unpack("<II", data, 0)
-    if magic != MAGIC:
-        raise ValueError("save it as EXR, because this is not an OpenEXR file")
-    _check_version(version)
-    attributes, offset = _read_attributes(data)
-    missing = {"channels", "compression", "dataWindow", "displayWindow"} - attributes.keys()
-    if missing:
-        raise ValueError(f"save it again, because the EXR header has no {', '.join(sorted(missing))}")
-    code = _unpack("<B", attributes["compression"][1], 0)[0]
-    compression = _COMPRESSIONS[code] if code < len(_COMPRESSIONS) else f"number {code}"
-    if compression not in _LINES:
-        raise ValueError(f"{_SAVE_AGAIN}, because EXR compression {compression} is not read")
-    return ExrHeader(
-        channels=_read_channel_list(attributes["channels"][1]),
-        compression=compression,
-        data_window=_read_window("dataWindow", attributes),
-        display_window=_read_window("displayWindow", attributes),
-        attributes=attributes,
-        offset=offset,
-    )
-
-
-def read_channels(data: bytes, header: ExrHeader, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The named channels over the data window, each (H, W) in the file's type."""
-    x_min, y_min, x_max, y_max = header.data_window
-    width, height = x_max - x_min + 1, y_max - y_min + 1
-    columns, line_bytes = _columns(header, width)
-    lines = _LINES[header.compression]
+def read_channels(data: bytes, part: ExrPart, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The named channels of a part over its data window, each (H, W) in the file's type. data: the whole file."""
+    if part.kind != SCANLINE or part.compression not in _MAX_RATIO:
+        return {name: decode_channel(data, part, name) for name in names}
+    height, width = part.size
+    columns, line_bytes = _columns(part, width)
+    lines = LINES[part.compression]
     blocks = -(-height // lines)
-    offsets = _unpack(f"<{blocks}Q", data, header.offset)
+    if part.blocks != blocks:
+        raise ValueError(f"save it again, because the EXR has {part.blocks} blocks and needs {blocks}")
+    offsets = unpack(f"<{blocks}Q", data, part.table)
     # Checked before the pictures are allocated.
-    if height * line_bytes > len(data) * _MAX_RATIO[header.compression]:
+    if height * line_bytes > len(data) * _MAX_RATIO[part.compression]:
         raise ValueError(
             f"save it again, because it is truncated: it declares {width}x{height} pixels and has {len(data)} bytes"
         )
-    pictures = {name: np.zeros((height, width), header.channels[name]) for name in names}
+    pictures = {name: np.zeros((height, width), part.channels[name]) for name in names}
     seen = np.zeros(blocks, dtype=bool)
     for offset in offsets:
-        y, size = _unpack("<ii", data, offset)
-        block, rest = divmod(y - y_min, lines)
+        if part.number is not None:
+            # The number of the part stands before a block.
+            if unpack("<i", data, offset)[0] != part.number:
+                raise ValueError("save it again, because a block of the EXR belongs to another part")
+            offset += 4
+        y, size = unpack("<ii", data, offset)
+        block, rest = divmod(y - part.data_window[1], lines)
         if rest or not 0 <= block < blocks or seen[block]:
             raise ValueError(f"save it again, because the EXR's block for line {y} is misplaced or there twice")
         seen[block] = True
         rows = min(lines, height - block * lines)
-        packed = _take(data, offset + 8, size)
-        raw = np.frombuffer(_unpacked(packed, rows * line_bytes, header.compression), np.uint8)
+        packed = take(data, offset + 8, size)
+        raw = np.frombuffer(_unpacked(packed, rows * line_bytes, part.compression), np.uint8)
         raw = raw.reshape(rows, line_bytes)
         for name, picture in pictures.items():
-            values = np.ascontiguousarray(raw[:, columns[name]]).view(header.channels[name])
+            values = np.ascontiguousarray(raw[:, columns[name]]).view(part.channels[name])
             picture[block * lines : block * lines + rows] = values
     return pictures
 
@@ -129,7 +75,7 @@ def write_exr(channels: Mapping[str, np.ndarray], attributes: Mapping[str, float
     channel_list = b"".join(name.encode() + struct.pack("<x4i", 2, 0, 1, 1) for name in names) + b"\0"
     window = struct.pack("<4i", 0, 0, width - 1, height - 1)
     header = [
-        struct.pack("<II", MAGIC, 2 | (_LONG_NAMES if max(map(len, [*names, *attributes])) > 31 else 0)),
+        struct.pack("<II", MAGIC, 2 | (LONG_NAMES if max(map(len, [*names, *attributes])) > 31 else 0)),
         _attribute("channels", "chlist", channel_list),
         _attribute("compression", "compression", bytes([_ZIP])),
         _attribute("dataWindow", "box2i", window),
@@ -144,8 +90,8 @@ def write_exr(channels: Mapping[str, np.ndarray], attributes: Mapping[str, float
     # (H, channels, W): a line has one channel after the other.
     picture = np.stack([channels[name] for name in names], axis=1).astype("<f4")
     blocks = []
-    for y in range(0, height, _LINES["ZIP"]):
-        packed = _zip(picture[y : y + _LINES["ZIP"]].tobytes())
+    for y in range(0, height, LINES["ZIP"]):
+        packed = _zip(picture[y : y + LINES["ZIP"]].tobytes())
         blocks.append(struct.pack("<ii", y, len(packed)) + packed)
     head = b"".join(header)
     sizes = np.array([0, *(len(block) for block in blocks[:-1])], dtype="<u8")
@@ -153,64 +99,11 @@ def write_exr(channels: Mapping[str, np.ndarray], attributes: Mapping[str, float
     return head + offsets.tobytes() + b"".join(blocks)
 
 
-def _check_version(version: int) -> None:
-    if version & 0xFF != 2:
-        raise ValueError(f"{_SAVE_AGAIN}, because EXR version {version & 0xFF} is not read")
-    kinds = {_SINGLE_TILE: "tiled", _NOT_IMAGE: "deep", _MULTI_PART: "multi-part"}
-    for flag, kind in kinds.items():
-        if version & flag:
-            raise ValueError(f"{_SAVE_AGAIN}, because {kind} EXR files are not read")
-
-
-def _read_attributes(data: bytes) -> tuple[dict[str, tuple[str, bytes]], int]:
-    attributes: dict[str, tuple[str, bytes]] = {}
-    offset = 8
-    while True:
-        name, offset = _string(data, offset)
-        if not name:
-            return attributes, offset
-        kind, offset = _string(data, offset)
-        size = _unpack("<i", data, offset)[0]
-        attributes[name] = (kind, _take(data, offset + 4, size))
-        offset += 4 + size
-
-
-def _read_channel_list(value: bytes) -> dict[str, np.dtype]:
-    channels: dict[str, np.dtype] = {}
-    offset = 0
-    while True:
-        name, offset = _string(value, offset)
-        if not name:
-            break
-        pixel_type, _, x_sampling, y_sampling = _unpack("<4i", value, offset)
-        offset += 16
-        if not 0 <= pixel_type < len(_PIXEL_TYPES):
-            raise ValueError(f"save it again, because EXR channel {name!r} has the unknown pixel type {pixel_type}")
-        if (x_sampling, y_sampling) != (1, 1):
-            raise ValueError(f"save the depth at full size, because EXR channel {name!r} is subsampled")
-        channels[name] = _PIXEL_TYPES[pixel_type]
-    if not channels:
-        raise ValueError("save it again, because the EXR has no channels")
-    return channels
-
-
-def _read_window(name: str, attributes: Mapping[str, tuple[str, bytes]]) -> Box:
-    x_min, y_min, x_max, y_max = _unpack("<4i", attributes[name][1], 0)
-    width, height = x_max - x_min + 1, y_max - y_min + 1
-    if width < 1 or height < 1:
-        raise ValueError(f"save it again, because the EXR's {name} is empty ({width}x{height} pixels)")
-    if width * height > MAX_PIXELS:
-        raise ValueError(
-            f"save it smaller, because the EXR's {name} {width}x{height} has more than {MAX_PIXELS} pixels"
-        )
-    return x_min, y_min, x_max, y_max
-
-
-def _columns(header: ExrHeader, width: int) -> tuple[dict[str, slice], int]:
+def _columns(part: ExrPart, width: int) -> tuple[dict[str, slice], int]:
     """The bytes of each channel in a line, and the line's length."""
     columns: dict[str, slice] = {}
     start = 0
-    for name, dtype in header.channels.items():
+    for name, dtype in part.channels.items():
         columns[name] = slice(start, start + width * dtype.itemsize)
         start = columns[name].stop
     return columns, start
@@ -280,23 +173,3 @@ def _encoded(value: float | str | np.ndarray) -> tuple[str, bytes]:
 
 def _attribute(name: str, kind: str, value: bytes) -> bytes:
     return name.encode() + b"\0" + kind.encode() + b"\0" + struct.pack("<i", len(value)) + value
-
-
-def _string(data: bytes, offset: int) -> tuple[str, int]:
-    """A zero-terminated name of at most 255 bytes, and the offset after it."""
-    end = data.find(b"\0", offset, offset + 256)
-    if end < 0:
-        raise ValueError("save it again, because the EXR header is truncated or damaged")
-    return data[offset:end].decode("utf-8", "replace"), end + 1
-
-
-def _take(data: bytes, offset: int, size: int) -> bytes:
-    if size < 0 or offset < 0 or offset + size > len(data):
-        raise ValueError(
-            f"save it again, because it is truncated: it has {len(data)} bytes and needs {size} at {offset}"
-        )
-    return data[offset : offset + size]
-
-
-def _unpack(layout: str, data: bytes, offset: int) -> tuple[int, ...]:
-    return struct.unpack(layout, _take(data, offset, struct.calcsize(layout)))

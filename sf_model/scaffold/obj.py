@@ -17,8 +17,9 @@ from .objects import MAX_FACES
 MAX_VERTICES = 100_000_000
 MAX_LINE_BYTES = 2**20
 CHECK_EVERY_LINES = 2**14
-# A backslash at the end of a line continues it.
-_LINE = re.compile(rb"(?:[^\r\n\\]+|\\(?:\r?\n)?)+")
+# A backslash at the end of a line continues it, but not in a comment: paths of Windows end so.
+_LINE = re.compile(rb"(?:[^\r\n\\#]+|\\(?:\r?\n)?)+(?:#[^\r\n]*)?|#[^\r\n]*")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _CONTINUATION = re.compile(rb"\\\r?\n")
 
 
@@ -27,8 +28,12 @@ def read_obj(data: bytes, check_cancel: Callable[[], None] | None = None) -> tup
 
     Raises ValueError for lines that are not understood and for more than MAX_FACES or MAX_VERTICES.
     """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError("save the OBJ file as UTF-8 or ASCII: it is UTF-16, as some Windows programs write it")
     vertices, faces = array("f"), array("q")
-    for count, match in enumerate(_LINE.finditer(data)):
+    # Some editors put a byte-order mark before the first line.
+    start = len(_BYTE_ORDER_MARK) if data.startswith(_BYTE_ORDER_MARK) else 0
+    for count, match in enumerate(_LINE.finditer(data, start)):
         if check_cancel is not None and count % CHECK_EVERY_LINES == 0:
             check_cancel()
         try:
@@ -48,12 +53,15 @@ def _read_line(line: bytes, vertices: array[float], faces: array[int]) -> None:
     """Append the line's vertex to the coordinates, or its triangles to the corners."""
     if b"\\" in line:
         line = _CONTINUATION.sub(b"", line)
-    kind, _, rest = line.strip().partition(b" ")
-    if kind not in (b"v", b"f"):
+    # Spaces and tabs separate words alike.
+    kind = line.lstrip()[:2]
+    if kind[:1] not in (b"v", b"f") or kind[1:].strip():
         return
-    if len(rest) > MAX_LINE_BYTES:
+    if len(line) > MAX_LINE_BYTES:
         raise ValueError(f"it has more than {MAX_LINE_BYTES} bytes")
-    parts = rest.split()
+    # A comment may follow. No number has a #.
+    parts = line.partition(b"#")[0].split()[1:]
+    kind = kind[:1]
     if len(parts) < 3:
         raise ValueError("a vertex has 3 coordinates" if kind == b"v" else "a face has at least 3 corners")
     if kind == b"v":  # a weight or a colour may follow

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from .processor import avoid_refused_instructions
-from .settings import STAGE_NAMES, TrainingSettings, load_settings, smoke
+from .settings import STAGE_NAMES, TrainingSettings, load_settings, on_cuda, smoke
 
 # Folder of the export in the folder of the runs.
 EXPORTED = "exported"
@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--config", type=Path, required=True, help="one of configs/*.yaml, or your copy of one")
         command.add_argument("--runs", type=Path, help="folder of the runs; overrides the config's")
         command.add_argument("--smoke", action="store_true", help="tiny sizes and two steps a stage, to try it out")
+        command.add_argument("--cuda", action="store_true", help="the Mini on one large GPU: larger steps, compiled")
         if name in ("all", "export"):
             command.add_argument(
                 "--output", type=Path, help="a folder, for example ComfyUI's models/; default: `exported` in the runs"
@@ -65,6 +66,8 @@ def chosen_settings(arguments: argparse.Namespace) -> TrainingSettings:
     # A trial leaves nothing where the real run begins.
     runs = arguments.runs or (f"{settings.runs}_smoke" if arguments.smoke else settings.runs)
     settings = replace(settings, runs=str(runs))
+    if arguments.cuda:
+        settings = on_cuda(settings)
     return smoke(settings) if arguments.smoke else settings
 
 

@@ -54,7 +54,7 @@ def planned(settings: TrainingSettings, root: Path, scenes: list[int], seeds: li
 
 
 def _limited(stage: StageSettings, scenes: int) -> StageSettings:
-    return replace(stage, world=replace(stage.world, scenes=scenes, edits=0.0))
+    return replace(stage, world=replace(stage.world, scenes=scenes, edits=0.0, late=None))
 
 
 def _second_stages(stage: StageSettings, scenes: int, seed: int) -> dict[str, StageSettings]:

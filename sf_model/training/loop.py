@@ -99,7 +99,7 @@ class Trainer:
         progress.close()
 
     def _on_device(self, batch: Batch) -> Batch:
-        return {name: value.to(self.accelerator.device) for name, value in batch.items()}
+        return self.batches.on_device(batch, self.accelerator.device)
 
     def _train_step(self, batches: list[Batch]) -> Losses:
         """The losses' means over this process's samples, and the norm of the gradient."""

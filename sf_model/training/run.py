@@ -63,7 +63,7 @@ def earlier_stages(settings: TrainingSettings, name: str) -> list[str]:
     before = settings.stages[: settings.stages.index(name)]
     unused = STAGES[name].independent_of
     world = settings.stage(name).world
-    if name == DepthStage.name and world is not None and world.edits == 0:
+    if name == DepthStage.name and world is not None and not world.has_edits:
         unused = (*unused, SourceStage.name)
     return [earlier for earlier in before if earlier not in unused]
 

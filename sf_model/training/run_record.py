@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
@@ -35,8 +36,9 @@ def begin_session(run_dir: Path, from_step: int, **settings: Any) -> None:
     if from_step > 0:
         record = json.loads(path.read_text(encoding="utf-8"))
         _check_same(run_dir, record["settings"], asked, from_step)
-        for name in END_SETTINGS & record["settings"].get("loop", {}).keys():
-            record["settings"]["loop"][name] = asked["loop"][name]
+        for group, names in (("loop", END_SETTINGS), ("data", {"late"})):
+            for name in names & asked.get(group, {}).keys():
+                record["settings"][group][name] = asked[group][name]
     _drop_log_after(run_dir, from_step)
     record["sessions"].append({"commit": current_commit(), "from_step": from_step, "started": round(time.time())})
     _write_whole(path, json.dumps(record, indent=1))
@@ -69,15 +71,17 @@ def _plain(value: Any) -> Any:
 
 
 def _check_same(run_dir: Path, before: dict[str, Any], asked: dict[str, Any], from_step: int) -> None:
-    """The end of a run can be moved until the rate begins to fall: all steps before are the same then."""
+    """What lies ahead can be changed: the end of a run until its rate begins to fall, its late settings until then."""
     loops = [settings.get("loop", {}) for settings in (before, asked)]
     constant = min(loop.get("steps", 0) - loop.get("decay_steps", 0) for loop in loops)
     end = END_SETTINGS if from_step <= constant else set()
+    late = [(settings.get("data", {}).get("late") or {}).get("from_step", math.inf) for settings in (before, asked)]
+    ahead = {"loop": end, "data": {"late"} if from_step <= min(late) else set()}
     differing = [
         f"{group}.{name}: {before.get(group, {}).get(name)!r} before, {value!r} now"
         for group, values in asked.items()
         for name, value in values.items()
-        if name not in FREE_SETTINGS.get(group, set()) | (end if group == "loop" else set())
+        if name not in FREE_SETTINGS.get(group, set()) | ahead.get(group, set())
         and not _is_same_field(before.get(group, {}), name, value)
     ]
     if differing:

@@ -12,6 +12,8 @@ from ..config import dataclass_from_dict
 from .bases.sizes import MiniSizes, smoke_sizes
 
 SETTINGS_VERSION = 3
+# Of `on_cuda`: how many times the samples of a step, and the processes that make captions and scenes.
+CUDA_SAMPLES, CUDA_WORKERS = 8, 14
 # In the order in which they are trained. Each starts from the averaged weights of those before it.
 STAGE_NAMES = ("autoencoder", "language", "image", "source", "stage1", "stage2")
 
@@ -95,6 +97,16 @@ class CaptionShares:
 
 
 @dataclass(frozen=True)
+class LateSettings:
+    """What changes in the last part of a stage: larger pictures, and edits, which come last."""
+
+    # The first step with these settings.
+    from_step: int
+    image_sizes: tuple[int, ...]
+    edits: float
+
+
+@dataclass(frozen=True)
 class WorldSettings:
     """Samples of the synthetic world for one stage."""
 
@@ -113,6 +125,14 @@ class WorldSettings:
     supersample: int
     # Steps whose captions are drawn together and sorted by length. More steps need less padding.
     length_buckets: int
+    # null: all steps are alike.
+    late: LateSettings | None
+    # Where pictures are rendered: in the processes that make batches, or on the training's own device.
+    render_on: Literal["workers", "device"]
+
+    @property
+    def has_edits(self) -> bool:
+        return self.edits > 0 or (self.late is not None and self.late.edits > 0)
 
 
 @dataclass(frozen=True)
@@ -320,6 +340,8 @@ def _with_version_3(values: dict[str, Any]) -> dict[str, Any]:
     for name in STAGE_NAMES:
         stage = values.get(name)
         if isinstance(stage, dict) and isinstance(stage.get("loop"), dict):
+            if isinstance(stage.get("world"), dict):
+                stage = {**stage, "world": {"late": None, "render_on": "workers", **stage["world"]}}
             values[name] = {"documents": None, **stage, "loop": {"matrix_rate": None, **stage["loop"]}}
             if isinstance(stage.get("diffusion"), dict):
                 values[name]["diffusion"] = {"draws": 1, **stage["diffusion"]}
@@ -371,6 +393,25 @@ def _migrated_stage(flat: dict[str, Any], name: str) -> dict[str, Any]:
     }
 
 
+def on_cuda(settings: TrainingSettings) -> TrainingSettings:
+    """The same training for one data-centre GPU: larger steps, compiled layers in bf16, pictures rendered there.
+
+    A step of CUDA_SAMPLES times the samples needs about as long as a small one, which keeps no GPU busy. The rates
+    stay.
+    """
+    if settings.system is None:
+        raise ValueError("--cuda is for a base that is trained from scratch (configs/mini.yaml)")
+    larger = {}
+    for name in settings.stages:
+        stage = settings.stage(name)
+        size = stage.loop.batch_size * CUDA_SAMPLES
+        loop = replace(
+            stage.loop, batch_size=size, micro_batch=size, mixed_precision="bf16", compile=True, workers=CUDA_WORKERS
+        )
+        larger[name] = replace(stage, loop=loop, world=replace(stage.world, render_on="device"))
+    return replace(settings, **larger)
+
+
 def smoke(settings: TrainingSettings) -> TrainingSettings:
     """The same training, tiny: two steps of two samples a stage, networks of a few thousand weights."""
     if settings.system is None:
@@ -393,7 +434,7 @@ def smoke(settings: TrainingSettings) -> TrainingSettings:
             mixed_precision="no",
         )
         world = stage.world and replace(
-            stage.world, image_sizes=(sizes.image_size,), validation_samples=2, length_buckets=1
+            stage.world, image_sizes=(sizes.image_size,), validation_samples=2, length_buckets=1, late=None
         )
         tiny[name] = replace(stage, loop=loop, world=world)
     return replace(settings, system=sizes, **tiny)
@@ -463,7 +504,7 @@ def _check_stage(stage: StageSettings, name: str, from_world: bool) -> None:
 
 
 def _check_world(world: WorldSettings, name: str) -> None:
-    if world.scenes < 0 or (world.scenes and world.edits):
+    if world.scenes < 0 or (world.scenes and world.has_edits):
         raise ValueError(
             f"{name}.world.scenes must not be negative. Above 0, set {name}.world.edits to 0: a fixed training "
             "set has no edits"
@@ -484,12 +525,13 @@ def _check_together(settings: TrainingSettings) -> None:
         world = settings.stage(name).world
         if world is None:
             continue
-        if name == "image" and world.edits > 0:
+        if name == "image" and world.has_edits:
             raise ValueError("image.world.edits must be 0: stage2 is the first that learns to see a source image")
         patch = settings.system.patch_px
-        if not world.image_sizes or any(size < 1 or size % patch for size in world.image_sizes):
-            raise ValueError(f"{name}.world.image_sizes {list(world.image_sizes)} must be multiples of {patch}")
-        if world.edits > 0 and settings.source is None:
+        for sizes in (world.image_sizes, *([] if world.late is None else [world.late.image_sizes])):
+            if not sizes or any(size < 1 or size % patch for size in sizes):
+                raise ValueError(f"{name}.world.image_sizes {list(sizes)} must be multiples of {patch}")
+        if world.has_edits and settings.source is None:
             raise ValueError(f"{name}.world.edits must be 0 without the stage 'source', which learns to see sources")
     if first is None or second is None or second.fusion.freeze_predictor:
         return

@@ -160,9 +160,72 @@ def test_only_the_hosts_folders_are_read(server: ComfyServer) -> None:
         "a\0b.npy",
     ]
     for name in names:
-        with pytest.raises(PromptError, match="put the depth file.*there is no such file") as caught:
+        link = name in ("link.npy", "circle.npy")
+        message = (
+            f"copy the depth file {name!r} itself into .* is a link" if link else "put the depth file.*no such file"
+        )
+        with pytest.raises(PromptError, match=message) as caught:
             server.run({"load": load(name, fov_y_deg=40), "digest": digest(["load", 0])})
         assert (caught.value.kind, caught.value.node_id) == ("validation", "load")
+
+
+def test_a_linked_folder_says_that_it_is_one(server: ComfyServer) -> None:
+    """Its files are not offered. Who writes their name learns why."""
+    outside = server.base / "renders elsewhere"
+    outside.mkdir(exist_ok=True)
+    (outside / "a.npy").write_bytes(npy(PLANE))
+    link = server.base / "input" / "linked renders"
+    if not link.is_symlink():
+        link.symlink_to(outside)
+    assert "linked renders/a.npy" not in listed(server)
+    with pytest.raises(
+        PromptError, match="copy the depth file .* itself into .*: 'linked renders' is a link"
+    ) as caught:
+        server.run({"load": load("linked renders/a.npy", fov_y_deg=40), "digest": digest(["load", 0])})
+    assert caught.value.kind == "validation"
+
+
+def test_the_node_says_what_was_assumed(server: ComfyServer) -> None:
+    put(server, "kitti.npy", npy((PLANE * 256).astype(np.uint16)))
+    graph = {"load": load("kitti.npy", fov_y_deg=40), "digest": digest(["load", 0])}
+    (said,) = server.run(graph)["load"]["text"]
+    assert said.startswith("Check the range below: whole numbers without a unit are taken as millimetres, but some are")
+    assert f"Load Metric Depth: {said}" in server.log_text()
+    graph["load"]["inputs"] |= {"metres_per_unit": 1 / 256, "distance_along": "ray"}
+    (said,) = server.run(graph)["load"]["text"]
+    assert said.startswith("1 picture of 48x32 pixels, 0.00390625 m a unit as set, distances along the rays, vertical")
+    graph["load"]["inputs"] |= {"fov_y_deg": 0.0, "focal_length_mm": 36.0, "distance_along": "optical axis"}
+    arrays = arrays_of(server, graph, ["load", 0])
+    assert arrays["fov_y_deg"] == pytest.approx(2 * np.degrees(np.arctan(32 / 96)), abs=1e-4)
+    np.testing.assert_allclose(arrays["depth_m"], PLANE, atol=1 / 256)
+
+
+def test_numbered_files_are_one_batch_and_an_added_one_is_loaded(server: ComfyServer) -> None:
+    for number in (7, 8):
+        put(server, f"frames/depth_{number:04}.npy", npy(PLANE + number))
+    (server.base / "input" / "frames" / "depth_0009.npy").unlink(missing_ok=True)
+    graph = {"load": load("frames/depth_0007.npy", fov_y_deg=40), "digest": digest(["load", 0])}
+    graph["load"]["inputs"]["frames"] = 0
+    assert server.run(graph)["load"]["text"][0].startswith("2 pictures of 48x32 pixels")
+    put(server, "frames/depth_0009.npy", npy(PLANE + 9))
+    assert server.run(graph)["load"]["text"][0].startswith("3 pictures of 48x32 pixels")
+    graph["load"]["inputs"]["frames"] = 4
+    with pytest.raises(PromptError, match="set frames to 3, or add the missing file.*no depth_0010.npy"):
+        server.run(graph)
+
+
+def test_a_layer_of_an_exr_is_chosen(server: ComfyServer, tmp_path: Path) -> None:
+    """PIZ, as Unreal and Nuke write it: PyAV decodes it."""
+    path = str(tmp_path / "layers.exr")
+    channels = {"near.Depth.Z": PLANE, "far.Depth.Z": PLANE + 1}
+    with OpenEXR.File({"type": OpenEXR.scanlineimage, "compression": OpenEXR.PIZ_COMPRESSION}, channels) as file:
+        file.write(path)
+    put(server, "layers.exr", Path(path).read_bytes())
+    graph = {"load": load("layers.exr", fov_y_deg=40), "digest": digest(["load", 0])}
+    with pytest.raises(PromptError, match="set layer to the depth to read, because it has more than one: far.Depth.Z"):
+        server.run(graph)
+    graph["load"]["inputs"]["layer"] = "near"
+    assert (arrays_of(server, graph, ["load", 0])["depth_m"] == PLANE).all()
 
 
 def test_an_image_becomes_geometry(server: ComfyServer) -> None:
@@ -254,6 +317,28 @@ def test_bad_images_are_errors_on_the_node(server: ComfyServer, case: str) -> No
     assert re.search(message, caught.value.message), caught.value.message
 
 
+def test_the_prefix_takes_the_hosts_placeholders(page: HostPage) -> None:
+    """The host replaces them in the browser, for its own savers. Its function does it for ours too."""
+    page.tab.evaluate(
+        """() => {
+            app.graph.clear();
+            const [compose, save] = ["SpatialFusionComposeDepth", "SpatialFusionSaveDepth"].map((type) => {
+                const node = LiteGraph.createNode(type);
+                app.graph.add(node);
+                return node;
+            });
+            compose.connect(0, save, 0);
+            const prefix = save.widgets.find((widget) => widget.name === "filename_prefix");
+            prefix.value = "%date:yyyy%/shot_%SpatialFusionComposeDepth.width%";
+        }"""
+    )
+    nodes = page.graph_to_prompt().values()
+    (inputs,) = (node["inputs"] for node in nodes if node["class_type"] == "SpatialFusionSaveDepth")
+    year, name = inputs["filename_prefix"].split("/")
+    assert re.fullmatch("20[0-9][0-9]", year) and re.fullmatch("shot_[0-9]+", name)
+    assert page.console_errors() == []
+
+
 def test_a_camera_that_contradicts_the_input_and_depth_beyond_the_png(server: ComfyServer) -> None:
     saved = server.run(measured() | {"save": save(MEASURED, format="exr 32-bit")})["save"]["metric_depth"][0]
     with pytest.raises(PromptError, match="set fov_y_deg to 0.*is 90.00 degrees, but fov_y_deg is 60") as caught:
@@ -288,7 +373,7 @@ def test_the_button_uploads_a_file_and_chooses_it(page: HostPage, newest_server:
     outputs = page.run()
     assert all(output["spatialfusion_depth"] for output in outputs.values()) and len(outputs) == 2
     inputs = next(iter(page.graph_to_prompt().values()))["inputs"]
-    assert inputs == {"file": "from my disk.npy", "unit": "auto", "fov_y_deg": 40}
+    assert inputs.items() >= {"file": "from my disk.npy", "unit": "auto", "fov_y_deg": 40}.items()
     assert page.console_errors() == []
     page.tab.route("**/upload/image", lambda route: route.fulfill(status=413))  # as a proxy in front of the host does
     with page.tab.expect_file_chooser() as chooser:

@@ -142,9 +142,11 @@ def test_geometry_of_the_host_is_accepted(server: ComfyServer, kind: str, output
     arrays, picture = saved_depth(server, graph, ["geometry", output])
     # The probe's plane: sky in the upper quarter, then 2 m at the left to 6 m at the right.
     assert np.isinf(arrays["depth_m"][:10]).all()
-    assert arrays["depth_m"][10:, 0] == pytest.approx(2)
-    assert arrays["depth_m"][10:, -1] == pytest.approx(6)
-    # da3 alone has no camera: the host then assumes a focal length of 0.7 widths, 42 pixels here.
+    # da3 alone has no camera: the host then assumes a focal length of 0.7 widths, 42 pixels here. It runs 504
+    # wide by default, and its output is metres after 0.7 * 504 / 300.
+    metres = 1.176 if kind == "da3" else 1.0
+    assert arrays["depth_m"][10:, 0] == pytest.approx(2 * metres)
+    assert arrays["depth_m"][10:, -1] == pytest.approx(6 * metres)
     expected_fov = 2 * np.degrees(np.arctan(20 / 42)) if kind == "da3" else 90
     assert arrays["fov_y_deg"] == pytest.approx(expected_fov, abs=1e-3)
     assert (arrays["confidence"] == 1).all()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trimesh
 from PIL import Image
 
 from tests.host.cancelling import cancel_at_first_progress
@@ -221,6 +222,36 @@ def test_what_save_glb_wrote_can_be_placed(server: ComfyServer) -> None:
     assert middle(server, mesh_graph(model_file=name, z_m=10.0)) == pytest.approx(8.0, rel=1e-6)
 
 
+def test_a_gltf_is_read_with_the_file_beside_it(server: ComfyServer) -> None:
+    """And again when that file changes. A link out of the folder is not followed."""
+
+    def write(length: float) -> None:
+        vertices = [[-1, 0, length / 2], [1, 0, length / 2], [1, 3, length / 2], [-1, 3, length / 2], [0, 1.5, -2]]
+        faces = [[0, 1, 2], [0, 2, 3], [0, 3, 4], [3, 2, 4], [2, 1, 4], [1, 0, 4]]
+        files = trimesh.exchange.gltf.export_gltf(trimesh.Scene(trimesh.Trimesh(vertices, faces, process=False)))
+        document = files.pop("model.gltf")
+        for index, (name, content) in enumerate(files.items()):
+            put(server, f"gltf/data_{index}.bin", content)
+            document = document.replace(name.encode(), f"data_{index}.bin".encode())
+        put(server, "gltf/pyramid.gltf", document)
+
+    write(4.0)
+    document = (server.base / "input" / "gltf" / "pyramid.gltf").read_bytes()
+    graph = mesh_graph(model_file="gltf/pyramid.gltf", z_m=10.0)
+    assert middle(server, graph) == pytest.approx(8.0, rel=1e-6)
+    write(8.0)  # from -2 to 4: 6 m long
+    put(server, "gltf/pyramid.gltf", document)
+    assert middle(server, graph) == pytest.approx(7.0, rel=1e-6)
+    data = server.base / "input" / "gltf" / "data_0.bin"
+    outside = server.base / "outside.bin"
+    outside.write_bytes(data.read_bytes())
+    data.unlink()
+    data.symlink_to(outside)
+    with pytest.raises(PromptError, match="put 'data_0.bin' beside pyramid.gltf"):
+        arrays_of(server, graph)
+    data.unlink()
+
+
 VIEWER_CAMERA = {
     "position": {"x": 0, "y": 1.5, "z": 3},
     "target": {"x": 0, "y": 1.5, "z": 0},
@@ -359,7 +390,10 @@ def test_a_mesh_and_a_file_at_once_are_refused(server: ComfyServer) -> None:
 @pytest.mark.parametrize(
     "content, name, message",
     [
-        (b"solid nothing", "mesh.stl", "mesh.stl: export it as glb or obj: a stl file cannot be read as a mesh"),
+        (b"solid nothing", "mesh.stl", "mesh.stl: export the STL file again: it has no triangles"),
+        (b"Kaydara", "mesh.fbx", "mesh.fbx: open it in Blender .* export it as glTF"),
+        (b'{"buffers": [{"uri": "gone.bin"}]}', "mesh.gltf", "mesh.gltf: .*put 'gone.bin' beside mesh.gltf, or export"),
+        (b'{"buffers": [{"uri": "../a.bin"}]}', "mesh.gltf", "mesh.gltf: .*only files beside it are read"),
         (b"glTF" + bytes(40), "broken.glb", "broken.glb: export the GLB file again.*version 0"),
         (b"v 1 2\n", "broken.obj", "broken.obj: export it again: line 1"),
     ],

@@ -45,12 +45,14 @@ def tiny_config(
         depth_head=replace(MINI.depth_head, reassemble_channels=(8, 8, 8, 8), fusion_channels=8),
         depth_adapter=DepthAdapterConfig(
             injection,
+            "patch",
             downscale=8 if injection == "latent" else 16,
             hidden_channels=16,
             num_blocks=1,
             out_channels=out_channels,
         ),
         depth_flow=MINI.depth_flow,
+        layout=None,
     )
 
 

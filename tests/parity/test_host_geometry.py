@@ -116,13 +116,15 @@ def test_moge_is_taken_as_it_is(nodes: ModuleType, moge_geometry: dict[str, torc
     assert depth.fov_y_deg.tolist() == pytest.approx([expected] * 2, abs=1e-3)
 
 
-def test_depth_anything_metric_is_taken_as_it_is(nodes: ModuleType) -> None:
+def test_depth_anything_metric_becomes_metres(nodes: ModuleType) -> None:
     geometry = da3_geometry(2, "dpt", "mono")
     assert geometry.keys() == {"depth", "image", "mode", "sky"}
-    depth = nodes.host.geometry.to_metric_depth(geometry)
+    depth = nodes.host.geometry.to_metric_depth(geometry, da3_run=nodes.host.da3.Da3Run(140))
     surface = geometry["sky"] < 0.5
     assert torch.equal(depth.valid, surface)
-    assert torch.equal(depth.depth[surface], geometry["depth"][surface])
+    # It ran at 140 x 98 pixels: 0.7 * 140 / 300 across, 0.7 * 84 / 56 * 98 / 300 down.
+    metres = geometry["depth"][surface] * (0.7 * 140 + 0.7 * 1.5 * 98) / 2 / 300
+    torch.testing.assert_close(depth.depth[surface], metres, rtol=1e-5, atol=0)
     focal_px = 0.5 * HEIGHT / math.tan(math.radians(depth.fov_y_deg[0].item() / 2))
     host_focal_px = da3_nodes._da3_get_K(geometry, 0, HEIGHT, WIDTH)[1, 1].item()
     assert focal_px == pytest.approx(host_focal_px, rel=1e-5)
@@ -195,7 +197,7 @@ def scene() -> dict[str, torch.Tensor]:
 
 
 def pictures(nodes: ModuleType, geometry: dict[str, torch.Tensor], convention: str) -> SimpleNamespace:
-    depth, mask, normals = nodes.SpatialFusionDepthToImages.execute(geometry, 0.0, 0.0, 0.0, 0.0, convention).args
+    depth, mask, normals = nodes.SpatialFusionDepthToImages.execute(geometry, 0, 0, 0, 0, convention, "each image").args
     return SimpleNamespace(depth=depth, mask=mask, normals=normals)
 
 
@@ -230,3 +232,27 @@ def test_near_is_white_as_depth_anything_renders_it(nodes: ModuleType) -> None:
     order = torch.corrcoef(torch.stack([ours[surface], host[surface]]).argsort().argsort().float())[0, 1]
     assert order > 0.95
     assert (ours[~surface] == 0).all() and (host[~surface] == 0).all()
+
+
+def test_measured_normals_come_through_adjust_and_blend(nodes: ModuleType) -> None:
+    """As MoGe 2 measures them. The random ones here are no depth's, so that kept ones are seen."""
+    given = torch.nn.functional.normalize(images(1) - 0.5, dim=-1)
+    geometry = scene() | {"normal": given}
+    adjust, surface = nodes.SpatialFusionAdjustDepth.execute, geometry["mask"]
+    scaled = adjust(geometry, 2.0, 0.0, 0.0, "region", 0.0, 0.0).args[0]
+    kept = (scaled["normal"] == given).all(dim=-1)
+    assert kept[surface].float().mean() > 0.98  # pixels alone between skies have no neighbour to compare with
+    shifted = adjust(geometry, 1.0, 1.0, 0.0, "region", 0.0, 0.0).args[0]
+    expected = nodes.depth.to_images.surface_normals(nodes.host.geometry.to_metric_depth(shifted))
+    changed = (shifted["normal"] != given).any(dim=-1) & surface
+    assert changed.float().mean() > 0.9 * surface.float().mean()
+    torch.testing.assert_close(shifted["normal"][changed], expected[changed])
+    mask = torch.zeros(1, HEIGHT, WIDTH)
+    mask[..., WIDTH // 2 :] = 1
+    other = scaled | {"normal": -scaled["normal"]}
+    blended = nodes.SpatialFusionBlendDepth.execute(geometry, other, mask, False).args[0]["normal"]
+    taken = torch.where(mask.bool().unsqueeze(-1), -given, given)
+    assert (blended == taken).all(dim=-1)[surface].float().mean() > 0.95
+    plain = scene()
+    assert "normal" not in nodes.SpatialFusionBlendDepth.execute(plain, plain, mask, False).args[0]
+    assert "normal" not in adjust(plain, 2.0, 0.0, 0.0, "region", 0.0, 0.0).args[0]

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from sf_model.depth.metric_depth import MetricDepth
-from sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
+from sf_model.files.writing import exr_bytes, npz_bytes, png_bytes
 from sf_model.training.data.buckets import Crop, bucket_sizes, nearest
 from sf_model.training.data.label import TransformersTeacher, exif_fov_y_deg, is_metric, label_all, label_samples
 from sf_model.training.data.prepare import prepare_sample

@@ -290,6 +290,24 @@ def test_disparity_of_each_image_is_its_own_but_with_limits_comparable() -> None
     assert (disparity_picture(depth, 1, 100) - disparity_picture(farther, 1, 100)).abs().max() > 0.1
 
 
+def test_the_frames_of_a_video_share_one_range() -> None:
+    """A thing at 1, 3 and 5 m before a wall that stays at 10 m, and a frame of sky. 1/1 is white, 1/10 black."""
+    frames = torch.full((4, 40, 40), 10.0)
+    for frame, distance_m in zip(frames, (1.0, 3.0, 5.0)):
+        frame[:4, :4] = distance_m
+    frames[3] = INF
+    depth = MetricDepth(frames, torch.ones_like(frames), torch.full((4,), 50.0))
+    picture = disparity_picture(depth)
+    assert (picture[:, 20:] == 0).all()  # the wall does not flicker, and the sky is black
+    assert picture[:3, 0, 0].tolist() == pytest.approx([1.0, (1 / 3 - 0.1) / 0.9, (1 / 5 - 0.1) / 0.9], abs=1e-5)
+    alone = disparity_picture(depth, one_range=False)
+    assert alone[:, 0, 0].tolist() == pytest.approx([1.0, 1.0, 1.0, 0.0], abs=1e-5)
+    for index in range(3):
+        torch.testing.assert_close(alone[index], disparity_picture(depth[index : index + 1])[0])
+    # One limit alone is not chosen.
+    assert disparity_picture(depth, near_m=0.5)[0, 0, 0].item() == pytest.approx(0.9 / 1.9, abs=1e-5)
+
+
 def test_disparity_of_nothing_and_of_a_constant_is_black() -> None:
     assert (disparity_picture(metric_depth([[INF, INF]])) == 0).all()
     assert (disparity_picture(metric_depth([[2.0, 2.0]])) == 0).all()

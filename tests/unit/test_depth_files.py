@@ -1,4 +1,4 @@
-"""Depth files: written and read back, foreign ones with every rule; pictures to metres."""
+"""Depth files: written and read back, and foreign ones with every rule."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from sf_model.depth.from_image import DEPTH, DISPARITY, depth_from_image
-from sf_model.depth.images import disparity_picture
 from sf_model.depth.metric_depth import MetricDepth
-from sf_model.files.depth_files import exr_bytes, load_depth, npz_bytes, png_bytes
+from sf_model.files.depth_files import load_depth
 from sf_model.files.exr import write_exr
+from sf_model.files.writing import exr_bytes, npz_bytes, png_bytes
 
 FOV_DEG = 53.7
 PLANE = np.linspace(2, 6, 12 * 20, dtype=np.float32).reshape(12, 20)
@@ -269,10 +268,15 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
         "text chunk SpatialFusion, which is damaged",
     ),
     "not an exr": ("a.exr", b"PK\3\4 and so on", "not an OpenEXR file"),
-    "two layers": ("a.exr", write_exr({"A.Depth.Z": PLANE, "B.Depth.Z": PLANE}, {}), "more than one depth channel"),
+    "two layers": (
+        "a.exr",
+        write_exr({"A.Depth.Z": PLANE, "B.Depth.Z": PLANE}, {}),
+        "set layer to the depth to read, because it has more than one: A.Depth.Z, B.Depth.Z",
+    ),
     "no channel": ("a.exr", write_exr({"Normal.X": PLANE}, {}), "save one depth pass.*no depth channel among Normal.X"),
-    "exr unit": ("a.exr", write_exr({"Z": PLANE}, {"depthUnit": "feet"}), "depthUnit to one of .*it is 'feet'"),
-    "other kind": ("a.tiff", b"", "save the depth as one of .exr, .png, .npy, .npz"),
+    "exr unit": ("a.exr", write_exr({"Z": PLANE}, {"depthUnit": "miles"}), "depthUnit to one of .*it is 'miles'"),
+    "other kind": ("a.jpg", b"", "save the depth as one of .exr, .png, .npy, .npz, .tif, .tiff, .pfm"),
+    "a layer of no EXR": ("a.tiff", b"", "not a complete one"),
 }
 
 
@@ -360,73 +364,3 @@ def test_a_zip_bomb_is_not_unpacked(case: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak < BOMB_BYTES // 8
-
-
-GREYS = torch.tensor([0.0, 0.25, 0.5, 1.0]).view(1, 1, 4, 1).expand(1, 2, 4, 3)
-
-
-@pytest.mark.parametrize(
-    "encoding, invert, expected",
-    [
-        (DEPTH, False, [10.0, 8.0, 6.0, 2.0]),
-        (DEPTH, True, [2.0, 4.0, 6.0, 10.0]),
-        # 1 / z = 0.1 + grey * 0.4
-        (DISPARITY, False, [10.0, 5.0, 1 / 0.3, 2.0]),
-        (DISPARITY, True, [2.0, 2.5, 1 / 0.3, 10.0]),
-    ],
-)
-def test_image_to_metres(encoding: str, invert: bool, expected: list[float]) -> None:
-    depth = depth_from_image(GREYS, 2.0, 10.0, 50.0, encoding, invert)
-    torch.testing.assert_close(depth.depth, torch.tensor(expected).expand(1, 2, 4))
-    assert depth.fov_y_deg.tolist() == [50.0]
-    assert (depth.confidence == 1).all()
-
-
-def test_image_to_metres_undoes_depth_to_images() -> None:
-    depth = sample(batch=2)
-    picture = disparity_picture(depth, 0.2, 60.0)[..., None].expand(-1, -1, -1, 3)
-    back = depth_from_image(picture, 0.2, 60.0, FOV_DEG, no_surface=(~depth.valid).float())
-    assert torch.equal(back.valid, depth.valid)
-    torch.testing.assert_close(back.depth, depth.depth, rtol=1e-4, atol=0)
-
-
-def test_masks_of_other_sizes_are_resized() -> None:
-    mask = torch.tensor([[[1.0, 0.0]]])
-    for images in (1, 3):
-        depth = depth_from_image(GREYS.expand(images, -1, -1, -1), 2.0, 10.0, 50.0, no_surface=mask)
-        assert depth.valid.tolist() == [[[False, False, True, True]] * 2] * images
-    with pytest.raises(
-        ValueError, match="give one mask, or one each: the mask has a batch of 2, but the image a batch of 3"
-    ):
-        depth_from_image(GREYS.expand(3, -1, -1, -1), 2.0, 10.0, 50.0, no_surface=mask.expand(2, -1, -1))
-
-
-def test_masks_of_another_shape_and_with_nan_are_refused() -> None:
-    """As everywhere in the pack: stretched they would be in the wrong place."""
-    with pytest.raises(ValueError, match="crop one .*: the mask is 2x2 .*and the image 4x2"):
-        depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.eye(2)[None])
-    with pytest.raises(ValueError, match="connect a mask .*: the mask has NaN values"):
-        depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.tensor([[[1.0, math.nan]]]))
-    assert depth_from_image(GREYS, 2.0, 10.0, 50.0, no_surface=torch.zeros(1, 64, 64)).valid.all()
-
-
-def test_constant_and_one_channel_images() -> None:
-    depth = depth_from_image(torch.full((1, 4, 4, 1), 0.5), 1.0, 3.0, 50.0, DEPTH)
-    assert (depth.depth == 2).all()
-
-
-@pytest.mark.parametrize(
-    "image, near_m, far_m, message",
-    [
-        (GREYS, 10.0, 2.0, "swap near_m and far_m.*near_m .10. must be above 0 and below far_m .2."),
-        (GREYS, 2.0, 2.0, "must be above 0 and below far_m"),
-        (GREYS * 20, 2.0, 10.0, "Load Metric Depth.*values from 0 to 20, but a depth picture has 0 to 1"),
-        (-GREYS, 2.0, 10.0, "values from -1 to"),
-        (GREYS * torch.nan, 2.0, 10.0, "Load Metric Depth.*NaN or infinite"),
-        (GREYS / 0, 2.0, 10.0, "NaN or infinite"),
-        (GREYS * torch.tensor([1.0, 0.5, 0.0]), 2.0, 10.0, "switch off the colour map.*coloured"),
-    ],
-)
-def test_bad_images_name_the_remedy(image: torch.Tensor, near_m: float, far_m: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        depth_from_image(image, near_m, far_m, 50.0)

@@ -28,6 +28,7 @@ RUN_TIME = [ROOT / "__init__.py", *NODES, *MODEL]
 HOST_BRINGS = {
     "comfy",
     "comfy_api",
+    "comfy_execution",
     "comfy_extras",
     "folder_paths",
     "latent_preview",
@@ -36,7 +37,19 @@ HOST_BRINGS = {
     "server",
 }
 HOST_BRINGS |= {"torch", "numpy", "safetensors", "PIL", "tokenizers", "transformers", "aiohttp", "av"}
-NO_IMPORT_AT_START = {"transformers", "diffusers", "torchvision", "torchaudio", "accelerate", "datasets", "tokenizers"}
+# Used where another extension has installed them. Never at the start.
+OPTIONAL = {"OpenEXR"}
+NO_IMPORT_AT_START = {
+    "OpenEXR",
+    "av",
+    "transformers",
+    "diffusers",
+    "torchvision",
+    "torchaudio",
+    "accelerate",
+    "datasets",
+    "tokenizers",
+}
 DANGEROUS_MODULES = {"pickle", "marshal", "shelve", "dill", "subprocess", "ctypes", "pty", "code", "importlib"}
 NETWORK_MODULES = {"urllib", "http", "requests", "httpx", "socket", "ftplib", "huggingface_hub", "ssl"}
 DANGEROUS_CALLS = {
@@ -200,7 +213,7 @@ def test_the_front_end_asks_only_its_own_server() -> None:
 
 
 def test_imports_only_what_the_host_brings() -> None:
-    known = HOST_BRINGS | set(sys.stdlib_module_names)
+    known = HOST_BRINGS | OPTIONAL | set(sys.stdlib_module_names)
     assert offenders(RUN_TIME, lambda path: outside_modules(path) - known) == []
 
 

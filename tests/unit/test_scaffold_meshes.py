@@ -211,7 +211,8 @@ def accessor(**changes: Any) -> dict[str, Any]:
 
 
 BAD_FILES: dict[str, tuple[bytes, str, str]] = {
-    "unknown format": (b"", "fbx", "export it as glb or obj: a fbx file cannot be read"),
+    "unknown format": (b"", "3ds", "export it as glb, gltf, obj or stl: a 3ds file cannot be read"),
+    "fbx": (b"", "fbx", "open it in Blender .* export it as glTF"),
     "nameless": (b"", "", "nameless file"),
     "empty glb": (b"", "glb", "not a GLB"),
     "text as glb": (b"solid" * 100, "glb", "not a GLB"),
@@ -225,13 +226,21 @@ BAD_FILES: dict[str, tuple[bytes, str, str]] = {
         "JSON cannot be read",
     ),
     "draco": (glb({"extensionsRequired": ["KHR_draco_mesh_compression"]}), "glb", "without compression.*KHR_draco"),
-    "strip": (glb(primitive(mode=5)), "glb", "strips or fans"),
-    "quantised": (glb(accessor(componentType=5123)), "glb", "without quantisation"),
-    "sparse": (glb(accessor(sparse={"count": 1})), "glb", "sparse"),
+    "draco, not required": (
+        glb(primitive(extensions={"KHR_draco_mesh_compression": {"bufferView": 0}})),
+        "glb",
+        "without Draco compression",
+    ),
+    "unknown kind": (glb(accessor(componentType=5124)), "glb", "VEC3 of kind 5124"),
+    "sparse, damaged": (glb(accessor(sparse={"count": 1})), "glb", "damaged"),
     "beyond the data": (glb(accessor(count=4)), "glb", "beyond the data"),
     "negative offset": (glb(accessor(byteOffset=-4)), "glb", "beyond the data"),
     "no triangles": (glb(accessor(count=2)), "glb", "2 indices do not make triangles"),
-    "another file": (glb({"buffers": [{"byteLength": 36, "uri": "a.bin"}]}), "glb", "export it as one .glb"),
+    "another file": (
+        glb({"buffers": [{"byteLength": 36, "uri": "a.bin"}]}),
+        "glb",
+        "export it as one .glb, because its data is in another file, .a.bin",
+    ),
     "missing accessor": (glb({"accessors": []}), "glb", "damaged"),
     "nodes of another kind": (glb({"nodes": 7}), "glb", "damaged"),
     "circle": (glb({"nodes": [{"mesh": 0, "children": [0]}]}), "glb", "several parents"),

@@ -12,6 +12,7 @@ from sf_model import world
 from sf_model.training.bases.prompts import PromptTokens
 from sf_model.training.data.numbered import Share
 from sf_model.training.data.world import WorldStream, caption_mixture, cell_labels
+from sf_model.training.settings import LateSettings
 from sf_model.training.sheets import in_sheet_batches
 from tests.unit.mini_training import CELL_PX, FREE, PLAIN, SPATIAL, batches_of, world_batches
 
@@ -72,6 +73,26 @@ def test_batches_take_their_image_sizes_by_turns(tokens: PromptTokens) -> None:
     data = world_batches(tokens, image_sizes=(24, 24, 16))
     assert [data[step][0]["rgb"].shape[-2:] for step in range(4)] == [(24, 24), (24, 24), (16, 16), (24, 24)]
     assert data[2][0]["depth_m"].shape[-2:] == (16, 16)
+
+
+def test_the_last_part_of_a_stage_has_sizes_and_edits_of_its_own(tokens: PromptTokens) -> None:
+    data = world_batches(tokens, image_sizes=(16,), late=LateSettings(4, (24, 32), 0.5))
+    assert [data.image_size(step) for step in range(8)] == [16, 16, 16, 16, 24, 32, 24, 32]
+    assert [data.is_edit(step) for step in range(8)] == [False, False, False, False, False, True, False, True]
+    assert data[5][0]["source"].shape[-2:] == (32, 32)
+
+
+def test_pictures_can_be_rendered_where_the_training_is(tokens: PromptTokens) -> None:
+    """The same ones; a worker then only draws scenes and captions."""
+    for edits, cell_px in ((0.0, CELL_PX), (1.0, None)):
+        expected = world_batches(tokens, edits=edits, cell_px=cell_px)[0][0]
+        data = world_batches(tokens, edits=edits, cell_px=cell_px, render_on="device")
+        (batch,) = data[0]
+        assert "rgb" not in batch and "depth_m" not in batch
+        batch = data.on_device(batch, torch.device("cpu"))
+        assert batch.keys() == expected.keys()
+        assert all(torch.equal(value, expected[name]) for name, value in batch.items())
+        assert all("rgb" in data.on_device(one, torch.device("cpu")) for one in data.validation())
 
 
 def test_a_limited_set_is_the_same_for_every_run_and_every_epoch_shows_it_once(tokens: PromptTokens) -> None:

@@ -68,6 +68,9 @@ class Given:
     def validation(self) -> list[Batch]:
         return [{"x": torch.zeros(3)}]
 
+    def on_device(self, batch: Batch, device: torch.device) -> Batch:
+        return {name: value.to(device) for name, value in batch.items()}
+
 
 def loop_of(steps: int) -> LoopSettings:
     loop = replace(loop_settings(steps), batch_size=1, micro_batch=1, save_every=1, log_every=1, ema_decay=0.5)

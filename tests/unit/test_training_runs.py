@@ -119,7 +119,18 @@ def test_the_end_of_a_run_can_be_moved_until_the_rate_begins_to_fall(tmp_path: P
     with pytest.raises(run_record.RunError, match="loop.steps: 80 before, 100 now"):
         run_record.begin_session(tmp_path, 51, loop=loop)
     with pytest.raises(run_record.RunError, match="loop.decay_steps: 30 before, 31 now"):
-        run_record.begin_session(tmp_path, 50, loop=replace(sooner, decay_steps=31))
+        run_record.begin_session(tmp_path, 51, loop=replace(sooner, decay_steps=31))
+
+
+def test_late_settings_can_be_given_until_they_begin(tmp_path: Path) -> None:
+    world, late = asdict(world_settings()), {"from_step": 60, "image_sizes": [64], "edits": 0.5}
+    run_record.begin_session(tmp_path, 0, data=world)
+    run_record.begin_session(tmp_path, 60, data={**world, "late": late})
+    run_record.begin_session(tmp_path, 70, data={**world, "late": late})
+    with pytest.raises(run_record.RunError, match="data.late"):
+        run_record.begin_session(tmp_path, 70, data={**world, "late": {**late, "edits": 0.2}})
+    with pytest.raises(run_record.RunError, match="data.late"):
+        run_record.begin_session(tmp_path, 70, data=world)
 
 
 def test_a_run_of_an_earlier_version_goes_on_where_what_is_new_is_off(tmp_path: Path) -> None:

@@ -13,7 +13,15 @@ import yaml
 from sf_model.training.bases.loading import spatial_config
 from sf_model.training.controls import plain_settings
 from sf_model.training.reader import load_reader_settings
-from sf_model.training.settings import STAGE_NAMES, TrainingSettings, load_settings, settings_from_dict, smoke
+from sf_model.training.settings import (
+    CUDA_SAMPLES,
+    STAGE_NAMES,
+    TrainingSettings,
+    load_settings,
+    on_cuda,
+    settings_from_dict,
+    smoke,
+)
 from tests.unit.mini_training import MINI_CONFIG, mini_settings
 
 CONFIGS = MINI_CONFIG.parent
@@ -208,6 +216,20 @@ def test_a_smoke_run_has_every_stage_and_is_tiny() -> None:
     # It can be written, and read again.
     again: TrainingSettings = settings_from_dict(yaml.safe_load(yaml.safe_dump(plain_settings(settings))))
     assert again == settings
+
+
+def test_a_gpu_s_training_has_the_same_stages_with_larger_steps() -> None:
+    settings, larger = mini_settings(), on_cuda(mini_settings())
+    for name in STAGE_NAMES:
+        loop, other = settings.stage(name).loop, larger.stage(name).loop
+        assert other.batch_size == other.micro_batch == CUDA_SAMPLES * loop.batch_size
+        assert (other.steps, other.learning_rate) == (loop.steps, loop.learning_rate)
+        assert other.compile and other.mixed_precision == "bf16" and larger.stage(name).world.render_on == "device"
+    # The sizes of what is trained are the same, so that its files are.
+    assert larger.system == settings.system
+    assert settings_from_dict(yaml.safe_load(yaml.safe_dump(plain_settings(larger)))) == larger
+    with pytest.raises(ValueError, match="--cuda is for a base that is trained from scratch"):
+        on_cuda(load_settings(CONFIGS / "omnigen2.yaml"))
 
 
 def test_the_reader_s_config_is_read_and_its_steps_are_not_split(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ...depth.metric_depth import MetricDepth
 from ...files.atomic import written_whole
-from ...files.depth_files import npz_bytes
+from ...files.writing import npz_bytes
 from ..process_state import process_state
 from ..settings import TrainingSettings
 from .samples import SampleProblem

@@ -54,6 +54,10 @@ class Batches(Protocol):
         """Held-out samples in the batches of a sheet, with `sheet_time` (B,)."""
         ...
 
+    def on_device(self, batch: Batch, device: torch.device) -> Batch:
+        """A batch on the device of the training, with all that is made only there."""
+        ...
+
 
 class NumberedBatches(Dataset):
     """Item n holds the micro-batches of step n."""
@@ -69,6 +73,10 @@ class NumberedBatches(Dataset):
             worker_init_fn=_one_thread,
             multiprocessing_context="spawn" if workers else None,
         )
+
+    def on_device(self, batch: Batch, device: torch.device) -> Batch:
+        """As in `Batches`."""
+        return {name: value.to(device) for name, value in batch.items()}
 
 
 def _one_thread(_worker: int) -> None:

@@ -21,6 +21,8 @@ from .layouts import layouts_of, order_of
 from .numbered import NumberedBatches, Share, noise_seeds, sheet_times
 
 VALIDATION_STREAM = "validation"
+# The place of `Pictures` in a batch that is not rendered.
+PICTURES = "pictures"
 # A fixed training set always has these captions, so that all runs with the same number of scenes see the same ones.
 SET_CAPTIONS = CaptionShares(plain=0.0, view=0.0, free=0.3)
 SET_MAX_OBJECTS = 4
@@ -65,6 +67,17 @@ class Example:
         return Example(pair.target, pair.instruction, list(range(len(pair.target.objects))), pair.source)
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """What is still to be rendered of a batch."""
+
+    scenes: list[world.Scene]
+    # The scenes before an edit.
+    sources: list[world.Scene] | None
+    # Pixels of a side.
+    size: int
+
+
 class WorldBatches(NumberedBatches):
     """Rendered scenes with their captions. Steps of edits have instructions and source images.
 
@@ -89,8 +102,15 @@ class WorldBatches(NumberedBatches):
 
     def is_edit(self, step: int) -> bool:
         """Whether step `step` consists of edits. Such steps are evenly spread."""
-        edits = self.settings.edits
+        late = self.settings.late
+        edits = self.settings.edits if late is None or step < late.from_step else late.edits
         return math.floor((step + 1) * edits) > math.floor(step * edits)
+
+    def image_size(self, step: int) -> int:
+        """Pixels of a side in step `step`."""
+        late = self.settings.late
+        sizes = self.settings.image_sizes if late is None or step < late.from_step else late.image_sizes
+        return sizes[step % len(sizes)]
 
     def examples(self, step: int) -> list[Example]:
         """The samples of a step for all processes."""
@@ -142,22 +162,17 @@ class WorldBatches(NumberedBatches):
         return pairs
 
     def __getitem__(self, step: int) -> list[Batch]:
-        sizes = self.settings.image_sizes
-        examples = self.examples(step)
+        examples, size = self.examples(step), self.image_size(step)
         seeds = noise_seeds(self.stream.seed, step, len(examples))
         return [
-            self.collate([example for example, _ in part], [seed for _, seed in part], sizes[step % len(sizes)])
+            self.collate([example for example, _ in part], [seed for _, seed in part], size)
             for part in self.share.micro_batches(list(zip(examples, seeds)))
         ]
 
     def collate(self, examples: Sequence[Example], seeds: Sequence[int], size: int) -> Batch:
         """One micro-batch of images of `size` pixels a side. All or none of the examples are edits."""
         scenes = [example.scene for example in examples]
-        rendering = self._render(scenes, size)
         batch: Batch = {
-            "rgb": rendering.rgb,
-            "depth_m": rendering.depth_m,
-            "is_object": rendering.object_index >= 0,
             "fov_y_deg": torch.tensor([scene.camera.fov_y_deg for scene in scenes]),
             "noise_seed": torch.tensor(seeds),
         }
@@ -165,23 +180,43 @@ class WorldBatches(NumberedBatches):
         texts = [example.text for example in examples]
         batch["input_ids"], batch["prompt_mask"] = self.tokens.batch(texts, is_edit)
         batch["empty_ids"], batch["empty_mask"] = self.tokens.batch([""] * len(texts), is_edit)
-        if is_edit:
-            batch["source"] = self._render([example.source for example in examples], size).rgb
         orders = [example.order for example in examples]
         if self.cell_px is not None:
             orders = [_from_left_to_right(scene) for scene in scenes]
         layout = layouts_of(scenes, orders, SET_MAX_OBJECTS)
         batch["layout_state"] = layout_state(layout)
-        if self.cell_px is not None:
-            batch["category"], batch["color"] = cell_labels(rendering.object_index, scenes, self.cell_px)
-        return batch
+        pictures = Pictures(scenes, [example.source for example in examples] if is_edit else None, size)
+        if self.settings.render_on == "device":
+            return {**batch, PICTURES: pictures}
+        return batch | self._rendered(pictures, torch.device("cpu"))
 
-    def _render(self, scenes: Sequence[world.Scene | None], size: int) -> world.Rendering:
-        return world.render(scenes, size, size, supersample=self.settings.supersample)
+    def on_device(self, batch: Batch, device: torch.device) -> Batch:
+        """The batch on a device, where its pictures are rendered if no worker did it."""
+        batch = dict(batch)
+        pictures = batch.pop(PICTURES, None)
+        batch = super().on_device(batch, device)
+        return batch if pictures is None else batch | self._rendered(pictures, device)
+
+    def _rendered(self, pictures: Pictures, device: torch.device) -> Batch:
+        def render(scenes: Sequence[world.Scene]) -> world.Rendering:
+            return world.render(scenes, pictures.size, pictures.size, device, self.settings.supersample)
+
+        rendering = render(pictures.scenes)
+        batch: Batch = {
+            "rgb": rendering.rgb,
+            "depth_m": rendering.depth_m,
+            "is_object": rendering.object_index >= 0,
+        }
+        if pictures.sources is not None:
+            batch["source"] = render(pictures.sources).rgb
+        if self.cell_px is not None:
+            batch["category"], batch["color"] = cell_labels(rendering.object_index, pictures.scenes, self.cell_px)
+        return batch
 
     def validation(self) -> list[Batch]:
         """Held-out captions of the same mixture, without edits, at the first image size."""
-        settings = replace(self.settings, edits=0.0, scenes=0, length_buckets=1, max_objects=SET_MAX_OBJECTS)
+        changes = {"edits": 0.0, "late": None, "scenes": 0, "length_buckets": 1, "max_objects": SET_MAX_OBJECTS}
+        settings = replace(self.settings, **changes)
         count = self.settings.validation_samples
         share = Share(count, count)
         stream = WorldStream(VALIDATION_STREAM, self.stream.seed, "held_out")
