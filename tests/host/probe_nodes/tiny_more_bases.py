@@ -36,8 +36,8 @@ from . import tiny_bases
 OPERATIONS = {"dtype": torch.float32, "device": "cpu", "operations": comfy.ops.disable_weight_init}
 # Changes to the host's JSON files of its text encoders, by the host's names of these.
 TEXT_SIZES: dict[str, dict[str, int]] = {
-    "clip_l": {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 48},
-    "clip_g": {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 48},
+    "clip_l": {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 48},
+    "clip_g": {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3, "intermediate_size": 48},
     "t5xxl": {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_heads": 4, "num_layers": 2},
 }
 TEXT_FILES = {"clip_l": "sd1_clip_config", "clip_g": "clip_config_bigg", "t5xxl": "text_encoders/t5_config_xxl"}
@@ -100,8 +100,9 @@ def tiny_image_sizes(base: str) -> Iterator[None]:
 
 
 def text_options() -> dict[str, dict[str, int]]:
-    """What the host's text encoders take as model_options."""
-    return {f"{name}_model_config": sizes for name, sizes in TEXT_SIZES.items()}
+    """What the host's text encoders take as model_options. From model_config it makes that of a file of CLIP-L."""
+    options = {f"{name}_model_config": {**sizes} for name, sizes in TEXT_SIZES.items()}
+    return options | {"model_config": {**TEXT_SIZES["clip_l"]}}
 
 
 def _loader_names() -> dict[str, Any]:
