@@ -19,7 +19,17 @@ from tests.host.template_runs import node_titled, nodes_of_type
 
 THUMBNAIL_SIZE = (768, 384)
 BACKGROUND = (28, 28, 32)
-MODEL_LOADERS = {"UNETLoader", "CLIPLoader", "VAELoader", "ControlNetLoader", "LoadMoGeModel", "LoadImage"}
+MODEL_LOADERS = {
+    "CheckpointLoaderSimple",
+    "CLIPLoader",
+    "ControlNetLoader",
+    "DualCLIPLoader",
+    "LoadImage",
+    "LoadMoGeModel",
+    "ModelPatchLoader",
+    "UNETLoader",
+    "VAELoader",
+}
 MEASURED_IMAGE = "measured image"
 # By template: the titles of nodes that show pictures or points.
 PANELS: dict[str, tuple[str, ...]] = {
