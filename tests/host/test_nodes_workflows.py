@@ -57,14 +57,15 @@ MODEL_LOADERS = {
     "UNETLoader",
     "VAELoader",
 }
-MIXED, DRAFT = "mixed_controlnet_lora_qwen_image", "draft_measure_correct_qwen_image"
+MIXED = "mixed_controlnet_lora_qwen_image"
+DRAFTS = ("draft_measure_correct_z_image_turbo", "draft_measure_correct_qwen_image")
 # The nodes that show the depth before and after the object was moved.
 DRAFT_MOVE = ("Inspect Metric Depth: the draft", "Adjust Metric Depth: move it to 2 m")
 # What Save Image gets, where it is not one image of the Mini.
 IMAGE_SIZES = {
     "compare_strengths_mini": (4 * 256 + 3 * 4, 256),
     MIXED: (1280 // SHRINK, 1280 // SHRINK),
-    DRAFT: (1280 // SHRINK, 1280 // SHRINK),
+    **dict.fromkeys(DRAFTS, (1280 // SHRINK, 1280 // SHRINK)),
     "text_to_image_omnigen2": (1024 // SHRINK, 1024 // SHRINK),
     "text_to_image_qwen_image": (1280 // SHRINK, 1280 // SHRINK),
     # The source's shape, at 1 megapixel.
@@ -73,15 +74,18 @@ IMAGE_SIZES = {
 }
 # Its own name would not tell it from others in the folder; the template's note says so.
 RENAMED = {"dinov2_large.safetensors": "dinov2-large/resolve/main/model.safetensors"}
-# "6:18" is node 18 of the subgraph at node 6.
+# "6:18" is node 18 of the subgraph at node 6. A widget that node 6 shows has its value from there.
 SET_WIDGETS = """changes => {
-  const find = (graph, [first, ...rest]) => {
+  const way = (graph, [first, ...rest]) => {
     const node = graph.getNodeById(first)
-    return rest.length ? find(node.subgraph, rest) : node
+    return rest.length ? [...way(node.subgraph, rest), node] : [node]
   }
   for (const [id, inputs] of Object.entries(changes))
     for (const [name, value] of Object.entries(inputs))
-      find(window.app.graph, id.split(":")).widgets.find(widget => widget.name === name).value = value
+      for (const node of way(window.app.graph, id.split(":"))) {
+        const widget = node.widgets.find(widget => widget.name === name)
+        if (widget) widget.value = value
+      }
 }"""
 # Of every node: its title, and the rectangle that it takes with its title bar: left, top, right, bottom.
 RECTANGLES = """() => window.app.graph.nodes.map(node => {
@@ -221,7 +225,7 @@ FURTHER_CHECKS: dict[str, Callable[[ComfyServer, Graph, dict[str, Any]], None]] 
     "edit_mini": check_edit,
     "compare_strengths_mini": check_strengths,
     "blend_adjust_mini": lambda *run: check_move(*run, "Blend Metric Depth", "Adjust Metric Depth"),
-    DRAFT: lambda *run: check_move(*run, *DRAFT_MOVE),
+    **dict.fromkeys(DRAFTS, lambda *run: check_move(*run, *DRAFT_MOVE)),
 } | dict.fromkeys(FIRST_TEMPLATES, check_plan)
 
 
@@ -386,9 +390,10 @@ def test_bypassed_adapter_works_beside_lora_and_controlnet(
     assert np.abs(pictures[0] - pictures[1]).mean() > 0.1
 
 
-def test_the_draft_template_chooses_the_object_and_little_ground(newest_server: ComfyServer) -> None:
+@pytest.mark.parametrize("name", DRAFTS)
+def test_a_draft_template_chooses_the_object_and_little_ground(newest_server: ComfyServer, name: str) -> None:
     """With the template's own values and size, on the scene of its picture: exact depth stands in for MoGe's."""
-    graph = api_workflow(DRAFT)
+    graph = api_workflow(name)
     chair = write_scene(newest_server).object_index[0].numpy() == 0
     outputs = newest_server.run(without_models(with_scene(graph)))
     check_move(newest_server, graph, outputs, *DRAFT_MOVE)

@@ -68,7 +68,7 @@ SDXL: dict[str, Any] = {
     "adm_in_channels": TEXT_SIZES["clip_g"]["hidden_size"] + 6 * 256,
     "in_channels": 4,
     "out_channels": 4,
-    "model_channels": 64,
+    "model_channels": 32,
     "num_res_blocks": [1, 1, 1],
     "channel_mult": [1, 2, 2],
     "transformer_depth": [0, 1, 1],
