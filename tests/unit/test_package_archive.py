@@ -39,11 +39,11 @@ def test_is_small(archive: Path) -> None:
 def test_holds_the_parts_of_the_pack_and_no_others(contents: set[PurePosixPath], checkout: Path) -> None:
     assert {path.parts[0] for path in contents} == {
         *("__init__.py", "pyproject.toml", "requirements.txt"),
-        *("nodes", "sf_model", "web", "locales", "workflows", "docs"),
+        *("nodes", "sf_model", "web", "locales", "workflows", "subgraphs", "docs"),
         *("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE"),
     }
     tracked = {PurePosixPath(line) for line in git(checkout, "ls-files").splitlines()}
-    for folder in ("nodes", "sf_model", "web", "locales", "workflows"):
+    for folder in ("nodes", "sf_model", "web", "locales", "workflows", "subgraphs"):
         needed = {path for path in tracked if path.parts[0] == folder and not LEFT_OUT & {path, *path.parents}}
         assert {path for path in contents if path.parts[0] == folder} == needed
 
