@@ -84,6 +84,7 @@ def thumbnail(server: ComfyServer, name: str, graph: Graph) -> Image.Image:
     graph = without_models(graph)
     titles = PLAN_PANELS if plans else PANELS.get(name, USUAL_PANELS)
     ids = [node_titled(graph, title) for title in titles]
+    server.free_memory()  # the host shows no pictures of nodes that it need not run again
     outputs = server.run(graph, timeout_s=1200)
     pictures = [panel(server, outputs[node_id]) for node_id in ids]
     if plans:
