@@ -92,13 +92,10 @@ RECTANGLES = """() => window.app.graph.nodes.map(node => {
   const [left, top, width, height] = node.getBounding()
   return [node.title, left, top, left + width, top + height]
 })"""
-VUE_RECTANGLES = """() => window.app.graph.nodes.map(node => {
-  const box = document.querySelector(`[data-node-id="${node.id}"]`).getBoundingClientRect()
-  return [node.title, box.left, box.top, box.right, box.bottom]
-})"""
-# Text boxes whose text is longer than they show.
+# Text boxes whose text is longer than they show. Notes, which begin with a heading, may scroll.
 CUT_TEXTS = """() => [...document.querySelectorAll("textarea")]
-  .filter(box => box.checkVisibility() && box.scrollHeight > box.clientHeight + 2).map(box => box.value)"""
+  .filter(box => box.checkVisibility() && !box.value.startsWith("## ") && box.scrollHeight > box.clientHeight + 2)
+  .map(box => box.value)"""
 FIRST_TEMPLATES = [name for name in template_names() if name.startswith("plan_")]
 MOST_NODES = 10
 SET_VUE = "on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
