@@ -33,6 +33,11 @@ WHOLE = {
     "plan_flux": "Planned Scene to Image (FLUX.1-dev)",
     "plan_sdxl": "Planned Scene to Image (SDXL)",
 }
+# The names of the blueprints that the front end offers as nodes.
+OFFERED = """() => {
+  const pinia = document.querySelector("#vue-app").__vue_app__.config.globalProperties.$pinia
+  return pinia._s.get("subgraph").subgraphBlueprints.map(node => node.display_name)
+}"""
 # Sets the prompt of the only node, and saves its image.
 COMPLETE = """text => {
   const { graph } = window.app, [node] = graph.nodes
@@ -91,6 +96,11 @@ def test_both_hosts_serve_the_blueprints(server: ComfyServer) -> None:
     for name, entry_id in ours.items():
         with DIRECT.open(f"{server.url}/api/global_subgraphs/{entry_id}", timeout=60) as response:
             assert json.loads(json.load(response)["data"]) == load_json(FILES[name])
+
+
+def test_the_front_end_offers_the_blueprints(opened: tuple[HostPage, ComfyServer]) -> None:
+    page, _ = opened
+    page.tab.wait_for_function(f"names => names.every(name => ({OFFERED})().includes(name))", arg=list(FILES))
 
 
 @pytest.mark.parametrize("name", PLANS)
