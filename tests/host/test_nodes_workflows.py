@@ -305,10 +305,10 @@ def test_template_runs_in_the_front_end(open_page: Callable[[str], tuple[HostPag
     outputs = page.run()
     check_outputs(server, name, graph, outputs)
     FURTHER_CHECKS.get(name, lambda *_: None)(server, changed(graph, changes), outputs)
-    for node_type in VIEWERS_3D.intersection(entry["class_type"] for entry in graph.values()):
-        assert shows_something(page, node_type), node_type
     assert covered(page.tab.evaluate(RECTANGLES)) == []
     assert page.tab.evaluate(CUT_TEXTS) == []
+    for node_type in VIEWERS_3D.intersection(entry["class_type"] for entry in graph.values()):
+        assert shows_something(page, node_type), node_type
     assert page.console_errors() == []
 
 
