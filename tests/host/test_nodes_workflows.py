@@ -279,15 +279,19 @@ def test_front_end_offers_the_files_that_a_template_lacks(browser: Browser, repo
     server = ComfyServer(repository, hosts.NEWEST.version, tmp_path)
     server.start()
     try:
-        for name in (name for name in template_names() if list(models_of(name))):
-            with browser.open(server) as page:
+        with browser.open(server) as page:
+            for name in (name for name in template_names() if list(models_of(name))):
                 page.load_graph(workflow(name))
+                wanted = {model["name"]: model["directory"] for _, model in models_of(name)}
                 page.tab.get_by_text("View details").click()
                 page.tab.get_by_text("Missing Models").wait_for(state="visible")
+                page.tab.wait_for_function(
+                    "names => names.every(name => document.body.innerText.includes(name))", arg=list(wanted)
+                )
                 lines = page.tab.evaluate("document.body.innerText").splitlines()
-            shown = [line for line in lines if line]
-            offered = {shown[at - 2]: shown[at - 1] for at, line in enumerate(shown) if line == "Download"}
-            assert offered == {model["name"]: model["directory"] for _, model in models_of(name)}, name
+                shown = [line for line in lines if line]
+                offered = {shown[at - 2]: shown[at - 1] for at, line in enumerate(shown) if line == "Download"}
+                assert offered == wanted, name
     finally:
         server.stop()
 
