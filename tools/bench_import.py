@@ -22,7 +22,7 @@ from . import hosts
 from .host_process import OFFLINE, make_base_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-PACK_PARTS = ("__init__.py", "pyproject.toml", "nodes", "sf_model", "web", "locales", "workflows")
+PACK_PARTS = ("__init__.py", "pyproject.toml", "nodes", "sf_model", "web", "locales", "workflows", "subgraphs")
 EMPTY = "NODE_CLASS_MAPPINGS = {}\n"
 _IMPORT_TIME = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)")
 

@@ -15,7 +15,7 @@ from tools import hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "workflows"
-STEPS = 2
+QUICK = {"steps": 2, "resolution_level": 0, "max_tokens": 64}
 # Images of real models are this many times smaller in tests, and so are the pixel coordinates that belong to them.
 MINI_SIDE_PX = 128
 SHRINK = 8
@@ -26,10 +26,19 @@ PIXEL_NODES = {
     "CropMask",
     "MaskComposite",
     "SpatialFusionComposeDepth",
+    "SpatialFusionPlanLayout",
     "SpatialFusionPredictDepth",
 }
 PIXEL_INPUTS = ("width", "height", "x", "y")
 MOGE_FOLDER = "geometry_estimation"
+# By the end of a template's name.
+BASES = {"omnigen2": "omnigen2", "z_image_turbo": "z_image", "flux": "flux", "sdxl": "sdxl"}
+# Files that belong to another base than the template's, as tests/host/probe_nodes knows them.
+TEXT_ENCODERS = {
+    "qwen_3_4b.safetensors": "z_image",
+    "clip_l.safetensors": "clip_l",
+    "t5xxl_fp16.safetensors": "t5xxl",
+}
 
 
 def template_names() -> list[str]:
@@ -50,16 +59,23 @@ def api_workflow(name: str) -> Graph:
     return load_json(TEMPLATES / "api" / f"{name}.json")
 
 
+def all_nodes(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes of a workflow in UI form, with those in its subgraphs."""
+    yield from template["nodes"]
+    for subgraph in (template.get("definitions") or {}).get("subgraphs", ()):
+        yield from subgraph["nodes"]
+
+
 def models_of(name: str) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     """(node, {"name", "url", "directory"}) for every file that a template tells the front end of."""
-    for loader in workflow(name)["nodes"]:
+    for loader in all_nodes(workflow(name)):
         for model in loader["properties"].get("models", ()):
             yield loader, model
 
 
 def base_of(name: str) -> str:
     """The architecture of the real models that a template names."""
-    return "omnigen2" if name.endswith("omnigen2") else "qwen_image"
+    return next((base for ending, base in BASES.items() if name.endswith(ending)), "qwen_image")
 
 
 def checkpoints_of(name: str) -> Iterator[str]:
@@ -74,7 +90,7 @@ def needs_moge(name: str) -> bool:
 
 
 def has_real_base(name: str) -> bool:
-    return any(model["directory"] == "diffusion_models" for _, model in models_of(name))
+    return any(model["directory"] in {"diffusion_models", "checkpoints"} for _, model in models_of(name))
 
 
 def node_titled(graph: Graph, title: str) -> str:
@@ -92,7 +108,11 @@ def provide_files(server: ComfyServer) -> None:
     picture = hosts.host_folder(ROOT, hosts.NEWEST.version) / "input" / "example.png"
     shutil.copy(picture, server.base / "input" / picture.name)
     has_moge = server.object_info("LoadMoGeModel") is not None
-    models = [{**model, "base": base_of(name)} for name in template_names() for _, model in models_of(name)]
+    models = [
+        {**model, "base": TEXT_ENCODERS.get(model["name"], base_of(name))}
+        for name in template_names()
+        for _, model in models_of(name)
+    ]
     wanted = [model for model in models if has_moge or model["directory"] != MOGE_FOLDER]
     server.run({"files": node("ProbeTinyFiles", files=json.dumps(wanted))})
     for name in template_names():
@@ -106,7 +126,7 @@ def quick_changes(graph: Graph, real_base: bool) -> dict[str, dict[str, Any]]:
     changes: dict[str, dict[str, Any]] = {}
     for node_id, entry in graph.items():
         inputs = entry["inputs"]
-        quick = {key: value for key, value in {"steps": STEPS, "resolution_level": 0}.items() if key in inputs}
+        quick = {key: value for key, value in QUICK.items() if key in inputs}
         if real_base and entry["class_type"] in PIXEL_NODES:
             sizes = {key: inputs[key] for key in PIXEL_INPUTS if isinstance(inputs.get(key), int)}
             quick |= {key: size // SHRINK for key, size in sizes.items() if size > MINI_SIDE_PX}

@@ -1,16 +1,17 @@
 """The templates' thumbnails: what their nodes show in a run, side by side.
 
 Real models are not at hand. Nodes that need one are left out of the run, and a photo or draft and its measured depth
-are those of a scene of the pack's own synthetic world: its exact depth stands in for MoGe's. All other values are the
-template's own.
+are those of a scene of the pack's own synthetic world: its exact depth stands in for MoGe's. A language model is there
+with random weights, and its answer is written for it (tests/host/probe_nodes). All other values are the template's own.
 """
 
 from __future__ import annotations
 
 import io
+import textwrap
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from sf_model.world import Camera, Rendering, Scene, SceneObject, render
 from tests.host.mini_graphs import node
@@ -19,7 +20,17 @@ from tests.host.template_runs import node_titled, nodes_of_type
 
 THUMBNAIL_SIZE = (768, 384)
 BACKGROUND = (28, 28, 32)
-MODEL_LOADERS = {"UNETLoader", "CLIPLoader", "VAELoader", "ControlNetLoader", "LoadMoGeModel", "LoadImage"}
+MODEL_LOADERS = {
+    "CheckpointLoaderSimple",
+    "CLIPLoader",
+    "ControlNetLoader",
+    "DualCLIPLoader",
+    "LoadImage",
+    "LoadMoGeModel",
+    "ModelPatchLoader",
+    "UNETLoader",
+    "VAELoader",
+}
 MEASURED_IMAGE = "measured image"
 # By template: the titles of nodes that show pictures or points.
 PANELS: dict[str, tuple[str, ...]] = {
@@ -32,10 +43,18 @@ PANELS: dict[str, tuple[str, ...]] = {
         "Inspect Metric Depth: the draft",
         "Adjust Metric Depth: move it to 2 m",
     ),
+    "draft_measure_correct_z_image_turbo": (
+        MEASURED_IMAGE,
+        "Inspect Metric Depth: the draft",
+        "Adjust Metric Depth: move it to 2 m",
+    ),
     "edit_mini": ("Source, enlarged", "Save Metric Depth", "Edit, enlarged"),
     "inspect_3d_mini": ("Inspect Metric Depth", "Preview 3D & Animation"),
     "mixed_controlnet_lora_qwen_image": ("The Scene", "Compose Depth Scaffold: the layout", "Depth for the ControlNet"),
 }
+PLANNER, COMPOSER = "SpatialFusionPlanLayout", "Compose Depth Scaffold"
+PLANNED_SCENE = "the planned scene"
+PLAN_PANELS = (PLANNED_SCENE, COMPOSER)
 USUAL_PANELS = ("Save Metric Depth", "Save Image")
 
 # A draft as the templates ask for: the object in the middle, a few metres away, and something far behind it.
@@ -59,10 +78,17 @@ def thumbnail(server: ComfyServer, name: str, graph: Graph) -> Image.Image:
     if nodes_of_type(graph, "MoGeInference"):
         write_scene(server)
         graph = with_scene(graph)
+    plans = bool(nodes_of_type(graph, PLANNER))
+    if plans:
+        graph = with_shading(graph)
     graph = without_models(graph)
-    ids = [node_titled(graph, title) for title in PANELS.get(name, USUAL_PANELS)]
+    titles = PLAN_PANELS if plans else PANELS.get(name, USUAL_PANELS)
+    ids = [node_titled(graph, title) for title in titles]
+    server.free_memory()  # the host shows no pictures of nodes that it need not run again
     outputs = server.run(graph, timeout_s=1200)
     pictures = [panel(server, outputs[node_id]) for node_id in ids]
+    if plans:
+        pictures.insert(0, text_panel(graph[node_titled(graph, "Prompt")]["inputs"]["value"]))
     width, height = THUMBNAIL_SIZE
     sheet = Image.new("RGB", THUMBNAIL_SIZE, BACKGROUND)
     for column, picture in enumerate(pictures):
@@ -78,6 +104,23 @@ def panel(server: ComfyServer, output: dict) -> Image.Image:
     if "images" in output:
         return Image.open(io.BytesIO(server.view(output["images"][0]))).convert("RGB")
     return draw_points(server.view({"filename": output["result"][0], "type": "output"}))
+
+
+def text_panel(text: str, side: int = 384) -> Image.Image:
+    """A prompt as a picture."""
+    sheet = Image.new("RGB", (side, side), BACKGROUND)
+    lines = "\n".join(textwrap.wrap(text, 28))
+    font = ImageFont.load_default(24)
+    ImageDraw.Draw(sheet).multiline_text((28, 36), lines, fill=(225, 225, 225), font=font, spacing=10)
+    return sheet
+
+
+def with_shading(graph: Graph) -> Graph:
+    """The graph with the shaded picture of its planned scene, and a short answer of its language model."""
+    shown = node("PreviewImage", images=[node_titled(graph, COMPOSER), 1]) | {"_meta": {"title": PLANNED_SCENE}}
+    (planner,) = nodes_of_type(graph, PLANNER)
+    short = dict(graph[planner], inputs=graph[planner]["inputs"] | {"max_tokens": 64})
+    return graph | {planner: short, "scene shown": shown}
 
 
 def with_scene(graph: Graph) -> Graph:
@@ -118,11 +161,12 @@ def is_link(value: object) -> bool:
 
 
 def without_models(graph: Graph) -> Graph:
-    """The graph without loaders of real models and without all that hangs on them."""
+    """The graph without loaders of real models and without all that hangs on them, but with what plans a scene."""
+    stays = {"scene picture", *(graph[planner]["inputs"]["clip"][0] for planner in nodes_of_type(graph, PLANNER))}
     kept = {
         node_id: entry
         for node_id, entry in graph.items()
-        if node_id == "scene picture" or entry["class_type"] not in MODEL_LOADERS
+        if node_id in stays or entry["class_type"] not in MODEL_LOADERS
     }
     while True:
         whole = {

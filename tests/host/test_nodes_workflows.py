@@ -7,6 +7,7 @@ python -m tests.host.export_workflows.
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -23,6 +24,7 @@ from tests.host.server import ComfyServer, Graph, PromptError
 from tests.host.template_runs import (
     MINI_SIDE_PX,
     SHRINK,
+    all_nodes,
     api_workflow,
     has_real_base,
     models_of,
@@ -43,14 +45,27 @@ from tools.host_process import DIRECT
 EACH_TEMPLATE = pytest.mark.parametrize("name", template_names())
 WITH_MOGE = pytest.mark.parametrize("name", [name for name in template_names() if needs_moge(name)])
 VIEWERS_3D = {"SaveGLB", "Preview3D"}
-MIXED, DRAFT = "mixed_controlnet_lora_qwen_image", "draft_measure_correct_qwen_image"
+MODEL_LOADERS = {
+    "CheckpointLoaderSimple",
+    "CLIPLoader",
+    "CLIPVisionLoader",
+    "ControlNetLoader",
+    "DualCLIPLoader",
+    "LoadMoGeModel",
+    "LoraLoaderModelOnly",
+    "ModelPatchLoader",
+    "UNETLoader",
+    "VAELoader",
+}
+MIXED = "mixed_controlnet_lora_qwen_image"
+DRAFTS = ("draft_measure_correct_z_image_turbo", "draft_measure_correct_qwen_image")
 # The nodes that show the depth before and after the object was moved.
 DRAFT_MOVE = ("Inspect Metric Depth: the draft", "Adjust Metric Depth: move it to 2 m")
 # What Save Image gets, where it is not one image of the Mini.
 IMAGE_SIZES = {
     "compare_strengths_mini": (4 * 256 + 3 * 4, 256),
     MIXED: (1280 // SHRINK, 1280 // SHRINK),
-    DRAFT: (1280 // SHRINK, 1280 // SHRINK),
+    **dict.fromkeys(DRAFTS, (1280 // SHRINK, 1280 // SHRINK)),
     "text_to_image_omnigen2": (1024 // SHRINK, 1024 // SHRINK),
     "text_to_image_qwen_image": (1280 // SHRINK, 1280 // SHRINK),
     # The source's shape, at 1 megapixel.
@@ -59,11 +74,30 @@ IMAGE_SIZES = {
 }
 # Its own name would not tell it from others in the folder; the template's note says so.
 RENAMED = {"dinov2_large.safetensors": "dinov2-large/resolve/main/model.safetensors"}
+# "6:18" is node 18 of the subgraph at node 6. A widget that node 6 shows has its value from there.
 SET_WIDGETS = """changes => {
+  const way = (graph, [first, ...rest]) => {
+    const node = graph.getNodeById(first)
+    return rest.length ? [...way(node.subgraph, rest), node] : [node]
+  }
   for (const [id, inputs] of Object.entries(changes))
     for (const [name, value] of Object.entries(inputs))
-      window.app.graph.getNodeById(id).widgets.find(widget => widget.name === name).value = value
+      for (const node of way(window.app.graph, id.split(":"))) {
+        const widget = node.widgets.find(widget => widget.name === name)
+        if (widget) widget.value = value
+      }
 }"""
+# Of every node: its title, and the rectangle that it takes with its title bar: left, top, right, bottom.
+RECTANGLES = """() => window.app.graph.nodes.map(node => {
+  const [left, top, width, height] = node.getBounding()
+  return [node.title, left, top, left + width, top + height]
+})"""
+# Text boxes whose text is longer than they show. Notes, which begin with a heading, may scroll.
+CUT_TEXTS = """() => [...document.querySelectorAll("textarea")]
+  .filter(box => box.checkVisibility() && !box.value.startsWith("## ") && box.scrollHeight > box.clientHeight + 2)
+  .map(box => box.value)"""
+FIRST_TEMPLATES = [name for name in template_names() if name.startswith("plan_")]
+MOST_NODES = 10
 SET_VUE = "on => window.app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
 SET_MODE = "([ids, mode]) => ids.forEach(id => { window.app.graph.getNodeById(id).mode = mode })"
 
@@ -151,6 +185,24 @@ def check_strengths(server: ComfyServer, graph: Graph, outputs: dict[str, Any]) 
     assert min(differences) > 0.5, differences
 
 
+def check_plan(server: ComfyServer, graph: Graph, outputs: dict[str, Any]) -> None:
+    """The woman is 4 m away and 1.2 m to the left, as the prompt says, seen from 1.5 m with a tilt of 5 degrees.
+
+    The pixel where her chest is, 1.2 m high: she is 0.3 m thick at most, and her nearest point is 4 m away on the
+    ground.
+    """
+    composer = node_titled(graph, "Compose Depth Scaffold")
+    depth_m = depth_of(server, outputs, composer)
+    side = graph[composer]["inputs"]["width"]
+    assert depth_m.shape == (side, side)
+    pitch, focal_px = np.radians(5.0), side / 2 / np.tan(np.radians(25.0))
+    right_m, down_m, ahead_m = -1.2, 0.3, 4.0
+    expected_m = ahead_m * np.cos(pitch) + down_m * np.sin(pitch)
+    column = round((side - 1) / 2 + focal_px * right_m / expected_m)
+    row = round((side - 1) / 2 + focal_px * (down_m * np.cos(pitch) - ahead_m * np.sin(pitch)) / expected_m)
+    assert depth_m[row, column] == pytest.approx(expected_m, abs=0.2)
+
+
 def check_edit(server: ComfyServer, graph: Graph, outputs: dict[str, Any]) -> None:
     """The edit is another image than its source, but not one of its own: what was not asked for stays.
 
@@ -170,24 +222,28 @@ FURTHER_CHECKS: dict[str, Callable[[ComfyServer, Graph, dict[str, Any]], None]] 
     "edit_mini": check_edit,
     "compare_strengths_mini": check_strengths,
     "blend_adjust_mini": lambda *run: check_move(*run, "Blend Metric Depth", "Adjust Metric Depth"),
-    DRAFT: lambda *run: check_move(*run, *DRAFT_MOVE),
-}
+    **dict.fromkeys(DRAFTS, lambda *run: check_move(*run, *DRAFT_MOVE)),
+} | dict.fromkeys(FIRST_TEMPLATES, check_plan)
+
+
+def covered(boxes: list[Any]) -> list[tuple[Any, Any]]:
+    """The pairs of rectangles (name, left, top, right, bottom) that overlap."""
+    return [
+        (a, b)
+        for a, b in itertools.combinations(boxes, 2)
+        if a[1] < b[3] and b[1] < a[3] and a[2] < b[4] and b[2] < a[4]
+    ]
 
 
 @EACH_TEMPLATE
 def test_template_is_tidy(name: str) -> None:
     template = workflow(name)
-    nodes = template["nodes"]
-    assert any(node["type"] == "MarkdownNote" for node in nodes)
-    boxes = [(*node["pos"], *node["size"]) for node in nodes]
+    assert any(node["type"] == "MarkdownNote" for node in template["nodes"])
+    subgraphs = (template.get("definitions") or {}).get("subgraphs", ())
     title = 30  # a node's title bar lies above its position
-    overlapping = [
-        (a, b)
-        for index, a in enumerate(boxes)
-        for b in boxes[index + 1 :]
-        if a[0] < b[0] + b[2] and b[0] < a[0] + a[2] and a[1] - title < b[1] + b[3] and b[1] - title < a[1] + a[3]
-    ]
-    assert overlapping == []
+    for nodes in (template["nodes"], *(subgraph["nodes"] for subgraph in subgraphs)):
+        assert covered([(n["id"], x, y - title, x + w, y + h) for n in nodes for x, y, w, h in [box_of(n)]]) == []
+    boxes = [box_of(node) for node in template["nodes"]]
     for group in template["groups"]:
         left, top, width, height = group["bounding"]
         for x, y, w, h in boxes:
@@ -196,19 +252,26 @@ def test_template_is_tidy(name: str) -> None:
             assert inside or outside, (group["title"], x, y)
 
 
+def box_of(node: dict[str, Any]) -> tuple[float, float, float, float]:
+    return (*node["pos"], *node["size"])
+
+
+@pytest.mark.parametrize("name", FIRST_TEMPLATES)
+def test_the_first_templates_read_at_a_glance(name: str) -> None:
+    assert len(workflow(name)["nodes"]) <= MOST_NODES
+
+
 @EACH_TEMPLATE
 def test_named_models_are_what_the_loaders_load(name: str) -> None:
     """Each loader of a real file tells the front end where that file comes from and belongs."""
-    named = list(models_of(name))
-    for loader, model in named:
-        assert loader["widgets_values"][0] == model["name"]
+    for loader, model in models_of(name):
+        assert model["name"] in loader["widgets_values"]
         file = RENAMED.get(model["name"], model["name"])
         assert model["url"].startswith("https://huggingface.co/") and model["url"].endswith("/" + file)
-    loaders = {"UNETLoader", "CLIPLoader", "VAELoader", "ControlNetLoader", "LoraLoaderModelOnly", "LoadMoGeModel"}
-    loaders |= {"CLIPVisionLoader"}
-    assert {loader["id"] for loader, _ in named} == {
-        node["id"] for node in workflow(name)["nodes"] if node["type"] in loaders
-    }
+    for node in all_nodes(workflow(name)):
+        if node["type"] in MODEL_LOADERS:
+            files = {model["name"] for model in node["properties"]["models"]}
+            assert files == {value for value in node["widgets_values"] if str(value).endswith(".safetensors")}
 
 
 def test_front_end_offers_the_files_that_a_template_lacks(browser: Browser, repository: Path, tmp_path: Path) -> None:
@@ -216,15 +279,19 @@ def test_front_end_offers_the_files_that_a_template_lacks(browser: Browser, repo
     server = ComfyServer(repository, hosts.NEWEST.version, tmp_path)
     server.start()
     try:
-        for name in (name for name in template_names() if list(models_of(name))):
-            with browser.open(server) as page:
+        with browser.open(server) as page:
+            for name in (name for name in template_names() if list(models_of(name))):
                 page.load_graph(workflow(name))
+                wanted = {model["name"]: model["directory"] for _, model in models_of(name)}
                 page.tab.get_by_text("View details").click()
                 page.tab.get_by_text("Missing Models").wait_for(state="visible")
+                page.tab.wait_for_function(
+                    "names => names.every(name => document.body.innerText.includes(name))", arg=list(wanted)
+                )
                 lines = page.tab.evaluate("document.body.innerText").splitlines()
-            shown = [line for line in lines if line]
-            offered = {shown[at - 2]: shown[at - 1] for at, line in enumerate(shown) if line == "Download"}
-            assert offered == {model["name"]: model["directory"] for _, model in models_of(name)}, name
+                shown = [line for line in lines if line]
+                offered = {shown[at - 2]: shown[at - 1] for at, line in enumerate(shown) if line == "Download"}
+                assert offered == wanted, name
     finally:
         server.stop()
 
@@ -242,6 +309,8 @@ def test_template_runs_in_the_front_end(open_page: Callable[[str], tuple[HostPag
     outputs = page.run()
     check_outputs(server, name, graph, outputs)
     FURTHER_CHECKS.get(name, lambda *_: None)(server, changed(graph, changes), outputs)
+    assert covered(page.tab.evaluate(RECTANGLES)) == []
+    assert page.tab.evaluate(CUT_TEXTS) == []
     for node_type in VIEWERS_3D.intersection(entry["class_type"] for entry in graph.values()):
         assert shows_something(page, node_type), node_type
     assert page.console_errors() == []
@@ -322,9 +391,10 @@ def test_bypassed_adapter_works_beside_lora_and_controlnet(
     assert np.abs(pictures[0] - pictures[1]).mean() > 0.1
 
 
-def test_the_draft_template_chooses_the_object_and_little_ground(newest_server: ComfyServer) -> None:
+@pytest.mark.parametrize("name", DRAFTS)
+def test_a_draft_template_chooses_the_object_and_little_ground(newest_server: ComfyServer, name: str) -> None:
     """With the template's own values and size, on the scene of its picture: exact depth stands in for MoGe's."""
-    graph = api_workflow(DRAFT)
+    graph = api_workflow(name)
     chair = write_scene(newest_server).object_index[0].numpy() == 0
     outputs = newest_server.run(without_models(with_scene(graph)))
     check_move(newest_server, graph, outputs, *DRAFT_MOVE)

@@ -24,6 +24,7 @@ def main() -> int:
     for path in changed:
         sys.stdout.write(f"{'out of date: ' if check else ''}{path.relative_to(ROOT)}\n")
         if not check:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(texts[path], encoding="utf-8")
     return 1 if check and changed else 0
 

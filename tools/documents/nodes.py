@@ -11,6 +11,8 @@ from .figures import markdown_table
 from .help_pages import GROUPS, ORDER, PREFIX, HelpPage, read_page
 
 NOTHING = "nothing more"
+# Base models, in the order of their templates.
+BASES = ("z_image_turbo", "qwen_image", "flux", "sdxl", "omnigen2")
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ def first_sentence(text: str) -> str:
 
 def read_template(file: Path) -> Template:
     """A template of workflows/. ValueError if it has no note that begins with a heading."""
-    nodes = json.loads(file.read_text(encoding="utf-8"))["nodes"]
+    workflow = json.loads(file.read_text(encoding="utf-8"))
+    nodes = list(workflow["nodes"])
+    for subgraph in (workflow.get("definitions") or {}).get("subgraphs", ()):
+        nodes += subgraph["nodes"]
     notes = [node["widgets_values"][0] for node in nodes if node["type"] == "MarkdownNote"]
     if not notes or not notes[0].startswith("## "):
         raise ValueError(f"begin the first note of {file} with a heading (##)")
@@ -49,9 +54,22 @@ def read_template(file: Path) -> Template:
 
 
 def templates(root: Path) -> list[Template]:
-    """All templates: first those that need only the pack, then those from text to image, then by name."""
-    found = [read_template(file) for file in (root / "workflows").glob("*.json")]
-    return sorted(found, key=lambda one: (not one.needs_nothing, not one.name.startswith("text_to_image"), one.name))
+    """All templates, those that most people can use first: see `_place`."""
+    return sorted((read_template(file) for file in (root / "workflows").glob("*.json")), key=_place)
+
+
+def _place(template: Template) -> tuple[int, bool, bool, str, int]:
+    """Scenes by words, other templates for models that people have, the Mini, and what needs a trained checkpoint."""
+    base = next((name for name in BASES if template.name.endswith(name)), "")
+    kind = template.name.removesuffix(base).rstrip("_")
+    if template.needs_checkpoint:
+        group = 3
+    elif base:
+        group = 0 if kind == "plan" else 1
+    else:
+        group = 2
+    order = BASES.index(base) if base else len(BASES)
+    return group, not template.needs_nothing, kind != "text_to_image_mini", kind, order
 
 
 def _needs(page: Page, template: Template) -> list[str]:

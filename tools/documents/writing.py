@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import figures, layouts, nodes
 from .blocks import Maker, Page, filled
+from .blueprints import blueprints
 from .help_pages import translations
 
 # Pages with generated parts.
@@ -37,7 +38,7 @@ MAKERS: dict[str, Maker] = {
 def generated(root: Path) -> dict[Path, str]:
     """{file: its new text}."""
     pages = {root / name: filled(Page(root, root / name), MAKERS) for name in PAGES}
-    return pages | translations(root)
+    return pages | translations(root) | blueprints(root)
 
 
 def outdated(texts: dict[Path, str]) -> list[Path]:

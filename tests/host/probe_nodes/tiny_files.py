@@ -30,12 +30,22 @@ import torch
 from comfy.ldm.qwen_image.controlnet import QwenImageControlNetModel
 from comfy_api.v0_0_2 import io
 
-from . import tiny_bases
+import nodes
+
+from . import tiny_bases, tiny_more_bases
 
 CATEGORY = "SpatialFusion tests"
 BASE_KEY = "spatialfusion tests"
 LORA_RANK = 4
 LORA_LAYERS = {"qwen_image": "transformer_blocks.0.attn.to_q"}
+# What a language model with random weights is taken to have written. It writes random words.
+LAYOUT = {
+    "objects": [
+        {"name": "red vintage car", "position": [1, 20]},
+        {"name": "woman in a yellow coat", "position": [0, 3]},
+        {"name": "street lamp", "position": [2, 9]},
+    ]
+}
 MOGE_WIDTH = 64  # the host makes one attention head of every 64 channels
 MOGE_CHANNELS = [8] * 5
 # The kind, the width, and the number of layers that the host knows DINOv2 large by.
@@ -63,14 +73,29 @@ TINY_VISION: dict[str, dict[str, Any]] = {
 
 
 def vae_weights(base: str) -> dict[str, torch.Tensor]:
-    if base == "omnigen2":
+    if base != "qwen_image":
         return tiny_bases.random_weights(comfy.taesd.taesd.TAESD(latent_channels=16), 0)
     sizes = {"dim_mult": [1, 2, 4, 4], "num_res_blocks": 2, "attn_scales": []}
     module = comfy.ldm.wan.vae.WanVAE(dim=4, z_dim=16, temperal_downsample=[False, True, True], **sizes)
     return tiny_bases.random_weights(module, 0)
 
 
-def controlnet_weights(_: str) -> dict[str, torch.Tensor]:
+def diffusion_weights(base: str) -> dict[str, torch.Tensor]:
+    return tiny_more_bases.flux_weights() if base == "flux" else tiny_bases.transformer_weights(base)
+
+
+def text_weights(base: str) -> dict[str, torch.Tensor]:
+    """base: also a name of tiny_more_bases.TEXT_SIZES."""
+    if base in tiny_more_bases.TEXT_SIZES:
+        return tiny_more_bases.text_weights(base)
+    return tiny_bases.mllm_weights(base)
+
+
+def controlnet_weights(base: str) -> dict[str, torch.Tensor]:
+    if base == "flux":
+        return tiny_more_bases.flux_controlnet_weights()
+    if base == "sdxl":
+        return tiny_more_bases.sdxl_controlnet_weights()
     module = QwenImageControlNetModel(
         **tiny_bases.QWEN_IMAGE, dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init
     )
@@ -151,9 +176,11 @@ def slanted_wall(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 # By the folder in models/ that the real file belongs to.
 WEIGHTS: dict[str, Callable[[str], dict[str, torch.Tensor]]] = {
+    "checkpoints": tiny_more_bases.checkpoint_weights,
     "clip_vision": vision_weights,
-    "diffusion_models": tiny_bases.transformer_weights,
-    "text_encoders": tiny_bases.mllm_weights,
+    "diffusion_models": diffusion_weights,
+    "model_patches": tiny_more_bases.patch_weights,
+    "text_encoders": text_weights,
     "vae": vae_weights,
     "controlnet": controlnet_weights,
     "loras": lora_weights,
@@ -191,7 +218,9 @@ def base_of(path: str) -> str | None:
 
 def _sizes_of(path: str) -> contextlib.AbstractContextManager[None]:
     base = base_of(path)
-    return contextlib.nullcontext() if base is None else tiny_bases.tiny_sizes(base)
+    if base in tiny_bases.TRANSFORMERS:
+        return tiny_bases.tiny_sizes(base)
+    return tiny_more_bases.tiny_image_sizes(base) if base in tiny_more_bases.CONFIGS else contextlib.nullcontext()
 
 
 def _tiny_file_loader(load: Callable[..., Any]) -> Callable[..., Any]:
@@ -210,10 +239,47 @@ def _tiny_clip_loader(load: Callable[..., Any]) -> Callable[..., Any]:
     def load_any(ckpt_paths: list[str], *arguments: Any, model_options: Any = None, **options: Any) -> Any:
         model_options = dict(model_options or {})
         base = base_of(ckpt_paths[0])
-        if base is not None:
+        if base in tiny_bases.TEXT_NAMES:
             model_options[f"{tiny_bases.TEXT_NAMES[base]}_model_config"] = tiny_bases.mllm_config(base)
+        elif base is not None:
+            model_options |= tiny_more_bases.text_options()
         with _sizes_of(ckpt_paths[0]):
-            return load(ckpt_paths, *arguments, model_options=model_options, **options)
+            clip = load(ckpt_paths, *arguments, model_options=model_options, **options)
+        if base == "z_image":
+            _write_a_layout(clip.tokenizer)
+        return clip
+
+    return load_any
+
+
+def _write_a_layout(tokenizer: Any) -> None:
+    """From now on what this language model wrote reads as LAYOUT. It still writes, token by token."""
+    decode = tokenizer.decode
+
+    def decode_any(tokens: Any, skip_special_tokens: bool = True) -> str:
+        return json.dumps(LAYOUT) if skip_special_tokens else decode(tokens, skip_special_tokens=False)
+
+    tokenizer.decode = decode_any
+
+
+def _tiny_checkpoint_loader(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_any(path: str, *arguments: Any, **options: Any) -> Any:
+        base = base_of(path)
+        if base is not None:
+            options["te_model_options"] = tiny_more_bases.text_options()
+        with _sizes_of(path):
+            return load(path, *arguments, **options)
+
+    return load_any
+
+
+def _tiny_patch_loader(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def load_any(loader: Any, name: str) -> Any:
+        base = base_of(folder_paths.get_full_path_or_raise("model_patches", name))
+        with contextlib.nullcontext() if base is None else tiny_more_bases.tiny_patch_sizes():
+            return load(loader, name)
 
     return load_any
 
@@ -248,6 +314,9 @@ def prepare_stock_loaders() -> None:
     comfy.sd.load_diffusion_model = _tiny_file_loader(comfy.sd.load_diffusion_model)
     comfy.controlnet.load_controlnet = _tiny_file_loader(comfy.controlnet.load_controlnet)
     comfy.sd.load_clip = _tiny_clip_loader(comfy.sd.load_clip)
+    comfy.sd.load_checkpoint_guess_config = _tiny_checkpoint_loader(comfy.sd.load_checkpoint_guess_config)
+    patches = nodes.NODE_CLASS_MAPPINGS["ModelPatchLoader"]
+    patches.load_model_patch = _tiny_patch_loader(patches.load_model_patch)
     comfy.clip_vision.load = _tiny_vision_loader(comfy.clip_vision.load)
     with contextlib.suppress(ModuleNotFoundError):  # the oldest host has no MoGe
         import comfy.ldm.moge.model as moge
