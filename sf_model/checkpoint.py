@@ -8,8 +8,9 @@ Loading is strict: a file with other tensors is an error that names the first of
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 
 from .backbones.revision import check_fingerprints
 from .config import SpatialFusionConfig
+from .config_bounds import check_sizes
 from .files.atomic import written_whole
 from .models.depth_adapter import DepthAdapter
 from .models.depth_predictor import DepthPredictor
@@ -27,6 +29,11 @@ FORMAT_KEY = "spatialfusion_format"
 FORMAT_VERSION = "1"
 FINGERPRINT_KEY = "base_fingerprint"
 ADAPTER_PREFIX = "depth_adapter."
+# As safetensors names them.
+WEIGHT_TYPES = {"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"}
+# Of each of the JSON texts. The largest that was written has some thousands.
+MAX_METADATA_CHARACTERS = 1_000_000
+MAX_REASON_CHARACTERS = 300
 
 
 class CheckpointError(ValueError):
@@ -108,26 +115,30 @@ def _without_folders(value: Any) -> Any:
     return value
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read and check a checkpoint. CheckpointError for a file that is missing, truncated or of another kind."""
-    config, metadata, shapes = _read_metadata(path)
-    _check_shapes(path, shapes, config)
-    return Checkpoint(
-        config,
-        metadata["base_revision"],
-        json.loads(metadata["training"]),
-        safetensors.torch.load_file(path),
-        json.loads(metadata.get(FINGERPRINT_KEY, "{}")),
-    )
+def load_checkpoint(path: Path, mmap: bool = True) -> Checkpoint:
+    """Read and check a checkpoint. CheckpointError for a file that is missing, damaged or of another kind.
+
+    mmap: keeps the weights in the file until they are needed. Off: they are read into memory at once, for drives where
+    mapped files are slow or may vanish.
+    """
+    checkpoint, shapes = _read_metadata(path)
+    _check_shapes(path, shapes, checkpoint.config)
+    tensors = safetensors.torch.load_file(path)
+    if not mmap:
+        tensors = {name: value.clone() for name, value in tensors.items()}
+    return replace(checkpoint, state_dict=tensors)
 
 
-def _read_metadata(path: Path) -> tuple[SpatialFusionConfig, dict[str, str], dict[str, tuple[int, ...]]]:
+def _read_metadata(path: Path) -> tuple[Checkpoint, dict[str, tuple[int, ...]]]:
+    """The checkpoint without its tensors, and their shapes."""
     if not path.is_file():
         raise CheckpointError(f"{path}: put SpatialFusion checkpoints in models/spatialfusion; there is no such file")
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: tuple(part.get_shape()) for name, part in slices.items()}
+            types = {part.get_dtype() for part in slices.values()}
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: download or export it again, because it is not a complete safetensors file ({error})"
@@ -139,17 +150,52 @@ def _read_metadata(path: Path) -> tuple[SpatialFusionConfig, dict[str, str], dic
         )
     if metadata[FORMAT_KEY] != FORMAT_VERSION:
         raise CheckpointError(
-            f"{path}: update the pack, because it has format {metadata[FORMAT_KEY]} and this version reads "
+            f"{path}: update the pack, because it has format {metadata[FORMAT_KEY][:20]} and this version reads "
             f"{FORMAT_VERSION}"
         )
     try:
-        config = SpatialFusionConfig.from_dict(json.loads(metadata["config"]))
-        json.loads(metadata["training"])
-        metadata["base_revision"]
-        check_fingerprints(json.loads(metadata.get(FINGERPRINT_KEY, "{}")))
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: export it again, because its metadata cannot be read ({error})") from error
-    return config, metadata, shapes
+        checkpoint = _parse(metadata)
+        check_sizes(checkpoint.config, len(shapes))
+    except ValueError as error:
+        reason = textwrap.shorten(str(error), MAX_REASON_CHARACTERS)
+        raise CheckpointError(f"{path}: export it again, because its metadata cannot be read ({reason})") from error
+    if not types <= WEIGHT_TYPES:
+        raise CheckpointError(
+            f"{path}: export it again, because it has weights that are no floating-point numbers "
+            f"({', '.join(sorted(types - WEIGHT_TYPES))})"
+        )
+    return checkpoint, shapes
+
+
+def _parse(metadata: Mapping[str, str]) -> Checkpoint:
+    """A checkpoint without tensors. ValueError for metadata that `save_checkpoint` does not write."""
+    fingerprint = _read_object(metadata, FINGERPRINT_KEY) if FINGERPRINT_KEY in metadata else {}
+    check_fingerprints(fingerprint)
+    if "base_revision" not in metadata:
+        raise ValueError("it has no base_revision")
+    return Checkpoint(
+        SpatialFusionConfig.from_dict(_read_object(metadata, "config")),
+        metadata["base_revision"],
+        _read_object(metadata, "training"),
+        {},
+        fingerprint,
+    )
+
+
+def _read_object(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+    """The JSON object under a key. ValueError for anything else, before much time or memory goes into it."""
+    text = metadata.get(key)
+    if text is None:
+        raise ValueError(f"it has no {key}")
+    if len(text) > MAX_METADATA_CHARACTERS:
+        raise ValueError(f"{key} has {len(text)} characters, and at most {MAX_METADATA_CHARACTERS} are read")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{key} is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{key} must be an object, got {type(value).__name__}")
+    return value
 
 
 def _check_shapes(path: Path, found: Mapping[str, tuple[int, ...]], config: SpatialFusionConfig) -> None:

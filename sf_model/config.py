@@ -111,8 +111,8 @@ class SpatialFusionConfig:
             )
         if self.spatial_transformer.source_at_queries and self.spatial_transformer.source_feature_dim is None:
             raise ValueError("set source_feature_dim, or source_at_queries to false: there is no source to read")
-        if self.mllm.num_attention_heads % self.mllm.num_kv_heads:
-            raise ValueError("num_attention_heads must be a multiple of num_kv_heads")
+        if self.mllm.num_kv_heads < 1 or self.mllm.num_attention_heads % self.mllm.num_kv_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_kv_heads, which must be above 0")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields and the version, as JSON can store them."""

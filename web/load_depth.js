@@ -5,6 +5,7 @@
 
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
+import { chooseValue, showError } from "./js/host.js";
 import { text } from "./js/texts.js";
 
 const NODE = "SpatialFusionLoadDepth";
@@ -28,15 +29,10 @@ async function upload(file) {
 async function choose(node, file) {
   try {
     const name = await upload(file);
-    const combo = node.widgets.find((widget) => widget.name === "file");
-    // A new array, because the Vue rendering does not see a change inside the old one.
-    if (!combo.options.values.includes(name)) combo.options.values = [...combo.options.values, name];
-    combo.value = name;
-    combo.callback?.(name);
+    chooseValue(node.widgets.find((widget) => widget.name === "file"), name);
     node.setDirtyCanvas?.(true, true);
   } catch (error) {
-    const detail = `${text("notUploaded")} ${file.name} (${error.message})`;
-    app.extensionManager.toast.add({ severity: "error", summary: node.title, detail });
+    showError(app, node.title, `${text("notUploaded")} ${file.name} (${error.message})`);
   }
 }
 

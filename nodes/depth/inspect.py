@@ -37,4 +37,4 @@ class SpatialFusionInspectDepth(io.ComfyNode):
     def execute(cls, geometry: dict[str, Any]) -> io.NodeOutput:
         depth = to_metric_depth(geometry)
         passed = to_geometry(depth, texture(geometry, depth)) if "mode" in geometry else geometry
-        return io.NodeOutput(passed, ui=depth_preview_ui(depth, cls))
+        return io.NodeOutput(passed, ui=depth_preview_ui(depth, cls, whole=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import comfy.clip_vision
@@ -11,11 +12,12 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.backbones.mini import MINI_DIR, SPATIALFUSION_FILE
 from ...sf_model.backbones.revision import MLLM_WEIGHT
-from ...sf_model.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from ...sf_model.checkpoint import Checkpoint, CheckpointError
+from ..host.files import files_state
 from ..host.notices import warn
 from ..inputs import CATEGORY, SpatialFusion, aliases
 from ..runtime.base_revision import revision_warning
-from ..runtime.loaded_checkpoint import SpatialFusionModel, load_beside
+from ..runtime.loaded_checkpoint import SpatialFusionModel, load_beside, read_checkpoint
 
 FOLDER = "spatialfusion"
 BUILT_IN = "SpatialFusion-Mini (built-in)"
@@ -33,14 +35,24 @@ def _checkpoint_names() -> list[str]:
 def _checkpoint_path(name: str) -> Path:
     if name == BUILT_IN:
         return MINI_DIR / SPATIALFUSION_FILE
-    return Path(folder_paths.get_full_path_or_raise(FOLDER, name))
+    path = None
+    # A linked name may be anything: the host compares only the chosen ones with the list.
+    if isinstance(name, str):
+        with contextlib.suppress(ValueError):  # a name that no file can have, or another drive of Windows
+            path = folder_paths.get_full_path(FOLDER, name)
+    if path is None:
+        raise ValueError(
+            f"choose or connect the name of a file in models/{FOLDER}, such as 'mine.safetensors': there is no "
+            f"checkpoint {name!r}"
+        )
+    return Path(path)
 
 
 def _read_checkpoint(name: str) -> Checkpoint:
     """The contents of the file. CheckpointError; for the built-in file a ValueError that says to install the pack."""
     path = _checkpoint_path(name)
     try:
-        return load_checkpoint(path)
+        return read_checkpoint(path)
     except CheckpointError as error:
         if name != BUILT_IN:
             raise
@@ -114,13 +126,16 @@ class SpatialFusionLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(
         cls,
-        checkpoint: str,
+        checkpoint: str | None,
         clip: comfy.sd.CLIP | None = None,
         clip_vision: comfy.clip_vision.ClipVisionModel | None = None,
     ) -> str:
-        """Another value when the file was written again, so that the host reads it again."""
-        stat = _checkpoint_path(checkpoint).stat()
-        return f"{checkpoint} {stat.st_size} {stat.st_mtime_ns}"
+        """Another value when the file was written again, so that the host reads it again.
+
+        The host does not know a linked name before the run, and gives None. Then any of the files counts.
+        """
+        names = _checkpoint_names() if checkpoint is None else [checkpoint]
+        return files_state(_checkpoint_path(name) for name in names)
 
     @classmethod
     def execute(

@@ -3,8 +3,8 @@
 The 3D viewer writes the dict. It holds position and target {x, y, z} in scene units, with y up and right-handed axes;
 zoom, which multiplies the focal length; and cameraType. Newer hosts add quaternion {x, y, z, w} and fov. The quaternion
 is the camera's rotation in the world; without rotation the camera looks along -z. fov is the vertical field of view in
-degrees. One scene unit is one metre here, and the viewer's floor is the ground: an object at (x_m, y_m, z_m) stands at
-the viewer's (x_m, y_m, -z_m).
+degrees. The host's Batch Cameras gives a list of such dicts. One scene unit is one metre here, and the viewer's floor
+is the ground: an object at (x_m, y_m, z_m) stands at the viewer's (x_m, y_m, -z_m).
 """
 
 from __future__ import annotations
@@ -15,8 +15,23 @@ from typing import Any
 from ...sf_model.scaffold import ScaffoldCamera
 
 
-def to_scaffold_camera(camera_info: dict[str, Any], fov_y_deg: float) -> ScaffoldCamera:
-    """fov_y_deg: used if the dict has no fov. ValueError, with the remedy, if it is not a perspective camera."""
+def to_scaffold_cameras(camera_info: Any, fov_y_deg: float) -> list[ScaffoldCamera]:
+    """One camera, or each of a list. fov_y_deg: used if a dict has no fov.
+
+    ValueError, with the remedy, for anything but perspective cameras.
+    """
+    cameras = list(camera_info) if isinstance(camera_info, (list, tuple)) else [camera_info]
+    if not cameras:
+        raise ValueError("connect at least one camera to camera_info, or none at all: the connected list is empty")
+    return [_to_scaffold_camera(camera, fov_y_deg) for camera in cameras]
+
+
+def _to_scaffold_camera(camera_info: Any, fov_y_deg: float) -> ScaffoldCamera:
+    if not isinstance(camera_info, dict):
+        raise ValueError(
+            "connect camera_info of Load 3D, Preview 3D or Create Camera Info: a camera is a dict with position and "
+            f"target, and a value of type {type(camera_info).__name__} is connected"
+        )
     if str(camera_info.get("cameraType", "perspective")).lower().startswith("ortho"):
         raise ValueError("switch the camera to perspective in the 3D viewer: the connected camera is orthographic")
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import folder_paths
@@ -26,7 +27,13 @@ def input_file(name: str, kind: str) -> Path:
     """The file of a name, which may end in [input], [output] or [temp]. kind: what it should hold, for errors.
 
     ValueError where there is no such file, or where it is outside of the folder. The oldest host does not check that.
+    A linked name may be anything: the host compares only what is typed or chosen.
     """
+    if not isinstance(name, str):
+        raise ValueError(
+            f"connect the name of a {kind} file in ComfyUI's input folder, which is a text: a value of type "
+            f"{type(name).__name__} is connected"
+        )
     plain, annotated = folder_paths.annotated_filepath(name)
     try:
         folder = Path(annotated or folder_paths.get_input_directory()).resolve()
@@ -50,12 +57,32 @@ def is_input_file(name: str, kind: str) -> bool | str:
     return True
 
 
-def contents_digest(name: str, kind: str) -> str:
-    """For `fingerprint_inputs` of a node: it changes when the contents of the file change."""
+def contents_digest(name: str | None, kind: str, endings: tuple[str, ...] = ("",)) -> str:
+    """For `fingerprint_inputs` of a node: it changes when the contents of the file change.
+
+    name: None where it is linked. The host does not know a linked name before the run. Then the digest changes when any
+    file with these endings in the input folder changes. A file that `read_file` would refuse is not read here either.
+    """
+    if name is None:
+        folder = Path(folder_paths.get_input_directory())
+        return files_state(folder / found for found in _names(folder, endings))
+    path = input_file(name, kind)
+    if path.stat().st_size > MAX_FILE_BYTES:
+        return files_state([path])
     digest = hashlib.sha256()
-    with input_file(name, kind).open("rb") as stream:
+    with path.open("rb") as stream:
         while chunk := stream.read(2**20):
             digest.update(chunk)
+    return digest.hexdigest()
+
+
+def files_state(paths: Iterable[Path]) -> str:
+    """A digest of names, sizes and times of files. It changes when one of them is written again."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
+            found = path.stat()
+            digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

@@ -7,6 +7,9 @@ the adapter by then. Several injections on one MODEL add up.
 The host shares the objects on a MODEL between all runs, and between the threads of a run. So an injection never
 changes. What belongs to a run is an `InjectionRun` in that run's own transformer_options: the host copies the options
 of the MODEL when a run begins and passes the copy to every step and every call of the model.
+
+The host's nodes for several GPUs copy a MODEL, with the adapter on it, to another device. So a run takes the adapter
+from the patcher that runs, and never the one that Depth Adapter Apply had.
 """
 
 from __future__ import annotations
@@ -78,7 +81,8 @@ class DepthInjection:
         check_latent(noise.shape, self.control)
         guider = executor.class_obj
         schedule = guider.model_patcher.get_model_object("model_sampling")
-        run = InjectionRun(self.adapter, self.control, self.place.grid, schedule.percent_to_sigma, noise.shape)
+        adapter = _adapter_on(guider.model_patcher, self.adapter)
+        run = InjectionRun(adapter, self.control, self.place.grid, schedule.percent_to_sigma, noise.shape)
         transformer_options = guider.model_options["transformer_options"]
         others = transformer_options.get(RUNS_KEY, {})
         # Another dict, not a changed one: options that were copied before share the old one.
@@ -93,7 +97,8 @@ class DepthInjection:
     ) -> list[torch.Tensor]:
         """Wraps the conditions of one step."""
         run = self._run(model_options["transformer_options"])
-        run.begin_step((condition for group in conds for condition in group or ()), x.shape[-2:])
+        conditions = (condition for group in conds for condition in group or ())
+        run.begin_step(float(timestep[0]), conditions, x.shape[-2:])
         return executor(model, conds, x, timestep, model_options)
 
     def apply_model(
@@ -124,3 +129,19 @@ class DepthInjection:
                 "calls the model without the options of a sampling run, so that the depth does not reach it"
             )
         return run
+
+
+def _adapter_on(
+    model: comfy.model_patcher.ModelPatcher, adapter: comfy.model_patcher.ModelPatcher
+) -> comfy.model_patcher.ModelPatcher:
+    """The copy of `adapter` that goes with `model`, and that the host has loaded for it: on the same device."""
+    for other in model.get_additional_models_with_key(KEY):
+        if adapter.is_clone(other) or _is_copy(adapter, other):
+            return other
+    return adapter
+
+
+def _is_copy(first: comfy.model_patcher.ModelPatcher, second: comfy.model_patcher.ModelPatcher) -> bool:
+    """Whether both are of one origin, each with its own weights. The oldest host makes no such copies."""
+    origin = getattr(first, "clone_base_uuid", None)
+    return origin is not None and origin == getattr(second, "clone_base_uuid", None)

@@ -35,6 +35,8 @@ class InjectionRun:
         self._batch, self._latent_size = latent_shape[0], latent_shape[-2:]
         self._highest_sigma = float(percent_to_sigma(control.start_percent))
         self._lowest_sigma = float(percent_to_sigma(control.end_percent))
+        masks = 1 if control.mask is None else len(control.mask)
+        self._is_one_for_all = masks == len(control.depth.depth) == 1
         # Of the step in progress: the conditions that are for an area, by their uuid.
         self._areas: dict[Any, Area] = {}
         self._features: dict[torch.device, torch.Tensor] = {}
@@ -49,8 +51,13 @@ class InjectionRun:
         """Whether the depth is used at this noise level."""
         return self._lowest_sigma <= sigma <= self._highest_sigma
 
-    def begin_step(self, conditions: Iterable[dict[str, Any]], latent_size: torch.Size) -> None:
-        """Note which conditions of a step are for an area: the model is called with a crop for them."""
+    def begin_step(self, sigma: float, conditions: Iterable[dict[str, Any]], latent_size: torch.Size) -> None:
+        """Note which conditions of a step are for an area: the model is called with a crop for them.
+
+        F is computed here, before the host shares the step out to threads: each of them sets another current device.
+        """
+        if self.active(sigma):
+            self._features_on(self._adapter.load_device)
         self._areas = {
             condition["uuid"]: _clamped_area(condition["area"], *latent_size)
             for condition in conditions
@@ -59,18 +66,35 @@ class InjectionRun:
 
     def features_for(self, sigma: float, x: torch.Tensor, transformer_options: dict[str, Any]) -> torch.Tensor | None:
         """F for one call of the model: a part for each condition that the host has batched. None without depth."""
-        batched = transformer_options["cond_or_uncond"]
+        # Loops of other extensions may give neither these nor uuids. Then every condition is like the others.
+        batched = transformer_options.get("cond_or_uncond")
+        if batched is None:
+            batched = [None] * max(1, x.shape[0] // self._batch)
         without_depth = transformer_options.get(WITHOUT_DEPTH_KEY, ())
         if not self.active(sigma) or all(condition in without_depth for condition in batched):
             return None
-        features = self._features_on(x.device)
+        features = self._rows(self._features_on(x.device), x.shape[0], len(batched))
         parts = []
-        # Loops of other extensions may give no uuids.
-        uuids = transformer_options.get("uuids", [None] * len(batched))
+        uuids = transformer_options.get("uuids") or [None] * len(batched)
         for condition, uuid in zip(batched, uuids):
             part = self._crop(features, x.shape[-2:], self._areas.get(uuid))
             parts.append(torch.zeros_like(part) if condition in without_depth else part)
         return torch.cat(parts)
+
+    def _rows(self, features: torch.Tensor, rows: int, conditions: int) -> torch.Tensor:
+        """F for each condition's share of the model's `rows`. That is the batch, except in loops that take parts of it.
+
+        ValueError where these would need parts of F, and nothing tells which.
+        """
+        if rows == conditions * self._batch:
+            return features
+        if self._is_one_for_all and rows % conditions == 0:
+            return features[:1].expand(rows // conditions, -1, -1, -1)
+        raise ValueError(
+            "connect one geometry (and one mask) for all images, or sample the batch at once: the sampler calls the "
+            f"model with {rows} images for {conditions} condition(s), where the latent has a batch of {self._batch}, "
+            "and does not tell which they are"
+        )
 
     def _features_on(self, device: torch.device) -> torch.Tensor:
         """F for every latent of the batch. The adapter computes it once, on its own device."""

@@ -12,6 +12,7 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.ops
 import comfy.sd
+import comfy.utils
 import torch
 
 from ...sf_model.backbones import Backbone, get_backbone
@@ -75,6 +76,11 @@ def load_beside(
     )
 
 
+def read_checkpoint(path: Path) -> Checkpoint:
+    """The contents of a file, read as the host's --disable-mmap asks. CheckpointError."""
+    return load_checkpoint(path, mmap=not comfy.utils.DISABLE_MMAP)
+
+
 def build_patchers(
     path: Path, checkpoint: Checkpoint
 ) -> tuple[comfy.model_patcher.ModelPatcher, comfy.model_patcher.ModelPatcher]:
@@ -114,7 +120,7 @@ def _reload(
     state_of: Callable[[Checkpoint], dict[str, torch.Tensor]],
     disable_dynamic: bool = False,
 ) -> comfy.model_patcher.ModelPatcher:
-    checkpoint = load_checkpoint(path)
+    checkpoint = read_checkpoint(path)
     return _build(module_of, checkpoint.config, state_of(checkpoint), disable_dynamic)
 
 

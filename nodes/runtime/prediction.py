@@ -81,7 +81,19 @@ def predict_depth(
     else:
         prediction = predictor.sample(inputs, replace(sampling, noise=sampling.noise.to(device)))
     comfy.model_management.throw_exception_if_processing_interrupted()
-    return prediction.to_metric_depth()
+    depth = prediction.to_metric_depth()
+    _check_numbers(depth, model.config.name)
+    return depth
+
+
+def _check_numbers(depth: MetricDepth, checkpoint_name: str) -> None:
+    """ValueError for NaN, which would look like a sky: damaged weights, or a text encoder that gives NaN."""
+    outputs = (depth.depth, depth.confidence, depth.fov_y_deg)
+    if torch.stack([torch.isnan(values).any() for values in outputs]).any():
+        raise ValueError(
+            f"download or export checkpoint {checkpoint_name!r} again, or load another file of the text encoder: the "
+            "predicted depth has values that are no numbers (NaN)"
+        )
 
 
 def _progress(layers: int) -> Callable[[], None]:

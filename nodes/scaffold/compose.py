@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management
 import comfy.utils
+import torch
 from comfy_api.v0_0_2 import io
 
+from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.scaffold import ScaffoldObject, compose
 from ...sf_model.scaffold.layout import Layout, LayoutCamera
 from ...sf_model.scaffold.layout_reading import ReadLayout
-from ..host.camera import to_scaffold_camera
+from ..host.camera import to_scaffold_cameras
 from ..host.geometry import to_geometry
 from ..host.images import to_host
 from ..host.notices import warn
@@ -29,6 +32,8 @@ from ..inputs import (
 from .inputs import check_masks, given_layout, layout_input
 
 MAX_SIZE_PX = 4096
+# Depth, confidence, mask, points and picture of one camera, beside a mask for each object.
+PLANES_PER_CAMERA = 9
 
 
 class SpatialFusionComposeDepth(io.ComfyNode):
@@ -102,7 +107,8 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "camera_info",
                     optional=True,
                     tooltip="A camera of Load 3D, Preview 3D or Create Camera Info. It replaces height and pitch, and "
-                    "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z.",
+                    "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z. "
+                    "Several cameras give a batch.",
                 ),
                 layout_input(
                     "A scene from Plan Scene Layout, or a layout as text. Its camera and its ground replace those of "
@@ -133,7 +139,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         ground_confidence: float,
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
-        camera_info: dict[str, Any] | None = None,
+        camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
         layout: Layout | str | None = None,
     ) -> io.NodeOutput:
         camera = LayoutCamera(camera_height_m, camera_pitch_deg, fov_y_deg)
@@ -141,32 +147,38 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         scene = read.layout
         confidence = [thing.confidence for thing in scene.objects] + [1.0] * len(objects)
         objects = (*(thing.scaffold() for thing in scene.objects), *objects)
-        check_masks(len(objects), width, height)
         if camera_info is None:
-            view = scene.camera.scaffold()
+            cameras = [scene.camera.scaffold()]
         else:
-            view = to_scaffold_camera(camera_info, scene.camera.fov_y_deg)
-        progress = comfy.utils.ProgressBar(100)
+            cameras = to_scaffold_cameras(camera_info, scene.camera.fov_y_deg)
+        check_masks(len(objects), width, height, len(cameras), PLANES_PER_CAMERA if len(cameras) > 1 else 0)
+        compositions = [
+            compose(
+                objects,
+                view,
+                width,
+                height,
+                ground_extent_m if scene.ground else None,
+                ground_confidence,
+                background_confidence,
+                _progress(index, len(cameras)),
+                confidence,
+            )
+            for index, view in enumerate(cameras)
+        ]
+        depth = MetricDepth.joined([composition.depth for composition in compositions])
+        picture = to_host(torch.stack([composition.picture for composition in compositions]))
+        masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
+        shown = depth_preview_ui(depth, cls) | (warn(cls, "\n".join(read.notes) or None) or {})
+        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=shown)
 
-        def on_progress(done: int, total: int) -> None:
-            comfy.model_management.throw_exception_if_processing_interrupted()
-            progress.update_absolute(100 * done // total)
 
-        composition = compose(
-            objects,
-            view,
-            width,
-            height,
-            ground_extent_m if scene.ground else None,
-            ground_confidence,
-            background_confidence,
-            on_progress,
-            confidence,
-        )
-        picture = to_host(composition.picture.unsqueeze(0))
-        return io.NodeOutput(
-            to_geometry(composition.depth, picture),
-            picture,
-            to_host(composition.masks(len(objects))),
-            ui=depth_preview_ui(composition.depth, cls) | (warn(cls, "\n".join(read.notes) or None) or {}),
-        )
+def _progress(index: int, cameras: int) -> Callable[[int, int], None]:
+    """Moves the progress bar while the camera `index` of `cameras` is rendered, and stops if the user cancels."""
+    progress = comfy.utils.ProgressBar(100 * cameras)
+
+    def on_progress(done: int, total: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        progress.update_absolute(100 * index + 100 * done // total)
+
+    return on_progress

@@ -10,7 +10,7 @@ from ..inputs import ScaffoldLayout, ScaffoldObjects, metres_input
 
 MAX_POSITION_M = 1000.0
 MAX_SIZE_M = 1000.0
-MAX_MASK_BYTES = 2 * 2**30
+MAX_RESULT_BYTES = 2 * 2**30
 
 
 def objects_input() -> io.Input:
@@ -59,12 +59,15 @@ def given_layout(value: Layout | str) -> ReadLayout:
     return read_layout(value) if isinstance(value, str) else ReadLayout(value, ())
 
 
-def check_masks(count: int, width: int, height: int) -> None:
-    """ValueError, with the remedy, where the masks of `count` objects would take too much memory."""
-    size = 4 * count * width * height
-    if size > MAX_MASK_BYTES:
+def check_masks(count: int, width: int, height: int, cameras: int = 1, planes: int = 0) -> None:
+    """ValueError, with the remedy, where the masks of `count` objects would take too much memory.
+
+    cameras: each has its own masks. planes: what else each camera gives, in numbers a pixel.
+    """
+    size = 4 * cameras * (count + planes) * width * height
+    if size > MAX_RESULT_BYTES:
+        seen = f"{count} objects" if cameras == 1 else f"{count} objects before {cameras} cameras"
         raise ValueError(
             "set width and height smaller: Depth Adapter Apply resizes the depth. The masks of "
-            f"{count} objects at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is "
-            f"{MAX_MASK_BYTES // 2**30}"
+            f"{seen} at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is {MAX_RESULT_BYTES // 2**30}"
         )

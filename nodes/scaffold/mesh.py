@@ -82,8 +82,8 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
         return True if model_file in (None, NO_FILE) else is_input_file(model_file, "mesh")
 
     @classmethod
-    def fingerprint_inputs(cls, model_file: str = NO_FILE, **_: Any) -> str:
-        return NO_FILE if model_file == NO_FILE else contents_digest(model_file, "mesh")
+    def fingerprint_inputs(cls, model_file: str | None = NO_FILE, **_: Any) -> str:
+        return NO_FILE if model_file == NO_FILE else contents_digest(model_file, "mesh", MESH_ENDINGS)
 
     @classmethod
     def execute(

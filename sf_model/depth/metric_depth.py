@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -61,6 +62,15 @@ class MetricDepth:
     def __getitem__(self, images: slice) -> MetricDepth:
         """Some images of the batch: `depth[2:3]` is the third one."""
         return MetricDepth(self.depth[images], self.confidence[images], self.fov_y_deg[images])
+
+    @staticmethod
+    def joined(depths: Sequence[MetricDepth]) -> MetricDepth:
+        """One batch of several depths of equal size, in their order."""
+        return MetricDepth(
+            torch.cat([depth.depth for depth in depths]),
+            torch.cat([depth.confidence for depth in depths]),
+            torch.cat([depth.fov_y_deg for depth in depths]),
+        )
 
     def to(self, device: torch.device | str) -> MetricDepth:
         """The same depth on another device."""

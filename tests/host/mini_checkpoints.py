@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import safetensors
 import safetensors.torch
 import torch
 
@@ -20,6 +21,7 @@ PATCHES = "editing_from_patches.safetensors"
 MEAN_ONLY = "mean_only.safetensors"
 OTHER_LAYERS, OTHER_HEADS = "other_layers.safetensors", "other_heads.safetensors"
 OTHER_CHANNELS, OTHER_WIDTH = "other_channels.safetensors", "other_width.safetensors"
+NOT_FINITE = "not_finite.safetensors"
 TRUNCATED, NOT_SAFETENSORS, FOREIGN = "truncated.safetensors", "text.safetensors", "foreign.safetensors"
 
 SOURCE_FEATURE_DIM = 32
@@ -60,6 +62,7 @@ def write_checkpoints(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (name, config) in enumerate(_CONFIGS.items()):
         _write(folder / name, config, seed)
+    _write_not_finite(folder)
     complete = (folder / TOKEN).read_bytes()
     (folder / TRUNCATED).write_bytes(complete[: len(complete) // 2])
     (folder / NOT_SAFETENSORS).write_text("this is not a model", encoding="utf-8")
@@ -79,3 +82,12 @@ def _write(path: Path, config: SpatialFusionConfig, seed: int) -> None:
             predictor.source_encoder.monocular_depth.state_out.weight.normal_(std=0.1)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([0.0, 4.0, 0.0]))  # a surface everywhere
     save_checkpoint(path, config, predictor.state_dict(), adapter.state_dict(), "none", {}, torch.float32)
+
+
+def _write_not_finite(folder: Path) -> None:
+    """TOKEN with weights that are NaN."""
+    with safetensors.safe_open(folder / TOKEN, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = safetensors.torch.load_file(folder / TOKEN)
+    tensors["depth_head.out_conv2.weight"].fill_(torch.nan)
+    safetensors.torch.save_file(tensors, folder / NOT_FINITE, metadata)

@@ -86,6 +86,7 @@ CASES: dict[str, tuple[Callable[[], Graph], str, str]] = {
         "apply",
         f"load the diffusion model.*320 token channels.*has {MINI.depth_adapter.out_channels}",
     ),
+    "weights that are NaN": (checkpoint(mini_checkpoints.NOT_FINITE), "predict", "download or export checkpoint.*NaN"),
     "NaN": (geometry("nan"), "apply", "connect Predict Metric Depth.*NaN"),
     "negative depth": (geometry("negative"), "apply", "connect Predict Metric Depth.*negative"),
     "panorama": (geometry("panorama"), "apply", "connect Predict Metric Depth.*no camera"),

@@ -238,6 +238,14 @@ def camera_graph(**changes: Any) -> Graph:
     }
 
 
+def cameras(value: Any, **options: Any) -> Graph:
+    """The cube, with anything in place of a camera."""
+    graph = camera_graph()
+    graph["camera"] = node("ProbeCamera", text=json.dumps(value))
+    graph["compose"]["inputs"] |= options
+    return graph
+
+
 def test_the_hosts_camera_is_taken_with_its_zoom_and_field_of_view(server: ComfyServer) -> None:
     arrays = arrays_of(server, camera_graph())
     assert arrays["depth_m"][32, 32] == pytest.approx(1.5, rel=1e-6)
@@ -266,6 +274,19 @@ def test_create_camera_info_and_the_same_camera_by_widgets_see_the_same(newest_s
     assert one["fov_y_deg"] == pytest.approx(45.0)
 
 
+def test_each_camera_of_a_list_has_its_own_depth(server: ComfyServer) -> None:
+    """The cube's front is at 1.5 m: 1.5 m and 3.5 m from the two cameras, of which one has a field of view."""
+    farther = VIEWER_CAMERA | {"position": {"x": 0, "y": 1.5, "z": 5}, "fov": 40}
+    outputs, _ = outputs_of(server, cameras([VIEWER_CAMERA, farther]))
+    saved = [np.load(io.BytesIO(server.view(file))) for file in outputs["save"]["metric_depth"]]
+    assert [array["depth_m"][32, 32] for array in saved] == pytest.approx([1.5, 3.5], rel=1e-6)
+    assert [float(array["fov_y_deg"]) for array in saved] == pytest.approx([60.0, 40.0])
+    assert len(outputs["compose"]["images"]) == 2
+    alone, _ = outputs_of(server, camera_graph(position=farther["position"], fov=40))
+    pictures = [server.view(outputs["compose"]["images"][1]), server.view(alone["compose"]["images"][0])]
+    assert pictures[0] == pictures[1]
+
+
 def many_objects(count: int) -> Graph:
     graph = {"object 0": solid()}
     for k in range(1, count):
@@ -291,6 +312,18 @@ BAD_INPUT: dict[str, tuple[Callable[[], Graph], str, str]] = {
         "switch the camera to perspective.*orthographic",
     ),
     "camera without a place": (lambda: camera_graph(position=None), "compose", "connect camera_info.*cannot be read"),
+    "no cameras": (lambda: cameras([]), "compose", "connect at least one camera.*list is empty"),
+    "a list without cameras": (
+        lambda: cameras([VIEWER_CAMERA, 5]),
+        "compose",
+        "connect camera_info.*type int is connected",
+    ),
+    "a text as camera": (lambda: cameras("front"), "compose", "connect camera_info.*type str is connected"),
+    "too many cameras": (
+        lambda: cameras([VIEWER_CAMERA] * 5, width=4096, height=4096),
+        "compose",
+        "set width and height smaller.*1 objects before 5 cameras at 4096x4096 ",
+    ),
     "camera in its target": (
         lambda: camera_graph(target=VIEWER_CAMERA["position"]),
         "compose",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.host.browser import HostPage
@@ -33,6 +34,15 @@ WITHOUT_TRANSLATIONS = """async web => {
 }"""
 
 
+def random_depths() -> list[np.ndarray]:
+    """Odd and even counts, equal values, the smallest and largest numbers, and a sky."""
+    generator = np.random.default_rng(0)
+    depths = [generator.lognormal(1, 2, size).astype(np.float32) for size in (1, 2, 1001, 1002)]
+    depths += [np.full(7, 3, np.float32), np.float32([1e-38, 3e38, 1, 1 + 2**-23])]
+    depths[3][::3] = np.inf
+    return depths
+
+
 def test_every_module_loads_and_does_what_it_says(page: HostPage, repository: Path) -> None:
     """By hand: ticks, ranges and numbers of depths without surface or extent; what is shown when something fails."""
     modules = [path.relative_to(repository / "web").as_posix() for path in (repository / "web").glob("**/*.js")]
@@ -43,9 +53,11 @@ def test_every_module_loads_and_does_what_it_says(page: HostPage, repository: Pa
     ]
     assert page.tab.evaluate(WITHOUT_TRANSLATIONS, WEB) == "Colour map"
     found = page.tab.evaluate(
-        """async web => {
+        """async ([web, RANDOM_DEPTHS]) => {
             const module = await import(`${web}/js/statistics.js`);
             const { axisTicks, fittedRange, formatMetres, histogram, statistics } = module;
+            const { pixelOfImage } = await import(`${web}/js/camera.js`);
+            const PIXEL = { column: 4, row: 0 };
             const depth = Float32Array.of(3, 1, Infinity, 2, 10);
             return {
                 numbers: statistics(depth),
@@ -54,11 +66,19 @@ def test_every_module_loads_and_does_what_it_says(page: HostPage, repository: Pa
                 bins: [...histogram(depth, { near: 1, far: 100 }, 2)],
                 narrow: axisTicks({ near: 2, far: 6 }),
                 wide: axisTicks({ near: 0.1, far: 1000 }),
+                random: RANDOM_DEPTHS.map((values) => statistics(Float32Array.from(values, (value) => value ?? NaN))),
+                place: pixelOfImage({ width: 5, height: 1, step: 16, full_width: 72, full_height: 3 }, PIXEL),
                 texts: [1234.567, 0.12345, Infinity].map(formatMetres),
             };
         }""",
-        WEB,
+        [WEB, [[None if np.isinf(value) else float(value) for value in depth] for depth in random_depths()]],
     )
+    for numbers, depth in zip(found["random"], random_depths()):
+        surface = depth[np.isfinite(depth)]
+        assert (numbers["min"], numbers["max"]) == (surface.min(), surface.max())
+        assert numbers["median"] == pytest.approx(np.median(surface.astype(np.float64)), rel=1e-12)
+        assert numbers["skyShare"] == pytest.approx(1 - len(surface) / len(depth))
+    assert found["place"] == {"column": 4 * 16 + 8, "row": 2}, "a thin image begins with its last row"
     assert found["numbers"] == {"min": 1, "median": 2.5, "max": 10, "skyShare": pytest.approx(0.2)}
     assert found["nothing"] == {"near": 0.5, "far": 100}
     assert found["constant"] == {"near": pytest.approx(5 / 1.1), "far": pytest.approx(5.5)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import gc
 import importlib.util
 import threading
@@ -189,7 +190,16 @@ def test_runs_in_two_threads_change_neither(setting: Setting) -> None:
     assert all(torch.equal(together[index], alone[index]) for index in range(2))
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("comfy.multigpu"), reason="the oldest host has no MultiGPU CFG Split")
+# What does not depend on the architecture: both places, and both kinds of latent.
+TWO_SETTINGS = pytest.mark.parametrize(
+    "setting", [("omnigen2", "latent"), ("qwen_image", "token")], indirect=True, ids="-".join
+)
+NEEDS_SEVERAL_GPUS = pytest.mark.skipif(
+    not importlib.util.find_spec("comfy.multigpu"), reason="the oldest host has no nodes for several GPUs"
+)
+
+
+@NEEDS_SEVERAL_GPUS
 def test_the_conditions_of_a_run_in_two_threads(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """MultiGPU CFG Split on two names of the CPU: each thread has a model, and each model its own patch embedder."""
     import comfy.model_management
@@ -202,15 +212,100 @@ def test_the_conditions_of_a_run_in_two_threads(setting: Setting, monkeypatch: p
     with setting.tiny_sizes():
         split = comfy.multigpu.create_multigpu_deepclones(setting.model, 2)
     threads: set[int] = set()
+    adapter_threads: list[int] = []
 
     def count(executor: Any, *arguments: Any, **options: Any) -> torch.Tensor:
         threads.add(threading.get_ident())
         return executor(*arguments, **options)
 
+    adapter = type(setting.loaded.adapter.model)
+    infer = adapter.infer
+
+    def record(*arguments: Any) -> torch.Tensor:
+        adapter_threads.append(threading.get_ident())
+        return infer(*arguments)
+
+    monkeypatch.setattr(adapter, "infer", record)
     split.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "probe", count)
     torch.testing.assert_close(setting.sample(noise, split), alone, rtol=1e-4, atol=1e-4)
     assert len(threads) == 2
+    # Each thread has a current device of its own, which is not the adapter's.
+    assert adapter_threads == [threading.get_ident()]
     (other,) = split.get_additional_models_with_key("multigpu")
     with torch.no_grad():
         getattr(other.model.diffusion_model, setting.loaded.backbone.patch_embedder).weight.zero_()
     assert (setting.sample(noise, split) - alone).abs().max() > 0.1
+
+
+@NEEDS_SEVERAL_GPUS
+@TWO_SETTINGS
+def test_a_model_that_was_copied_to_another_device_takes_its_own_adapter(setting: Setting) -> None:
+    """Select Model Device behind Depth Adapter Apply: the host loads the copy of the adapter, not the original."""
+    noise = setting.noise(SMALL, 1)
+    alone = setting.sample(noise)
+    with setting.tiny_sizes():
+        moved = setting.model.deepclone_multigpu(new_load_device=torch.device("cpu", 1))
+    (copied,) = moved.get_additional_models_with_key(setting.nodes.runtime.injection.KEY)
+    assert copied.model is not setting.loaded.adapter.model
+    setting.loaded.adapter.model.zero_output()
+    assert (setting.sample(noise) - alone).abs().max() > 0.1
+    assert torch.equal(setting.sample(noise, moved), alone)
+
+
+class OtherLoop:
+    """A sampling loop of another extension between the host's and the model: `model_function_wrapper`.
+
+    missing: the options that it does not pass on. parts: into how many calls it divides the rows of one.
+    """
+
+    def __init__(self, missing: tuple[str, ...] = (), parts: int = 1) -> None:
+        self.missing, self.parts, self.calls = missing, parts, 0
+
+    def __call__(self, apply_model: Callable[..., torch.Tensor], call: dict[str, Any]) -> torch.Tensor:
+        options = {name: value for name, value in call["c"].items() if name != "transformer_options"}
+        kept = call["c"]["transformer_options"].items()
+        transformer_options = {name: value for name, value in kept if name not in self.missing}
+        results = []
+        for rows in torch.arange(len(call["input"])).chunk(self.parts):
+            share = {
+                name: value[rows] if isinstance(value, torch.Tensor) and len(value) == len(call["input"]) else value
+                for name, value in options.items()
+            }
+            share["transformer_options"] = transformer_options
+            self.calls += 1
+            results.append(apply_model(call["input"][rows], call["timestep"][rows], **share))
+        return torch.cat(results)
+
+
+@TWO_SETTINGS
+@pytest.mark.parametrize("missing", [("uuids",), ("cond_or_uncond", "uuids")])
+def test_loops_that_pass_fewer_options_get_the_same_depth(setting: Setting, missing: tuple[str, ...]) -> None:
+    noise = setting.noise(LARGE, 1)
+    alone = setting.sample(noise)
+    model = setting.model.clone()
+    model.set_model_unet_function_wrapper(OtherLoop(missing))
+    assert torch.equal(setting.sample(noise, model), alone)
+
+
+@TWO_SETTINGS
+def test_loops_that_call_the_model_for_one_image_of_a_batch_get_the_same_depth(setting: Setting) -> None:
+    noise = setting.noise(LARGE, 1)
+    alone = setting.sample(noise)
+    model = setting.model.clone()
+    loop = OtherLoop(("cond_or_uncond", "uuids"), parts=4)
+    model.set_model_unet_function_wrapper(loop)
+    torch.testing.assert_close(setting.sample(noise, model), alone, rtol=1e-4, atol=1e-4)
+    assert loop.calls == 4 * STEPS
+
+
+@TWO_SETTINGS
+def test_loops_that_divide_a_batch_of_depths_are_refused(setting: Setting) -> None:
+    """Nothing says which depth belongs to the image that the model is called with."""
+    loaded, depth = setting.loaded, setting.control.depth
+    two = type(depth)(*(torch.cat([value, value]) for value in (depth.depth, depth.confidence, depth.fov_y_deg)))
+    model = setting.nodes.runtime.injection.inject(
+        setting.model, loaded.adapter, dataclasses.replace(setting.control, depth=two), loaded.backbone
+    )
+    model.set_model_unet_function_wrapper(OtherLoop(parts=4))
+    with pytest.raises(ValueError, match="connect one geometry.*1 images for . condition.*batch of 2"):
+        setting.sample(setting.noise(LARGE, 1), model)

@@ -1,5 +1,8 @@
 import json
+import math
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -95,6 +98,111 @@ def test_unreadable_metadata(file: Path, config: str) -> None:
     rewrite(file, metadata={"spatialfusion_format": "1", "config": config, "base_revision": "", "training": "{}"})
     with pytest.raises(CheckpointError, match="its metadata cannot be read"):
         load_checkpoint(file)
+
+
+def changed_config(path: tuple[str, ...], value: object) -> dict[str, str]:
+    """The metadata of DUMMY's checkpoint with one other value in its config."""
+    config: dict[str, Any] = DUMMY.to_dict()
+    inner = config
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    return metadata(config=json.dumps(config))
+
+
+def metadata(**changes: str) -> dict[str, str]:
+    config = json.dumps(DUMMY.to_dict())
+    return {"spatialfusion_format": "1", "config": config, "base_revision": "", "training": "{}"} | changes
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+TRANSFORMER = "spatial_transformer"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (metadata(config=DEEP), "config is nested too deeply"),
+        (metadata(training=DEEP), "training is nested too deeply"),
+        (metadata(training='{"x": ' + DEEP + "}"), "training is nested too deeply"),
+        (metadata(base_fingerprint=DEEP), "base_fingerprint is nested too deeply"),
+        (metadata(training='"' + "x" * 2_000_000 + '"'), "training has 2000002 characters"),
+        (metadata(training="[]"), "training must be an object, got list"),
+        (metadata(config="null"), "config must be an object, got NoneType"),
+        (changed_config((TRANSFORMER, "hidden_size"), -24), "hidden_size must lie between 1 and 131072, got -24"),
+        (changed_config((TRANSFORMER, "hidden_size"), 2**40), "hidden_size must lie between"),
+        (changed_config((TRANSFORMER, "stride"), 0), "spatial_transformer.stride must lie between"),
+        (changed_config((TRANSFORMER, "rms_norm_eps"), math.nan), "rms_norm_eps must be finite and above 0"),
+        (changed_config(("mllm", "rope_theta"), -1.0), "rope_theta must be finite and above 0"),
+        (changed_config(("mllm", "num_kv_heads"), 0), "num_kv_heads, which must be above 0"),
+        (changed_config(("depth_head", "reassemble_channels"), [8, 8, 0, 8]), "reassemble_channels must lie between"),
+        (changed_config(("mllm", "num_layers"), 2000), "mllm.num_layers must lie between 1 and 256, got 2000"),
+        (changed_config(("depth_adapter", "num_blocks"), 2000), "num_blocks must lie between 1 and 256"),
+        (changed_config(("depth_adapter", "num_blocks"), 250), "253 layers and blocks, and the file has only"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_hostile_metadata_is_refused_before_anything_is_built(
+    file: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str], reason: str
+) -> None:
+    def built(*_: object, **__: object) -> None:
+        raise AssertionError("nothing may be built")
+
+    monkeypatch.setattr("sf_model.checkpoint.DepthPredictor", built)
+    rewrite(file, metadata=changes)
+    with pytest.raises(
+        CheckpointError, match=f"export it again, because its metadata cannot be read.*{reason}"
+    ) as caught:
+        load_checkpoint(file)
+    assert len(str(caught.value)) < len(str(file)) + 400
+
+
+def test_weights_that_are_no_floating_point_numbers_are_refused(file: Path) -> None:
+    tensors = {name: value.to(torch.int8) for name, value in safetensors.torch.load_file(file).items()}
+    safetensors.torch.save_file(tensors, file, metadata())
+    with pytest.raises(CheckpointError, match=r"export it again.*no floating-point numbers \(I8\)"):
+        load_checkpoint(file)
+
+
+def test_without_mmap_the_weights_do_not_need_the_file(file: Path) -> None:
+    """A mapped file that is cut off kills the process where it is read, so that this one is overwritten instead."""
+    mapped, read = load_checkpoint(file), load_checkpoint(file, mmap=False)
+    content = file.read_bytes()
+    with file.open("r+b") as stream:
+        stream.write(bytes(len(content)))
+    name = "depth_adapter.patchify.weight"
+    assert mapped.state_dict[name].abs().max() == 0
+    assert read.state_dict[name].abs().max() > 0
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_a_damaged_file_is_read_or_refused(file: Path, seed: int) -> None:
+    """Cut off, with bits turned, with bytes put in, or with another header; never another error."""
+    damage(file, random.Random(seed))
+    try:
+        load_checkpoint(file)
+    except CheckpointError as error:
+        assert str(file) in str(error)
+
+
+def damage(file: Path, draw: random.Random) -> None:
+    """Change a file in one of the ways in which files get damaged. A third of them hit the header."""
+    content = bytearray(file.read_bytes())
+    header = 8 + int.from_bytes(content[:8], "little")
+    place = draw.randrange(header if draw.random() < 1 / 3 else len(content))
+    kind = draw.choice(["cut", "bits", "insert", "zeros", "length"])
+    if kind == "cut":
+        del content[place:]
+    elif kind == "bits":
+        for _ in range(draw.randint(1, 8)):
+            content[min(place + draw.randrange(64), len(content) - 1)] ^= 1 << draw.randrange(8)
+    elif kind == "insert":
+        content[place:place] = draw.randbytes(draw.randint(1, 64))
+    elif kind == "zeros":
+        content[place : place + 64] = bytes(len(content[place : place + 64]))
+    else:
+        content[:8] = draw.choice([0, 1, header * 2, 2**31, 2**63]).to_bytes(8, "little")
+    file.write_bytes(content)
 
 
 def test_missing_and_misshapen_tensors_are_named(file: Path) -> None:

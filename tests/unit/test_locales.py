@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "ru", "zh")
-FILES = ("main.json", "nodeDefs.json")
+FILES = ("main.json", "nodeDefs.json", "settings.json")
 # What is the same in another language: proper names, and words that it shares with English.
 UNTRANSLATED = {
     *(
@@ -111,6 +111,9 @@ def test_the_english_texts_of_the_sources_are_those_of_the_locale(repository: Pa
     english = dict(re.findall(r'^  (\w+):\s+"(.*?)",$', table, re.MULTILINE))
     locale = json.loads((repository / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
     assert english == locale["spatialfusionViewer"]
+    (setting,) = json.loads((repository / "locales" / "en" / "settings.json").read_text(encoding="utf-8")).values()
+    extension = (repository / "web" / "spatialfusion.js").read_text(encoding="utf-8")
+    assert re.findall(r'^\s+(name|tooltip): "(.*)",$', extension, re.MULTILINE)[1:] == list(setting.items())
     used = "".join(path.read_text(encoding="utf-8") for path in (repository / "web").glob("**/*.js"))
     # What is shown begins with a text of the table; a status line of HTTP is what follows it.
     assert set(re.findall(r"new Error\((.*)\);", used)) <= {

@@ -21,6 +21,22 @@ export function unproject(camera, column, row, depthM) {
   ];
 }
 
+/**
+ * The camera of the image that a depth map was taken from. A preview has every step-th pixel of it.
+ * @param {import("./viewer.js").DepthFile} file @returns {Camera}
+ */
+export function cameraOf({ width, height, full_width, full_height, fov_y_deg }) {
+  return { width: full_width ?? width, height: full_height ?? height, fov_y_deg };
+}
+
+/** The pixel of the image that a pixel of its depth map is. As _thinned of nodes/host/preview.py. */
+export function pixelOfImage(file, { column, row }) {
+  const { width, height } = cameraOf(file);
+  const step = file.step ?? 1;
+  const first = (size) => Math.min(step >> 1, size - 1);
+  return { column: column * step + first(width), row: row * step + first(height) };
+}
+
 /** @param {Point} a @param {Point} b @returns {number} */
 export function distance(a, b) {
   return Math.hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]);

@@ -2,10 +2,10 @@
 
 import { gradient } from "./colormaps.js";
 import { html, svg } from "./elements.js";
-import { axisPosition, axisTicks, formatMetres, histogram } from "./statistics.js";
+import { axisPosition, axisTicks, formatMetres } from "./statistics.js";
 import { text } from "./texts.js";
 
-const BINS = 64;
+export const BINS = 64;
 const HEIGHT = 40;
 
 export class DepthChart {
@@ -25,10 +25,13 @@ export class DepthChart {
     this.range = { near: 1, far: 10 };
   }
 
-  /** @param {Float32Array} depth @param {{near: number, far: number}} range metres @param {string} colormap */
-  draw(depth, range, colormap) {
+  /**
+   * @param {Float64Array} shares of the surface, BINS of them, from near to far
+   * @param {{near: number, far: number}} range metres
+   * @param {string} colormap
+   */
+  draw(shares, range, colormap) {
     this.range = range;
-    const shares = histogram(depth, range, BINS);
     const tallest = Math.max(...shares) || 1;
     const columns = Array.from(shares, (share, bin) => {
       const height = (share / tallest) * HEIGHT;

@@ -45,41 +45,45 @@ function colourAt(name, position) {
   return anchors[lower].map((value, channel) => value * (1 - weight) + anchors[lower + 1][channel] * weight);
 }
 
-/** @returns {Uint8ClampedArray} TABLE_SIZE colours (RGB) from near to far */
+/** @returns {Uint32Array} RGBA of TABLE_SIZE colours from near to far, and of the sky */
 function colourTable(name) {
-  const table = new Uint8ClampedArray(3 * TABLE_SIZE);
+  const table = new Uint8ClampedArray(4 * (TABLE_SIZE + 1)).fill(255);
   for (let index = 0; index < TABLE_SIZE; index += 1) {
-    table.set(colourAt(name, index / (TABLE_SIZE - 1)).map((value) => 255 * value), 3 * index);
+    table.set(colourAt(name, index / (TABLE_SIZE - 1)).map((value) => 255 * value), 4 * index);
   }
-  return table;
+  table.set(SKY.map((value) => 255 * value), 4 * TABLE_SIZE);
+  return new Uint32Array(table.buffer);
 }
 
 /**
- * Colour a depth map.
+ * Where each pixel of a depth map is on the scale of colours. It depends on the range and not on the colour map.
  * @param {Float32Array} depth metres, not finite where there is no surface
  * @param {{near: number, far: number}} range metres
- * @returns {Uint8ClampedArray} RGBA
+ * @returns {Uint16Array} for `colourise`
  */
-export function colourise(depth, name, { near, far }) {
-  const table = colourTable(name);
-  const sky = SKY.map((value) => Math.round(255 * value));
-  const pixels = new Uint8ClampedArray(4 * depth.length);
+export function placesOnScale(depth, { near, far }) {
+  const places = new Uint16Array(depth.length);
   const logNear = Math.log(near);
   const scale = (TABLE_SIZE - 1) / (Math.log(far) - logNear);
   for (let index = 0; index < depth.length; index += 1) {
     const metres = depth[index];
-    const target = 4 * index;
-    if (Number.isFinite(metres)) {
-      const entry = 3 * Math.min(Math.max(Math.round((Math.log(metres) - logNear) * scale), 0), TABLE_SIZE - 1);
-      pixels[target] = table[entry];
-      pixels[target + 1] = table[entry + 1];
-      pixels[target + 2] = table[entry + 2];
-    } else {
-      pixels.set(sky, target);
-    }
-    pixels[target + 3] = 255;
+    places[index] = Number.isFinite(metres)
+      ? Math.min(Math.max(Math.round((Math.log(metres) - logNear) * scale), 0), TABLE_SIZE - 1)
+      : TABLE_SIZE;
   }
-  return pixels;
+  return places;
+}
+
+/**
+ * Colour a depth map.
+ * @param {Uint16Array} places of `placesOnScale`
+ * @returns {Uint8ClampedArray} RGBA
+ */
+export function colourise(places, name) {
+  const table = colourTable(name);
+  const pixels = new Uint32Array(places.length);
+  for (let index = 0; index < places.length; index += 1) pixels[index] = table[places[index]];
+  return new Uint8ClampedArray(pixels.buffer);
 }
 
 /** @returns {string} a CSS gradient from near to far */

@@ -18,7 +18,10 @@ export class Stage {
   #size = { width: 0, height: 0 };
 
   /**
-   * @param {{onPoint: (pixel: Pixel | null) => void, onPick: (pixel: Pixel) => void, onClear: () => void}} events
+   * @param {object} events
+   * @param {(pixel: Pixel | null, byKeyboard: boolean) => void} events.onPoint
+   * @param {(pixel: Pixel) => void} events.onPick
+   * @param {() => void} events.onClear
    * onPoint: read this pixel (null: none). onPick: measure from or to it. onClear: remove the measurement.
    */
   constructor(events) {
@@ -32,6 +35,8 @@ export class Stage {
 
   /** @param {Uint8ClampedArray} pixels RGBA */
   draw(pixels, width, height) {
+    // The picture may be another one now, with fewer pixels.
+    if (width !== this.#size.width || height !== this.#size.height) this.#pixel = null;
     this.#size = { width, height };
     this.canvas.width = width;
     this.canvas.height = height;
@@ -84,9 +89,9 @@ export class Stage {
     return pixelUnder(this.canvas.getBoundingClientRect(), width, height, event.clientX, event.clientY);
   }
 
-  #point(pixel) {
+  #point(pixel, byKeyboard = false) {
     this.#pixel = pixel;
-    this.events.onPoint(pixel);
+    this.events.onPoint(pixel, byKeyboard);
   }
 
   #onKey(event) {
@@ -108,6 +113,6 @@ export class Stage {
     this.#point({
       column: Math.min(Math.max(from.column + right * pixels, 0), width - 1),
       row: Math.min(Math.max(from.row + down * pixels, 0), height - 1),
-    });
+    }, true);
   }
 }

@@ -10,14 +10,54 @@ export const FIXED_RANGE = { near: 0.5, far: 100 };
  * min, median and max are NaN if there is no surface.
  */
 
-/** @param {Float32Array} depth metres, not finite where there is no surface @returns {Statistics} */
+/** The bits of infinity. Positive numbers have the order of their bits, and what is not finite has more than these. */
+const INFINITE = 0x7f800000;
+
+/**
+ * Exact, in time that grows with the number of pixels only: nothing is sorted.
+ * @param {Float32Array} depth metres above 0, not finite where there is no surface
+ * @returns {Statistics}
+ */
 export function statistics(depth) {
-  const surface = depth.filter(Number.isFinite);
-  const count = surface.length;
+  const bits = new Uint32Array(depth.buffer, depth.byteOffset, depth.length);
+  const upper = new Uint32Array(INFINITE >>> 16);
+  let [lowest, highest, count] = [INFINITE, 0, 0];
+  for (const value of bits) {
+    if (value >= INFINITE) continue;
+    if (value < lowest) lowest = value;
+    if (value > highest) highest = value;
+    upper[value >>> 16] += 1;
+    count += 1;
+  }
   if (count === 0) return { min: NaN, median: NaN, max: NaN, skyShare: 1 };
-  surface.sort(); // a Float32Array sorts by value
-  const median = (surface[(count - 1) >> 1] + surface[count >> 1]) / 2;
-  return { min: surface[0], median, max: surface[count - 1], skyShare: 1 - count / depth.length };
+  const middle = [(count - 1) >> 1, count >> 1].map((rank) => fromBits(ranked(bits, upper, rank)));
+  return {
+    min: fromBits(lowest),
+    median: (middle[0] + middle[1]) / 2,
+    max: fromBits(highest),
+    skyShare: 1 - count / depth.length,
+  };
+}
+
+/** The bits of the number that has this place in the order. upper: how many numbers have these upper 16 bits. */
+function ranked(bits, upper, rank) {
+  const [high, before] = placeOf(upper, rank);
+  const lower = new Uint32Array(1 << 16);
+  for (const value of bits) if (value >>> 16 === high) lower[value & 0xffff] += 1;
+  const [low] = placeOf(lower, rank - before);
+  return ((high << 16) | low) >>> 0;
+}
+
+/** @returns {[number, number]} the index in whose count the rank falls, and the sum of the counts before it */
+function placeOf(counts, rank) {
+  let before = 0;
+  let index = 0;
+  while (before + counts[index] <= rank) before += counts[index++];
+  return [index, before];
+}
+
+function fromBits(value) {
+  return new Float32Array(Uint32Array.of(value).buffer)[0];
 }
 
 /** The range from the nearest to the farthest surface. It is never empty. @param {Statistics} found */

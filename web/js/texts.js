@@ -3,6 +3,8 @@
  * the host serves with the node translations.
  */
 
+import { language } from "./host.js";
+
 /** The same as in locales/en/main.json. */
 const ENGLISH = {
   chooseFile: "choose depth file to upload",
@@ -29,6 +31,7 @@ const ENGLISH = {
   histogram: "Histogram of depth",
   scale: "Scale in metres",
   gone: "The depth is no longer on the server. Run the workflow again.",
+  preview: "A preview. Inspect Metric Depth shows every pixel and every image.",
   unreadable: "The server's answer is no depth that this page can read. Reload the page.",
   notUploaded: "The file was not uploaded:",
 };
@@ -43,11 +46,11 @@ export function text(key) {
 /** Load the texts in the front end's language. If there are none, the texts stay English. Never throws. */
 export async function loadTexts(app, api) {
   try {
-    const language = app.extensionManager?.setting?.get("Comfy.Locale") ?? "en";
-    if (language === "en") return;
+    const wanted = language(app);
+    if (wanted === "en") return;
     const response = await api.fetchApi("/i18n");
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
-    translated = (await response.json())[language]?.spatialfusionViewer ?? {};
+    translated = (await response.json())[wanted]?.spatialfusionViewer ?? {};
   } catch (error) {
     console.warn("SpatialFusion: no translations from the server, so its texts are English.", error);
   }

@@ -2,19 +2,36 @@
  * The depth viewer: one element that shows depth maps in metres. It does not depend on ComfyUI. `attach.js` puts it on
  * a node.
  *
- * @typedef {{filename: string, subfolder: string, type: string, width: number, height: number, fov_y_deg: number}}
- *     DepthFile one image of nodes/host/preview.py's list
- * @typedef {{depth: Float32Array, confidence: Float32Array | null}} DepthMap metres, row by row; confidence in [0, 1]
+ * Picture, numbers and reading are always of one map: a new one takes the place of the old one at once, when it is
+ * loaded and computed.
+ *
+ * @typedef {object} DepthFile one image of nodes/host/preview.py's list
+ * @property {string} filename
+ * @property {string} subfolder
+ * @property {string} type
+ * @property {number} width of the map in pixels
+ * @property {number} height
+ * @property {number} fov_y_deg
+ * @property {number} [step] the map has every step-th pixel of the image; 1 without it
+ * @property {number} [full_width] of the image; width without it
+ * @property {number} [full_height]
+ * @property {number} [batch] images of the batch, loaded or not
  */
 
-import { distance, unproject } from "./camera.js";
+import { cameraOf, distance, pixelOfImage, unproject } from "./camera.js";
 import { DepthChart } from "./chart.js";
 import { COLORMAPS, colourise } from "./colormaps.js";
+import { DepthMap } from "./depth_map.js";
 import { html } from "./elements.js";
-import { parseNpy } from "./npy.js";
 import { Stage } from "./stage.js";
-import { FIXED_RANGE, fittedRange, formatMetres, statistics } from "./statistics.js";
+import { FIXED_RANGE, formatMetres } from "./statistics.js";
 import { text } from "./texts.js";
+
+/** Maps of one result that are kept, in values. The one on the screen is kept whatever its size. */
+const KEPT_VALUES = 2 ** 25;
+
+/** An error that the same request will meet again. */
+export class FinalError extends Error {}
 
 const RANGES = [
   { value: "fixed", label: () => `${FIXED_RANGE.near}-${FIXED_RANGE.far} m` },
@@ -24,16 +41,23 @@ const RANGES = [
 export class DepthViewer {
   /** @type {DepthFile[]} */
   #files = [];
+  /** The image that is shown, or that is loading. */
   #index = 0;
   /** @type {DepthMap | null} */
   #map = null;
+  /** Maps of this result, the one that was looked at last at the end. @type {Map<DepthFile, DepthMap>} */
+  #kept = new Map();
   /** @type {import("./stage.js").Pixel[]} */
   #picked = [];
-  #loading = new AbortController();
+  /** Of the request in progress. @type {AbortController | null} */
+  #loading = null;
+  /** Whether the last request failed and may succeed the next time. */
+  #canRetry = false;
 
   /**
    * @param {object} options
-   * @param {(file: DepthFile, signal: AbortSignal) => Promise<ArrayBuffer>} options.load fetches a file
+   * @param {(file: DepthFile, signal: AbortSignal) => Promise<ArrayBuffer>} options.load fetches a file. It throws a
+   *     FinalError if the file is gone.
    * @param {string} [options.colormap] a value of COLORMAPS
    * @param {string} [options.range] "fixed" or "fit"
    * @param {(colormap: string, range: string) => void} options.onChoice is called when the user changes one of them
@@ -41,7 +65,7 @@ export class DepthViewer {
   constructor({ load, colormap, range, onChoice }) {
     this.load = load;
     this.stage = new Stage({
-      onPoint: (pixel) => this.#read(pixel),
+      onPoint: (pixel, byKeyboard) => this.#read(pixel, byKeyboard),
       onPick: (pixel) => this.#pick(pixel),
       onClear: () => this.#measure([]),
     });
@@ -51,11 +75,13 @@ export class DepthViewer {
     this.#message(text("empty"));
   }
 
-  /** Show the depth maps of a result, the first one first. @param {DepthFile[]} files */
+  /** Show the depth maps of a result. Nothing happens if they are shown, or loading, or gone. @param {DepthFile[]} files */
   show(files) {
-    const same = JSON.stringify(files) === JSON.stringify(this.#files);
-    if (same && this.#map) return;
-    this.#files = files;
+    const isSame = JSON.stringify(files) === JSON.stringify(this.#files);
+    if (isSame && !this.#canRetry) return;
+    // Copies: the host may give another object each time that it is asked for the same one.
+    this.#files = files.map((file) => ({ ...file }));
+    this.#kept.clear();
     this.#open(Math.min(this.#index, files.length - 1));
   }
 
@@ -68,8 +94,11 @@ export class DepthViewer {
 
   /** Free the memory and leave the page. It can be shown again. */
   release() {
-    this.#loading.abort();
+    this.#loading?.abort();
+    this.#loading = null;
+    this.#canRetry = false;
     this.#files = [];
+    this.#kept.clear();
     this.#map = null;
     this.#picked = [];
     this.stage.clear();
@@ -93,8 +122,10 @@ export class DepthViewer {
     this.count = html("span", { class: "sf-count" });
     this.batch = html("span", { class: "sf-batch", hidden: "" }, this.previous, this.count, this.next);
     this.message = html("div", { class: "sf-message", role: "status" });
-    this.reading = html("output", { class: "sf-reading" });
+    // Not an <output>: a screen reader would read every move of the mouse.
+    this.reading = html("span", { class: "sf-reading", "aria-live": "off" });
     this.measured = html("output", { class: "sf-measured" });
+    this.note = html("div", { class: "sf-note", hidden: "" }, text("preview"));
     this.numbers = html("dl", { class: "sf-numbers" });
     this.element = html(
       "div",
@@ -105,34 +136,61 @@ export class DepthViewer {
       html("div", { class: "sf-readout" }, this.reading, this.measured),
       this.chart.element,
       this.numbers,
+      this.note,
     );
   }
 
+  /** Load an image of the result, and then show it in place of the present one. */
   async #open(index) {
-    this.#loading.abort();
-    this.#loading = new AbortController();
-    const { signal } = this.#loading;
     const file = this.#files[index];
     if (!file) return;
+    this.#loading?.abort();
+    const controller = new AbortController();
+    this.#loading = controller;
+    this.#canRetry = false;
     this.#index = index;
-    this.batch.hidden = this.#files.length < 2;
-    this.count.textContent = `${index + 1} / ${this.#files.length}`;
-    this.previous.disabled = index === 0;
-    this.next.disabled = index === this.#files.length - 1;
+    this.#navigate();
+    let map = null;
+    let message = "";
     try {
-      const { shape, data } = parseNpy(await this.load(file, signal));
-      if (signal.aborted) return;
-      const [channels, height, width] = shape;
-      const size = height * width;
-      this.#map = { depth: data.subarray(0, size), confidence: channels > 1 ? data.subarray(size, 2 * size) : null };
+      map = this.#kept.get(file) ?? new DepthMap(file, await this.load(file, controller.signal));
     } catch (error) {
-      if (signal.aborted) return;
-      this.#map = null;
-      this.#message(error.message);
-      return;
+      if (controller.signal.aborted) return;
+      this.#canRetry = !(error instanceof FinalError);
+      message = error.message;
     }
-    this.#message("");
+    if (controller.signal.aborted) return;
+    this.#loading = null;
+    this.#map = map;
+    this.#keep(map);
+    this.#picked = [];
+    this.#message(message);
+    this.#navigate();
     this.#draw();
+    if (map) this.#describe(map);
+  }
+
+  /** Keep a map, so that no file is asked for twice, and the latest before it as far as they are small. */
+  #keep(map) {
+    if (!map) return;
+    this.#kept.delete(map.file);
+    this.#kept.set(map.file, map);
+    let values = 0;
+    for (const file of [...this.#kept.keys()].reverse()) {
+      values += file.width * file.height;
+      if (values > KEPT_VALUES && file !== map.file) this.#kept.delete(file);
+    }
+  }
+
+  /** The buttons follow the image that was asked for, the number the one that is shown. */
+  #navigate() {
+    const count = this.#files.length;
+    const shown = this.#map ? this.#files.indexOf(this.#map.file) : -1;
+    this.batch.hidden = count < 2;
+    this.count.textContent = `${(shown < 0 ? this.#index : shown) + 1} / ${count}`;
+    this.previous.disabled = this.#index === 0;
+    this.next.disabled = this.#index === count - 1;
+    this.element.setAttribute("aria-busy", String(this.#loading !== null));
   }
 
   #message(text) {
@@ -140,15 +198,20 @@ export class DepthViewer {
     this.element.classList.toggle("sf-empty", text !== "");
   }
 
+  /** The picture and the chart: what depends on colour map and range. */
   #draw() {
     if (!this.#map) return;
-    const { depth } = this.#map;
-    const { width, height } = this.#files[this.#index];
-    const found = statistics(depth);
-    const range = this.range.value === "fit" ? fittedRange(found) : FIXED_RANGE;
-    this.stage.draw(colourise(depth, this.colormap.value, range), width, height);
-    this.chart.draw(depth, range, this.colormap.value);
-    this.#list(found);
+    const { width, height } = this.#map.file;
+    const { range, places, shares } = this.#map.view(this.range.value);
+    this.stage.draw(colourise(places, this.colormap.value), width, height);
+    this.chart.draw(shares, range, this.colormap.value);
+  }
+
+  /** The numbers and readings of a map that is new. */
+  #describe({ file, numbers }) {
+    const { width, height } = cameraOf(file);
+    this.note.hidden = width === file.width && height === file.height && (file.batch ?? 1) <= this.#files.length;
+    this.#list(numbers);
     this.#measure([]);
     this.#read(null);
   }
@@ -163,23 +226,25 @@ export class DepthViewer {
   }
 
   /** @param {import("./stage.js").Pixel | null} pixel */
-  #read(pixel) {
+  #read(pixel, byKeyboard = false) {
     if (!this.#map) return;
+    this.reading.setAttribute("aria-live", byKeyboard ? "polite" : "off");
     if (!pixel) {
       this.reading.textContent = text("hint");
       this.chart.point(null);
       return;
     }
-    const index = pixel.row * this.#files[this.#index].width + pixel.column;
+    const { column, row } = pixelOfImage(this.#map.file, pixel);
+    const index = this.#map.indexOf(pixel);
     const metres = this.#map.depth[index];
     const confidence = this.#map.confidence ? `, ${text("confidence")} ${this.#map.confidence[index].toFixed(2)}` : "";
-    this.reading.textContent = `x ${pixel.column}, y ${pixel.row}: ${formatMetres(metres)}${confidence}`;
+    this.reading.textContent = `x ${column}, y ${row}: ${formatMetres(metres)}${confidence}`;
     this.chart.point(metres);
   }
 
   #pick(pixel) {
     if (!this.#map) return;
-    if (!Number.isFinite(this.#depthAt(pixel))) {
+    if (!Number.isFinite(this.#map.depth[this.#map.indexOf(pixel)])) {
       this.measured.textContent = text("noStart");
       return;
     }
@@ -189,14 +254,16 @@ export class DepthViewer {
   #measure(picked) {
     this.#picked = picked;
     this.stage.mark(picked);
-    const camera = this.#files[this.#index];
-    const points = picked.map((pixel) => unproject(camera, pixel.column, pixel.row, this.#depthAt(pixel)));
+    const points = picked.map((pixel) => this.#pointOf(pixel));
     if (points.length === 2) this.measured.textContent = `${text("distance")} ${formatMetres(distance(...points))}`;
     else this.measured.textContent = points.length ? text("secondPoint") : "";
   }
 
-  #depthAt({ column, row }) {
-    return this.#map.depth[row * this.#files[this.#index].width + column];
+  /** Where a pixel's surface is in space. */
+  #pointOf(pixel) {
+    const { file, depth } = this.#map;
+    const { column, row } = pixelOfImage(file, pixel);
+    return unproject(cameraOf(file), column, row, depth[this.#map.indexOf(pixel)]);
   }
 }
 

@@ -20,7 +20,7 @@ import safetensors.torch
 import torch
 from comfy_api.v0_0_2 import ComfyExtension, io
 
-from . import scaffold_nodes, tiny_files, tiny_nodes
+from . import scaffold_nodes, tiny_files, tiny_nodes, value_nodes
 
 CATEGORY = "SpatialFusion tests"
 FORWARD_CALLS = {"calls": 0, "conditions": 0}
@@ -405,6 +405,7 @@ class ProbeExtension(ComfyExtension):
             *scaffold_nodes.NODES,
             *tiny_nodes.NODES,
             *tiny_files.NODES,
+            *value_nodes.NODES,
         ]
 
 
