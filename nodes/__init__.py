@@ -14,6 +14,7 @@ from .depth.save import SpatialFusionSaveDepth
 from .depth.to_images import SpatialFusionDepthToImages
 from .depth.to_mesh import SpatialFusionDepthToMesh
 from .generate.apply import SpatialFusionApplyDepth
+from .generate.guider import SpatialFusionGuider
 from .generate.load_checkpoint import SpatialFusionLoader
 from .generate.predict import SpatialFusionPredictDepth
 from .generate.sampler import SpatialFusionSampler
@@ -43,6 +44,7 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionComposeDepth,
     SpatialFusionPlanLayout,
     SpatialFusionLayoutConditioning,
+    SpatialFusionGuider,
 ]
 
 for _node in NODES:

@@ -24,6 +24,12 @@ GEOMETRY_LIMITS = (
     "taken as metres."
 )
 
+# The tooltip of the geometry output of a node that shows or writes its geometry.
+PASSED_ON = (
+    "The same geometry, so that the node can stand between two others. One from Depth Anything 3 comes out as "
+    "MOGE_GEOMETRY."
+)
+
 SpatialFusion = io.Custom("SPATIALFUSION")
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")

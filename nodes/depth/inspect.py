@@ -6,9 +6,9 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..host.geometry import texture, to_geometry, to_metric_depth
+from ..host.geometry import passed_on, to_metric_depth
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, aliases, geometry_input, geometry_output
+from ..inputs import CATEGORY, PASSED_ON, aliases, geometry_input, geometry_output
 
 
 class SpatialFusionInspectDepth(io.ComfyNode):
@@ -24,17 +24,11 @@ class SpatialFusionInspectDepth(io.ComfyNode):
             ),
             search_aliases=aliases("preview depth", "view depth", "depth viewer", "measure", "histogram"),
             inputs=[geometry_input()],
-            outputs=[
-                geometry_output(
-                    "The same geometry, so that the node can stand between two others. One from Depth Anything 3 comes "
-                    "out as MOGE_GEOMETRY."
-                )
-            ],
+            outputs=[geometry_output(PASSED_ON)],
             is_output_node=True,
         )
 
     @classmethod
     def execute(cls, geometry: dict[str, Any]) -> io.NodeOutput:
         depth = to_metric_depth(geometry)
-        passed = to_geometry(depth, texture(geometry, depth)) if "mode" in geometry else geometry
-        return io.NodeOutput(passed, ui=depth_preview_ui(depth, cls, whole=True))
+        return io.NodeOutput(passed_on(geometry, depth), ui=depth_preview_ui(depth, cls, whole=True))

@@ -11,10 +11,10 @@ from comfy_api.v0_0_2 import io, ui
 
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
-from ..host.geometry import to_metric_depth
+from ..host.geometry import passed_on, to_metric_depth
 from ..host.images import depth_colours
 from ..host.preview import viewer_ui
-from ..inputs import CATEGORY, aliases, geometry_input
+from ..inputs import CATEGORY, PASSED_ON, aliases, geometry_input, geometry_output
 
 # By the name of a format: what ends the file's name, after the name of the picture, and what makes its bytes.
 FORMATS: dict[str, tuple[str, Callable[[MetricDepth, int], bytes]]] = {
@@ -34,7 +34,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             description=(
                 "Writes the depth to the output folder: a .png (bright 0.5 m, dark 100 m, grey no surface) and, under "
                 "the same name, the metres and the camera as .npz for NumPy, as 32-bit .exr, or as 16-bit .png in "
-                "millimetres. Load Metric Depth reads them back."
+                "millimetres. Load Metric Depth reads them back. The geometry passes through as it is."
             ),
             search_aliases=aliases(
                 "save depth",
@@ -63,7 +63,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
                     "no surface, without the confidence.",
                 ),
             ],
-            outputs=[],
+            outputs=[geometry_output(PASSED_ON)],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
@@ -79,7 +79,8 @@ class SpatialFusionSaveDepth(io.ComfyNode):
             depth_colours(depth), filename_prefix, io.FolderType.output, cls, compress_level=4
         )
         saved = [_save_beside(picture, ending, content) for picture, content in zip(pictures, contents)]
-        return io.NodeOutput(ui={"images": pictures, "metric_depth": saved, **viewer_ui(depth)})
+        shown = {"images": pictures, "metric_depth": saved, **viewer_ui(depth)}
+        return io.NodeOutput(passed_on(geometry, depth), ui=shown)
 
 
 def _save_beside(picture: ui.SavedResult, ending: str, content: bytes) -> ui.SavedResult:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import comfy.sd
 import torch
 from comfy_api.v0_0_2 import io
 
+from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..host.geometry import to_geometry
 from ..host.images import depth_colours, to_host
+from ..host.latents import image_size
+from ..host.live_depth import LiveDepth
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, aliases, geometry_output, seed_input, size_inputs, spatialfusion_input
+from ..host.settings import shows_depth
+from ..inputs import CATEGORY, MAX_SEED, aliases, geometry_output, seed_input, size_inputs, spatialfusion_input
 from ..runtime.loaded_checkpoint import SpatialFusionModel
-from ..runtime.prediction import check_size, draw_sampling, predict_depth
+from ..runtime.prediction import check_batch, check_size, draw_sampling, layers, predict_depth
 from ..runtime.prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
 from ..runtime.source_features import SourceFeatures, source_features
 
 MAX_SIZE_PX = 16384
+MAX_BATCH = 64
 SAMPLED, MEAN = "sampled", "mean"
 
 
@@ -101,6 +109,20 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                         "about three quarters of the time. Not used by mean."
                     ),
                 ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="The latent that the image is drawn in. Its size takes the place of width and height.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=MAX_BATCH,
+                    optional=True,
+                    tooltip="How many scenes: of seed, seed + 1 and so on. For as many images at once, give the latent "
+                    "the same batch_size. Not used by mean.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -128,21 +150,47 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         seed: int = 0,
         steps: int = DEFAULT_STEPS,
         guidance: float = DEFAULT_GUIDANCE,
+        latent: dict[str, Any] | None = None,
+        batch_size: int = 1,
     ) -> io.NodeOutput:
+        if latent is not None:
+            width, height = image_size(latent, vae)
         check_size(spatialfusion, width, height)
+        check_batch(batch_size, width, height)
         encoded, features = _read_inputs(spatialfusion, prompt, width, height, source, vae)
-        sampling, notice = None, None
+        if mode == SAMPLED and spatialfusion.config.depth_flow is not None:
+            depth = _scenes(
+                spatialfusion, encoded, features, (width, height), range(seed, seed + batch_size), steps, guidance
+            )
+        else:
+            depth = predict_depth(spatialfusion, encoded, width, height, features)
+        notice = None
         if mode == SAMPLED and spatialfusion.config.depth_flow is None:
             notice = (
                 f"checkpoint {spatialfusion.config.name!r} was trained without a depth flow: this is the mean; set "
                 "mode to mean, or choose a checkpoint with a depth flow"
             )
-        elif mode == SAMPLED:
-            sampling = draw_sampling(spatialfusion, width, height, seed, steps, guidance)
-        depth = predict_depth(spatialfusion, encoded, width, height, features, sampling)
         preview = to_host(depth_colours(depth))
         shown = depth_preview_ui(depth, cls, preview) | (warn(cls, notice) or {})
         return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, ui=shown)
+
+
+def _scenes(
+    model: SpatialFusionModel,
+    encoded: EncodedPrompt,
+    features: SourceFeatures | None,
+    size: tuple[int, int],
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+) -> MetricDepth:
+    """One scene for each seed, each as it would be alone. size: (width, height)."""
+    live = LiveDepth(layers(model, steps) * len(seeds), shows_depth())
+    scenes = []
+    for seed in seeds:
+        sampling = draw_sampling(model, *size, seed % (MAX_SEED + 1), steps, guidance, live.on_prediction)
+        scenes.append(predict_depth(model, encoded, *size, features, sampling, live.on_layer))
+    return MetricDepth.joined(scenes)
 
 
 def _read_inputs(
