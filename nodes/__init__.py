@@ -10,6 +10,7 @@ from .depth.blend import SpatialFusionBlendDepth
 from .depth.from_image import SpatialFusionImageToDepth
 from .depth.inspect import SpatialFusionInspectDepth
 from .depth.load import SpatialFusionLoadDepth
+from .depth.loosen import SpatialFusionLoosenDepth
 from .depth.save import SpatialFusionSaveDepth
 from .depth.to_images import SpatialFusionDepthToImages
 from .depth.to_mesh import SpatialFusionDepthToMesh
@@ -45,6 +46,7 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionPlanLayout,
     SpatialFusionLayoutConditioning,
     SpatialFusionGuider,
+    SpatialFusionLoosenDepth,
 ]
 
 for _node in NODES:

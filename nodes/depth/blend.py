@@ -11,7 +11,7 @@ from ...sf_model.depth.editing import FOV_TOLERANCE_DEG, blend_depths
 from ...sf_model.depth.fitting import fit_mask
 from ..host.geometry import texture, to_geometry, to_metric_depth
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, geometry_output
+from ..inputs import CHANGE_CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, geometry_output
 
 
 class SpatialFusionBlendDepth(io.ComfyNode):
@@ -20,7 +20,7 @@ class SpatialFusionBlendDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionBlendDepth",
             display_name="Blend Metric Depth",
-            category=CATEGORY,
+            category=CHANGE_CATEGORY,
             description=(
                 "Puts two metric depths together under a mask: black takes the first, white the second, grey blends "
                 "them in log depth. Size, camera and batch are the first's."
@@ -44,6 +44,7 @@ class SpatialFusionBlendDepth(io.ComfyNode):
                 io.Boolean.Input(
                     "ignore_camera",
                     default=False,
+                    advanced=True,
                     tooltip=f"Off: fields of view that differ by more than {FOV_TOLERANCE_DEG:g} degree are an error. "
                     "On: the first's is taken for both.",
                 ),

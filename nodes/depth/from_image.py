@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.depth.from_image import DEPTH, DISPARITY, depth_from_image
 from ..host.geometry import to_geometry
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, aliases, fov_y_input, geometry_output, metres_input
+from ..inputs import SOURCES_CATEGORY, aliases, fov_y_input, geometry_output, metres_input
 
 
 class SpatialFusionImageToDepth(io.ComfyNode):
@@ -17,7 +17,7 @@ class SpatialFusionImageToDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionImageToDepth",
             display_name="Image to Metric Depth",
-            category=CATEGORY,
+            category=SOURCES_CATEGORY,
             description=(
                 "Turns a grey depth picture of any preprocessor into metric geometry. You say how many metres white "
                 "and black are. An image of one grey becomes a wall at one distance."

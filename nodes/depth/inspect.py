@@ -8,7 +8,7 @@ from comfy_api.v0_0_2 import io
 
 from ..host.geometry import passed_on, to_metric_depth
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, PASSED_ON, aliases, geometry_input, geometry_output
+from ..inputs import LOOK_CATEGORY, PASSED_ON, aliases, geometry_input, geometry_output
 
 
 class SpatialFusionInspectDepth(io.ComfyNode):
@@ -17,7 +17,7 @@ class SpatialFusionInspectDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionInspectDepth",
             display_name="Inspect Metric Depth",
-            category=CATEGORY,
+            category=LOOK_CATEGORY,
             description=(
                 "Shows the depth with a scale bar in metres, a histogram and statistics. Hover to read a pixel's "
                 "metres; click two points for the distance between them in space. The geometry passes through as it is."

@@ -10,7 +10,7 @@ from ..host.files import contents_digest, input_file, is_input_file, offered_fil
 from ..host.geometry import to_geometry
 from ..host.images import depth_colours, to_host
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, aliases, fov_y_input, geometry_output
+from ..inputs import SOURCES_CATEGORY, aliases, fov_y_input, geometry_output
 
 # The endings of Save Metric Depth. Most other pictures in an output folder are not depth.
 OUTPUT_ENDINGS = (".exr", ".npy", ".npz", "mm.png")
@@ -22,7 +22,7 @@ class SpatialFusionLoadDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionLoadDepth",
             display_name="Load Metric Depth",
-            category=CATEGORY,
+            category=SOURCES_CATEGORY,
             description=(
                 "Loads metric depth from a file: EXR (a Z pass of Blender, or by Save Metric Depth), grey 16-bit PNG, "
                 "NPY or NPZ. Zero, infinite and NaN values, and those from 1e9 on, are no surface."

@@ -14,7 +14,7 @@ from ...sf_model.files.depth_files import exr_bytes, npz_bytes, png_bytes
 from ..host.geometry import passed_on, to_metric_depth
 from ..host.images import depth_colours
 from ..host.preview import viewer_ui
-from ..inputs import CATEGORY, PASSED_ON, aliases, geometry_input, geometry_output
+from ..inputs import PASSED_ON, SOURCES_CATEGORY, aliases, geometry_input, geometry_output
 
 # By the name of a format: what ends the file's name, after the name of the picture, and what makes its bytes.
 FORMATS: dict[str, tuple[str, Callable[[MetricDepth, int], bytes]]] = {
@@ -30,7 +30,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionSaveDepth",
             display_name="Save Metric Depth",
-            category=CATEGORY,
+            category=SOURCES_CATEGORY,
             description=(
                 "Writes the depth to the output folder: a .png (bright 0.5 m, dark 100 m, grey no surface) and, under "
                 "the same name, the metres and the camera as .npz for NumPy, as 32-bit .exr, or as 16-bit .png in "

@@ -9,7 +9,7 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.depth.images import NORMAL_SIGNS, disparity_picture, normal_picture, range_mask, surface_normals
 from ..host.geometry import to_metric_depth
 from ..host.images import to_host
-from ..inputs import CATEGORY, aliases, geometry_input, metres_input
+from ..inputs import CHANGE_CATEGORY, aliases, geometry_input, metres_input
 
 
 class SpatialFusionDepthToImages(io.ComfyNode):
@@ -18,7 +18,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionDepthToImages",
             display_name="Metric Depth to Images",
-            category=CATEGORY,
+            category=CHANGE_CATEGORY,
             description=(
                 "Turns metric depth into what other nodes read: a depth picture for depth ControlNets (near is white), "
                 "a mask of everything between two distances, and a normal map."
@@ -45,6 +45,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                     "normal_convention",
                     options=list(NORMAL_SIGNS),
                     default="opengl",
+                    advanced=True,
                     tooltip="Green is up in opengl (Blender, Unity), down in directx (Unreal); red is right in both. "
                     "controlnet: red is left and green up, as in NormalBae and ControlNets that were trained with it.",
                 ),

@@ -13,7 +13,7 @@ from ...sf_model.backbones import BACKBONES, Backbone, backbone_of_transformer
 from ...sf_model.depth.fitting import check_mask
 from ..host.geometry import to_metric_depth
 from ..host.notices import warn
-from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, share_input, spatialfusion_input
+from ..inputs import GENERATE_CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, share_input, spatialfusion_input
 from ..runtime.base_revision import revision_warning
 from ..runtime.depth_control import DepthControl
 from ..runtime.injection import inject
@@ -26,7 +26,7 @@ class SpatialFusionApplyDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionApplyDepth",
             display_name="Depth Adapter Apply",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "Adds metric depth to the diffusion model: computed once a run, then used in every step. It works "
                 "with any sampler. Several on one model add up."

@@ -7,7 +7,7 @@ from typing import Any
 import comfy.model_patcher
 from comfy_api.v0_0_2 import io
 
-from ..inputs import CATEGORY, aliases
+from ..inputs import GENERATE_CATEGORY, aliases
 from ..runtime.guidance import depth_guider
 
 
@@ -60,7 +60,7 @@ class SpatialFusionGuider(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionGuider",
             display_name="Depth Guider",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "CFGGuider with separate guidance scales for the text and for the depth of Depth Adapter Apply, for "
                 "SamplerCustomAdvanced. A depth guidance of 1 is exactly CFGGuider."

@@ -15,7 +15,7 @@ from ...sf_model.backbones.revision import MLLM_WEIGHT
 from ...sf_model.checkpoint import Checkpoint, CheckpointError
 from ..host.files import files_state
 from ..host.notices import warn
-from ..inputs import CATEGORY, SpatialFusion, aliases
+from ..inputs import GENERATE_CATEGORY, SpatialFusion, aliases
 from ..runtime.base_revision import revision_warning
 from ..runtime.kept_files import kept_beside
 from ..runtime.loaded_checkpoint import LoadedFile, SpatialFusionModel, beside, load_file, read_checkpoint
@@ -90,7 +90,7 @@ class SpatialFusionLoader(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionLoader",
             display_name="Load SpatialFusion MLLM+MoT",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "Loads a SpatialFusion checkpoint (spatial transformer, depth head and depth adapter) beside the text "
                 "encoder that it was trained with. Checkpoints go to models/spatialfusion."

@@ -18,7 +18,7 @@ from ..host.live_depth import LiveDepth
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..host.settings import shows_depth
-from ..inputs import CATEGORY, MAX_SEED, aliases, geometry_output, seed_input, size_inputs, spatialfusion_input
+from ..inputs import GENERATE_CATEGORY, MAX_SEED, aliases, geometry_output, seed_input, size_inputs, spatialfusion_input
 from ..runtime.loaded_checkpoint import SpatialFusionModel
 from ..runtime.prediction import check_batch, check_size, draw_sampling, layers, predict_depth
 from ..runtime.prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
@@ -35,7 +35,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionPredictDepth",
             display_name="Predict Metric Depth",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "Reads the prompt once and predicts, in metres, the depth of the image that it describes. Connect the "
                 "geometry to Depth Adapter Apply and the conditioning to the sampler's positive input."
@@ -79,6 +79,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     options=[SAMPLED, MEAN],
                     default=SAMPLED,
                     optional=True,
+                    advanced=True,
                     tooltip=(
                         "sampled: one definite scene that fits the prompt, another one with every seed. mean: the "
                         "average of all such scenes. It is always the same, and blurred where the prompt leaves "
@@ -92,6 +93,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     min=1,
                     max=100,
                     optional=True,
+                    advanced=True,
                     tooltip=(
                         "Steps from noise to a sampled scene. With guidance over 1 the spatial transformer runs twice "
                         "in the first few steps, which decide the layout. Not used by mean."
@@ -104,6 +106,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     max=10.0,
                     step=0.1,
                     optional=True,
+                    advanced=True,
                     tooltip=(
                         "How closely a sampled scene keeps to the prompt. Higher is closer and less varied. 1 takes "
                         "about three quarters of the time. Not used by mean."

@@ -12,7 +12,7 @@ import comfy.utils
 import latent_preview
 from comfy_api.v0_0_2 import io
 
-from ..inputs import CATEGORY, aliases, seed_input, share_input
+from ..inputs import GENERATE_CATEGORY, aliases, seed_input, share_input
 from ..runtime.guidance import depth_guider
 from .guider import cfg_input, condition_inputs, depth_guidance_input
 
@@ -23,7 +23,7 @@ class SpatialFusionSampler(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionSampler",
             display_name="SpatialFusion Sampler",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "KSampler with separate guidance scales for the text and for the depth of Depth Adapter Apply. A depth "
                 "guidance of 1 is exactly KSampler."

@@ -20,7 +20,7 @@ from ..host.images import to_host
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..inputs import (
-    SCAFFOLD_CATEGORY,
+    BUILD_CATEGORY,
     ScaffoldObjects,
     aliases,
     fov_y_input,
@@ -42,7 +42,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionComposeDepth",
             display_name="Compose Depth Scaffold",
-            category=SCAFFOLD_CATEGORY,
+            category=BUILD_CATEGORY,
             description=(
                 "Gives the exact depth, in metres, of placed boxes, spheres, cylinders and meshes before a camera. It "
                 "is for Depth Adapter Apply, the host's geometry nodes and, by Metric Depth to Images, every depth "
@@ -84,6 +84,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     min=0.1,
                     max=1000.0,
                     step=1.0,
+                    advanced=True,
                     tooltip="The depth in metres at which the ground ends. Beyond it is no surface.",
                 ),
                 share_input(
@@ -91,12 +92,14 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "How much Depth Adapter Apply keeps to the ground: 1 as composed, 0 leaves the model free.",
                     default=1.0,
                     step=0.05,
+                    advanced=True,
                 ),
                 share_input(
                     "background_confidence",
                     "The same where nothing was placed: 1 is open sky, 0 lets the model add walls or hills.",
                     default=1.0,
                     step=0.05,
+                    advanced=True,
                 ),
                 ScaffoldObjects.Input(
                     "objects",

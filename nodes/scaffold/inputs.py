@@ -36,8 +36,8 @@ def pose_inputs() -> list[io.Input]:
             "heading_deg",
             "Where the front points, seen from above: 0 to the camera, 90 to image right, 180 away, 270 left.",
         ),
-        _angle("pitch_deg", "Tips the front down; negative tips it up."),
-        _angle("roll_deg", "Leans the object to its own right; negative to its left."),
+        _angle("pitch_deg", "Tips the front down; negative tips it up.", advanced=True),
+        _angle("roll_deg", "Leans the object to its own right; negative to its left.", advanced=True),
     ]
 
 
@@ -45,8 +45,8 @@ def _position(name: str, tooltip: str, default: float = 0.0) -> io.Input:
     return metres_input(name, tooltip, default=default, minimum=-MAX_POSITION_M, maximum=MAX_POSITION_M)
 
 
-def _angle(name: str, tooltip: str) -> io.Input:
-    return io.Float.Input(name, default=0.0, min=-360.0, max=360.0, step=1.0, tooltip=tooltip)
+def _angle(name: str, tooltip: str, advanced: bool | None = None) -> io.Input:
+    return io.Float.Input(name, default=0.0, min=-360.0, max=360.0, step=1.0, tooltip=tooltip, advanced=advanced)
 
 
 def layout_input(tooltip: str, *, optional: bool = False) -> io.MultiType.Input:

@@ -11,7 +11,7 @@ from comfy_api.v0_0_2 import Types, io
 
 from ...sf_model.scaffold import MESH_FORMATS, SIZE_AXES, Pose, ScaffoldObject, prepare_mesh, read_mesh
 from ..host.files import contents_digest, input_file, is_input_file, offered_files, read_file
-from ..inputs import SCAFFOLD_CATEGORY, aliases, batch_index_input, metres_input
+from ..inputs import BUILD_CATEGORY, aliases, batch_index_input, metres_input
 from .inputs import MAX_SIZE_M, objects_input, objects_output, pose_inputs
 
 NO_FILE = "none"
@@ -26,7 +26,7 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionScaffoldMesh",
             display_name="Scaffold Mesh",
-            category=SCAFFOLD_CATEGORY,
+            category=BUILD_CATEGORY,
             description=(
                 "A mesh with a size and a place in metres, for Compose Depth Scaffold. It comes from any node that "
                 "makes meshes, from Load 3D, or from a .glb or .obj file in the input folder."
@@ -48,8 +48,8 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
                     "model_file",
                     options=[NO_FILE, *offered_files(MESH_ENDINGS, MESH_ENDINGS)],
                     default=NO_FILE,
-                    tooltip="A .glb or .obj file in ComfyUI's input folder. '<name> [output]' is one in the output "
-                    "folder. Set it to none where a mesh is connected.",
+                    tooltip="A .glb or .obj file in ComfyUI's input folder; the button uploads one. '<name> [output]' "
+                    "is one in the output folder. Set it to none where a mesh is connected.",
                 ),
                 metres_input(
                     "size_m",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.scaffold import SHAPES, Pose, ScaffoldObject, ScaffoldSolid
-from ..inputs import SCAFFOLD_CATEGORY, aliases, metres_input
+from ..inputs import BUILD_CATEGORY, aliases, metres_input
 from .inputs import MAX_SIZE_M, objects_input, objects_output, pose_inputs
 
 
@@ -16,7 +16,7 @@ class SpatialFusionScaffoldObject(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionScaffoldObject",
             display_name="Scaffold Object",
-            category=SCAFFOLD_CATEGORY,
+            category=BUILD_CATEGORY,
             description=(
                 "A box, sphere or cylinder with a size and a place in metres, for Compose Depth Scaffold. Chain "
                 "several of these nodes by their objects."
