@@ -23,15 +23,15 @@ class SpatialFusionLoosenDepth(io.ComfyNode):
             category=CHANGE_CATEGORY,
             description=(
                 "A depth ControlNet draws a box where it sees a box. This keeps the distances of a composed depth and "
-                "leaves the outlines to the model: soft slopes behind silhouettes, less confidence, an early end."
+                "leaves the outlines to the model: soft halos around silhouettes, less confidence, an early end."
             ),
             search_aliases=aliases("loose", "soft depth", "rough", "blur depth", "feather", "controlnet depth", "box"),
             inputs=[
                 geometry_input("geometry", "From Compose Depth Scaffold, or any depth in metres."),
                 share_input(
                     "looseness",
-                    "0 is exact: nothing changes. 1 is rough: outlines are soft over 6% of the image, and the depth "
-                    "should end at 40% of sampling. Around 0.5 suits boxes.",
+                    "0 is exact: nothing changes. 1 is rough: wide halos, half the confidence, and an end at 40% of "
+                    "sampling. Around 0.5 suits boxes.",
                     default=0.5,
                     step=0.05,
                 ),

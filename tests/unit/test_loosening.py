@@ -9,7 +9,17 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_edt
 
-from sf_model.depth.loosening import REACH, ROUGH_END, STEP, loosen, nearest, reach_px, silhouettes
+from sf_model.depth.loosening import (
+    LOG_MAX,
+    ROUGH_CONFIDENCE,
+    ROUGH_END,
+    SIGMA,
+    STEP,
+    halo,
+    loosen,
+    sigma_px,
+    silhouettes,
+)
 from sf_model.depth.metric_depth import MAX_DEPTH_M, MetricDepth
 from sf_model.scaffold import Pose, ScaffoldCamera, ScaffoldSolid, compose
 
@@ -47,20 +57,28 @@ def test_exact_changes_nothing_and_the_end_is_a_line() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (30, 50)])
-@pytest.mark.parametrize("reach", [1, 7, 60])
-def test_distances_are_those_of_scipy(shape: tuple[int, int], reach: int) -> None:
+@pytest.mark.parametrize("sigma", [0.3, 2.0, 20.0])
+def test_a_halo_is_the_smallest_of_all_parabolas(shape: tuple[int, int], sigma: float) -> None:
+    """Against the formula, pixel by pixel, and without a reach."""
     generator = torch.Generator().manual_seed(3)
+    fronts = torch.full(shape, LOG_MAX)
     places = torch.rand(shape, generator=generator) < 0.03
     places[0, 0] = True
-    values = torch.rand(shape, generator=generator)
-    distance, value = nearest(places, values, reach)
-    expected, at = distance_transform_edt(~places.numpy(), return_indices=True)
-    near = expected <= reach
-    np.testing.assert_allclose(distance.numpy()[near], expected[near], rtol=1e-6)
-    assert (distance.numpy()[~near] > reach).all()
-    # Of several places at one distance, either may be taken: compare where the nearest is the only one.
-    alone = near & np.isclose(values.numpy()[tuple(at)], value.numpy())
-    assert alone[near].mean() > 0.8
+    fronts[places] = 2 + 2 * torch.rand(int(places.sum()), generator=generator)
+    rows, columns = np.indices(shape)
+    expected = np.full(shape, LOG_MAX)
+    for row, column in places.nonzero().tolist():
+        square = (rows - row) ** 2 + (columns - column) ** 2
+        expected = np.minimum(expected, float(fronts[row, column]) + square / (2 * sigma**2))
+    np.testing.assert_allclose(halo(fronts, sigma).numpy(), expected, atol=1e-5)
+
+
+def test_a_halo_at_a_part_of_the_size_is_nearly_the_same() -> None:
+    fronts = torch.full((120, 90), LOG_MAX)
+    fronts[40:60, 30] = 1.4
+    whole, part = halo(fronts, 12.0), halo(fronts, 12.0, stride=3)
+    steep = whole.diff(dim=1).abs().max()
+    assert (part - whole).abs().max() < 3 * steep
 
 
 def test_silhouettes_are_the_near_side_of_jumps_by_hand() -> None:
@@ -76,54 +94,60 @@ def test_silhouettes_are_the_near_side_of_jumps_by_hand() -> None:
 
 
 @pytest.mark.parametrize("looseness", LOOSENESS)
-def test_surfaces_in_front_and_everything_out_of_reach_keep_their_metres(looseness: float) -> None:
+def test_surfaces_in_front_and_everything_far_from_silhouettes_keep_their_metres(looseness: float) -> None:
     exact = box_before_wall()
     loose = loosen(metric(exact), looseness).depth.depth
-    reach = reach_px(looseness, 100, 100)
     assert torch.equal(loose[exact == 4.0], exact[exact == 4.0])
-    # The silhouettes are those of the square before the wall, and of the wall before the sky.
-    outside = distance_transform_edt(~silhouettes(metric(exact).log_depth()[0]).numpy()) > reach
+    # From 4 m (with the first step) to the 12 m behind.
+    reach = sigma_px(looseness, 100, 100) * math.sqrt(2 * math.log(12 / 4))
+    wall = (exact[0] == 12.0).numpy()
+    outside = wall & (distance_transform_edt((exact[0] != 4.0).numpy()) > reach)
     assert np.array_equal(loose[0].numpy()[outside], exact[0].numpy()[outside])
     assert (loose <= exact).all(), "nothing is pushed away"
     assert (loose < exact).any()
+    assert torch.isinf(loose[0, 0]).all(), "the sky is still there"
 
 
 @pytest.mark.parametrize("looseness", LOOSENESS)
-def test_the_slope_begins_at_the_surface_and_ends_at_the_background(looseness: float) -> None:
-    """Along the middle row from the box to the right: no step is a large part of the jump, and none goes back."""
+def test_in_disparity_the_halo_is_gaussian(looseness: float) -> None:
+    """Along the middle row from the box to the right, by the formula; then the wall as it was."""
     exact = box_before_wall(400)
-    loose = loosen(metric(exact), looseness).depth.depth
-    row = loose[0, 200, 239:].log()
-    steps = row.diff()
-    reach = reach_px(looseness, 400, 400)
-    assert row[0] == math.log(4) and row[-1] == pytest.approx(math.log(12))
-    assert (steps >= -1e-5).all()
-    # A smoothstep is nowhere steeper than 1.5 / length; the hard edge would be one step of the whole jump.
-    assert steps.max() < math.log(3) * max(2.5 / reach, 0.1)
-    halfway = int((row < (math.log(4) + math.log(12)) / 2).sum())
-    assert abs(halfway - reach / 2) <= max(2, reach / 5)
+    row = loosen(metric(exact), looseness).depth.depth[0, 200, 239:]
+    distance = torch.arange(len(row))
+    gauss = torch.exp(-((distance / sigma_px(looseness, 400, 400)) ** 2) / 2) / (4 * 1.05)
+    expected = torch.maximum(gauss, torch.tensor(1 / 12))
+    assert torch.allclose(1 / row[1:], expected[1:], rtol=1e-5)
+    assert row[0] == 4 and row[-1] == 12
 
 
-def test_confidence_falls_most_beside_silhouettes() -> None:
+def test_confidence_falls_most_where_the_depth_was_drawn_forward() -> None:
     exact = box_before_wall()
     confidence = loosen(metric(exact), 1.0).depth.confidence[0]
     assert confidence[50, 50] == confidence[95, 5] == 0.5
-    assert confidence[50, 60] < 0.05 and confidence[50, 61] < confidence[50, 64] < 0.5
+    assert confidence[50, 60] == 0 and 0 < confidence[50, 63] < confidence[50, 64] < 0.5
     half = MetricDepth(exact, torch.full_like(exact, 0.5), torch.tensor([50.0]))
     assert torch.allclose(loosen(half, 1.0).depth.confidence[0], confidence / 2)
 
 
-def test_a_composed_scene_keeps_its_objects_and_its_ground() -> None:
+@pytest.mark.parametrize("looseness", LOOSENESS)
+def test_a_composed_scene_keeps_its_objects_and_its_ground(looseness: float) -> None:
     exact, index = scene()
-    loose = loosen(exact, 1.0).depth
-    reach = reach_px(1.0, 120, 160)
-    near_object = index[None] == 1
-    assert torch.equal(loose.depth[near_object], exact.depth[near_object]), "the post stands in front of everything"
-    # Ground below the objects' feet is no silhouette: it may only change beside one.
-    far = distance_transform_edt(~silhouettes(exact.log_depth()[0]).numpy()) > reach
-    assert np.array_equal(loose.depth[0].numpy()[far], exact.depth[0].numpy()[far])
-    assert (exact.log_depth() - loose.log_depth()).min() >= -1e-5
+    loose = loosen(exact, looseness).depth
+    assert torch.equal(loose.depth[0][index == 1], exact.depth[0][index == 1]), "the post is in front of everything"
+    changed = (loose.depth != exact.depth)[0]
+    beside = distance_transform_edt(~silhouettes(exact.log_depth()[0]).numpy())
+    assert beside[changed.numpy()].max() <= sigma_px(looseness, 120, 160) * math.sqrt(2 * math.log(1000 / 4))
+    ahead = exact.log_depth()[0][100:]  # the ground before all feet
+    assert torch.equal(loose.log_depth()[0][100:], ahead)
+    assert (loose.depth <= exact.depth).all()
     assert torch.equal(loose.fov_y_deg, exact.fov_y_deg)
+
+
+def test_a_large_image_is_loosened_as_a_small_one() -> None:
+    """Beyond 1024 pixels the halo is computed at a part of the size."""
+    small, large = (loosen(scene(16 * side, 12 * side)[0], 1.0).depth for side in (50, 100))
+    thinned = large.log_depth()[:, ::2, ::2]
+    assert ((thinned - small.log_depth()).abs() > 0.2).float().mean() < 0.01
 
 
 def test_each_image_of_a_batch_is_as_it_would_be_alone() -> None:
@@ -142,9 +166,8 @@ def test_nothing_happens_without_silhouettes(size: tuple[int, int], value: float
     assert torch.equal(loosen(metric(exact), 1.0).depth.depth, exact)
 
 
-def test_the_reach_and_the_step_are_as_the_page_says() -> None:
-    assert (REACH, ROUGH_END, round(math.exp(STEP), 2)) == (0.06, 0.4, 1.05)
-    assert reach_px(1.0, 1024, 512) == 31 and reach_px(0.01, 64, 64) == 1
+def test_the_numbers_are_as_the_page_says() -> None:
+    assert (SIGMA, ROUGH_END, ROUGH_CONFIDENCE, round(math.exp(STEP), 2)) == (0.04, 0.4, 0.5, 1.05)
 
 
 def test_a_cancel_stops_it() -> None:
