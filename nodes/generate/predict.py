@@ -123,8 +123,8 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     min=1,
                     max=MAX_BATCH,
                     optional=True,
-                    tooltip="How many scenes: of seed, seed + 1 and so on. For as many images at once, give the latent "
-                    "the same batch_size. Not used by mean.",
+                    tooltip="How many scenes: of seed, seed + 1 and so on. For an image of each, give the latent as "
+                    "many. Not used by mean.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
