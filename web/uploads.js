@@ -10,8 +10,8 @@ import { text } from "./js/texts.js";
 
 /** By node: the combo with the files, the endings of their names, and the text of the button. */
 const UPLOADS = {
-  SpatialFusionLoadDepth: { widget: "file", suffixes: [".exr", ".png", ".npy", ".npz"], label: "chooseFile" },
-  SpatialFusionScaffoldMesh: { widget: "model_file", suffixes: [".glb", ".obj"], label: "chooseMesh" },
+  SpatialFusionLoadDepth: { widget: "file", suffixes: [".exr", ".png", ".npy", ".npz"], label: () => text("chooseFile") },
+  SpatialFusionScaffoldMesh: { widget: "model_file", suffixes: [".glb", ".obj"], label: () => text("chooseMesh") },
 };
 
 function isWanted(file, suffixes) {
@@ -56,7 +56,7 @@ app.registerExtension({
     const wanted = UPLOADS[node.comfyClass];
     if (!wanted) return;
     const button = node.addWidget("button", "upload", null, () => openDialog(node), { serialize: false });
-    button.label = text(wanted.label);
+    button.label = wanted.label();
     node.onDragOver = (event) => [...(event?.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
     node.onDragDrop = (event) => {
       const file = [...event.dataTransfer.files].find((dropped) => isWanted(dropped, wanted.suffixes));

@@ -48,6 +48,7 @@ NODE_TITLES = {
     "SpatialFusionPlanLayout": "Plan Scene Layout",
     "SpatialFusionLayoutConditioning": "Layout Conditioning",
     "SpatialFusionGuider": "Depth Guider",
+    "SpatialFusionLoosenDepth": "Loosen Metric Depth",
 }
 
 

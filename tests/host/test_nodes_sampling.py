@@ -11,6 +11,8 @@ from tests.host.mini_graphs import APPLIED, CONDITIONING, LATENT, MODEL, NEGATIV
 from tests.host.server import ComfyServer, Graph
 
 INJECTIONS = pytest.mark.parametrize("checkpoint", [mini_checkpoints.TOKEN, mini_checkpoints.LATENT])
+# A measured depth that no model made.
+ONCE = {"once": node("ProbeGeometry", kind="moge", width=64, height=64, batch=1)}
 # Sums of float32 predictions in another order.
 LINEAR_TOLERANCE = 1e-5
 
@@ -247,6 +249,22 @@ def test_a_batch_of_geometries_goes_one_to_one_with_the_latents(server: ComfySer
     add_sampler(graph, batch_size=2, name="other", model=["apply twice", 0])
     add_distance(graph, "sampler", "other")
     assert relative_distance(server, graph) < LINEAR_TOLERANCE
+
+
+def test_a_loose_depth_ends_when_it_says(server: ComfyServer) -> None:
+    """Loosen Metric Depth with both outputs on Depth Adapter Apply: at 0 nothing changes, at 1 both outputs count."""
+    tight = latent_digest(server, add_sampler(apply_graph(geometry=["once", 0]) | ONCE))
+    digests = {}
+    for looseness, linked in ((0.0, True), (1.0, True), (1.0, False)):
+        graph = apply_graph(geometry=["loosen", 0]) | ONCE
+        graph["loosen"] = node("SpatialFusionLoosenDepth", geometry=["once", 0], looseness=looseness)
+        if linked:
+            graph["apply"]["inputs"]["end_percent"] = ["loosen", 1]
+        digests[looseness, linked] = latent_digest(server, add_sampler(graph))
+    assert digests[0.0, True] == tight
+    assert len(set(digests.values())) == 3
+    graph["apply"]["inputs"]["end_percent"] = 0.4
+    assert latent_digest(server, graph) == digests[1.0, True]
 
 
 @INJECTIONS
