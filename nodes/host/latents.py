@@ -15,8 +15,16 @@ USUAL_SCALE = 8
 
 
 def image_size(latent: dict[str, Any], vae: comfy.sd.VAE | None) -> tuple[int, int]:
-    """(width, height) in pixels. vae: knows the scale of a latent that does not say it."""
+    """(width, height) in pixels. vae: knows the scale of a latent that does not say it.
+
+    ValueError, with the remedy, for a latent of sound.
+    """
     samples = latent["samples"]
+    if samples.ndim not in (4, 5):
+        raise ValueError(
+            "connect the latent of an image, such as Empty Latent Image's: this one has the shape "
+            f"{tuple(samples.shape)}"
+        )
     scale = latent.get(SCALE_KEY)
     if scale is None and vae is not None:
         scale = vae.spacial_compression_encode()

@@ -147,6 +147,9 @@ def test_a_latent_gives_the_size(server: ComfyServer) -> None:
     graph["latent"] = node("VAEEncode", pixels=["picture", 0], vae=VAE)
     graph["predict"]["inputs"]["vae"] = VAE
     assert saved_depth(server, graph)[0]["depth_m"].shape == (40, 72)
+    graph["latent"] = node("EmptyLatentAudio", seconds=1.0, batch_size=1)
+    with pytest.raises(PromptError, match="connect the latent of an image"):
+        server.run(graph)
 
 
 def test_a_batch_has_a_scene_for_each_seed_as_it_would_be_alone(server: ComfyServer) -> None:
