@@ -104,7 +104,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                 ScaffoldObjects.Input(
                     "objects",
                     optional=True,
-                    tooltip="From Scaffold Object and Scaffold Mesh. Without it there is only the ground.",
+                    tooltip="From Place Shape and Place Mesh. Without it there is only the ground.",
                 ),
                 io.Load3DCamera.Input(
                     "camera_info",

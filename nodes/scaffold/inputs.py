@@ -16,13 +16,13 @@ MAX_RESULT_BYTES = 2 * 2**30
 def objects_input() -> io.Input:
     """The objects that were placed before. The node adds its own as the last."""
     return ScaffoldObjects.Input(
-        "objects", optional=True, tooltip="Objects placed before, from another Scaffold node; this one is added."
+        "objects", optional=True, tooltip="Objects placed before, from another node like this; this one is added."
     )
 
 
 def objects_output() -> io.Output:
     return ScaffoldObjects.Output(
-        display_name="objects", tooltip="For Compose Depth Scaffold, or the next Scaffold Object or Scaffold Mesh."
+        display_name="objects", tooltip="For Compose Depth Scaffold, or the next Place Shape or Place Mesh."
     )
 
 

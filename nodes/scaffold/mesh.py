@@ -1,4 +1,4 @@
-"""Scaffold Mesh: adds a mesh or a 3D file of the host, at a size and a place in metres, to a list of objects."""
+"""Place Mesh: adds a mesh or a 3D file of the host, at a size and a place in metres, to a list of objects."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SpatialFusionScaffoldMesh",
-            display_name="Scaffold Mesh",
+            display_name="Place Mesh",
             category=BUILD_CATEGORY,
             description=(
                 "A mesh with a size and a place in metres, for Compose Depth Scaffold. It comes from any node that "
                 "makes meshes, from Load 3D, or from a .glb or .obj file in the input folder."
             ),
             search_aliases=aliases(
+                "scaffold mesh",
                 "mesh",
                 "glb",
                 "gltf",
