@@ -10,10 +10,12 @@ from .depth.blend import SpatialFusionBlendDepth
 from .depth.from_image import SpatialFusionImageToDepth
 from .depth.inspect import SpatialFusionInspectDepth
 from .depth.load import SpatialFusionLoadDepth
+from .depth.loosen import SpatialFusionLoosenDepth
 from .depth.save import SpatialFusionSaveDepth
 from .depth.to_images import SpatialFusionDepthToImages
 from .depth.to_mesh import SpatialFusionDepthToMesh
 from .generate.apply import SpatialFusionApplyDepth
+from .generate.guider import SpatialFusionGuider
 from .generate.load_checkpoint import SpatialFusionLoader
 from .generate.predict import SpatialFusionPredictDepth
 from .generate.sampler import SpatialFusionSampler
@@ -43,6 +45,8 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionComposeDepth,
     SpatialFusionPlanLayout,
     SpatialFusionLayoutConditioning,
+    SpatialFusionGuider,
+    SpatialFusionLoosenDepth,
 ]
 
 for _node in NODES:

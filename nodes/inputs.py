@@ -1,4 +1,4 @@
-"""Socket types, the category of the nodes, and every input, output and tooltip that several nodes have.
+"""Socket types, the categories of the nodes, and every input, output and tooltip that several nodes have.
 
 SPATIALFUSION carries a `runtime.loaded_checkpoint.SpatialFusionModel`. SPATIALFUSION_OBJECTS carries a tuple of the
 frozen `sf_model.scaffold` objects, in the order in which they were placed. SPATIALFUSION_LAYOUT carries a frozen
@@ -13,8 +13,12 @@ from comfy_api.v0_0_2 import io
 
 from ..sf_model.depth.lens import AXIS, DISTANCES
 
-CATEGORY = "SpatialFusion"
-SCAFFOLD_CATEGORY = "SpatialFusion/scaffold"
+# The pack's menu: what a user wants to do, in the words of the README.
+GENERATE_CATEGORY = "SpatialFusion/From words to depth to image"
+SOURCES_CATEGORY = "SpatialFusion/Depth from elsewhere"
+LOOK_CATEGORY = "SpatialFusion/Look at it"
+CHANGE_CATEGORY = "SpatialFusion/Change and mix it"
+BUILD_CATEGORY = "SpatialFusion/Build it"
 
 # The largest seed that the host's own seed inputs take.
 MAX_SEED = 0xFFFFFFFFFFFFFFFF
@@ -24,6 +28,12 @@ MAX_METRES = 10000.0
 GEOMETRY_LIMITS = (
     "The depth must be in metres. MoGe 1 and Depth Anything 3 Mono give relative depth: it looks the same and would be "
     "taken as metres."
+)
+
+# The tooltip of the geometry output of a node that shows or writes its geometry.
+PASSED_ON = (
+    "The same geometry, so that the node can stand between two others. One from Depth Anything 3 comes out as "
+    "MOGE_GEOMETRY."
 )
 
 SpatialFusion = io.Custom("SPATIALFUSION")
@@ -111,18 +121,32 @@ def distance_along_input() -> io.Input:
 
 
 def metres_input(
-    name: str, tooltip: str, *, default: float = 0.0, minimum: float = 0.0, maximum: float = MAX_METRES
+    name: str,
+    tooltip: str,
+    *,
+    default: float = 0.0,
+    minimum: float = 0.0,
+    maximum: float = MAX_METRES,
+    advanced: bool | None = None,
 ) -> io.Float.Input:
     """A length in metres, in steps of 5 cm."""
-    return io.Float.Input(name, default=default, min=minimum, max=maximum, step=0.05, tooltip=tooltip)
+    limits = {"min": minimum, "max": maximum, "step": 0.05}
+    return io.Float.Input(name, default=default, **limits, tooltip=tooltip, advanced=advanced)
 
 
 def share_input(
-    name: str, tooltip: str, *, default: float, step: float = 0.01, optional: bool = False
+    name: str,
+    tooltip: str,
+    *,
+    default: float,
+    step: float = 0.01,
+    optional: bool = False,
+    advanced: bool | None = None,
 ) -> io.Float.Input:
     """A number from 0 to 1."""
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=step, optional=optional, tooltip=tooltip)
+    limits = {"min": 0.0, "max": 1.0, "step": step}
+    return io.Float.Input(name, default=default, **limits, optional=optional, tooltip=tooltip, advanced=advanced)
 
 
 def batch_index_input(tooltip: str, *, maximum: int) -> io.Int.Input:
-    return io.Int.Input("batch_index", default=0, min=0, max=maximum, tooltip=tooltip)
+    return io.Int.Input("batch_index", default=0, min=0, max=maximum, tooltip=tooltip, advanced=True)

@@ -78,7 +78,7 @@ def _is_condition(entry: Any) -> bool:
 def _objects(value: Any, name: str) -> tuple[Any, ...]:
     if isinstance(value, (list, tuple)) and all(isinstance(thing, (ScaffoldSolid, ScaffoldMesh)) for thing in value):
         return tuple(value)
-    raise ValueError(f"connect objects of Scaffold Object or Scaffold Mesh to {name}: {_kind(value)} is connected")
+    raise ValueError(f"connect objects of Place Shape or Place Mesh to {name}: {_kind(value)} is connected")
 
 
 def _mesh(value: Any, name: str) -> Any:

@@ -13,7 +13,15 @@ from ..host.geometry import connected_depth, measured_normals, texture, to_geome
 from ..host.graph import GRAPH
 from ..host.notices import show
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, GEOMETRY_LIMITS, MAX_METRES, aliases, geometry_input, geometry_output, metres_input
+from ..inputs import (
+    CHANGE_CATEGORY,
+    GEOMETRY_LIMITS,
+    MAX_METRES,
+    aliases,
+    geometry_input,
+    geometry_output,
+    metres_input,
+)
 
 REGION, WHOLE_IMAGE = "region", "whole image"
 
@@ -24,7 +32,7 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionAdjustDepth",
             display_name="Adjust Metric Depth",
-            category=CATEGORY,
+            category=CHANGE_CATEGORY,
             description=(
                 "Corrects a metric depth, or one object in it, in this order: scale, shift_m, distance_m, then the "
                 "limits min_m and max_m. The sky stays sky. A confidence mask says where the diffusion model is free."
@@ -71,8 +79,12 @@ class SpatialFusionAdjustDepth(io.ComfyNode):
                     tooltip="What distance_m scales: the region alone, or the whole image by the same factor, so that "
                     "one known distance calibrates the scene.",
                 ),
-                metres_input("min_m", "Surfaces nearer than this are moved to this distance. 0 is no limit."),
-                metres_input("max_m", "Surfaces farther than this are moved to this distance. 0 is no limit."),
+                metres_input(
+                    "min_m", "Surfaces nearer than this are moved to this distance. 0 is no limit.", advanced=True
+                ),
+                metres_input(
+                    "max_m", "Surfaces farther than this are moved to this distance. 0 is no limit.", advanced=True
+                ),
                 io.Mask.Input(
                     "mask",
                     optional=True,

@@ -16,7 +16,7 @@ from ..host.geometry import connected_depth, measured_normals, texture, to_geome
 from ..host.graph import GRAPH
 from ..host.notices import show
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, geometry_output
+from ..inputs import CHANGE_CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, geometry_output
 
 
 class SpatialFusionBlendDepth(io.ComfyNode):
@@ -25,7 +25,7 @@ class SpatialFusionBlendDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionBlendDepth",
             display_name="Blend Metric Depth",
-            category=CATEGORY,
+            category=CHANGE_CATEGORY,
             description=(
                 "Puts two metric depths together under a mask: black takes the first, white the second, grey blends "
                 "them in log depth. Size, camera and batch are the first's."
@@ -49,6 +49,7 @@ class SpatialFusionBlendDepth(io.ComfyNode):
                 io.Boolean.Input(
                     "ignore_camera",
                     default=False,
+                    advanced=True,
                     tooltip=f"Off: fields of view that differ by more than {FOV_TOLERANCE_DEG:g} degree are an error. "
                     "On: the first's is taken for both.",
                 ),

@@ -25,7 +25,7 @@ from ..host.graph import GRAPH
 from ..host.notices import Notice, show
 from ..host.preview import depth_preview_ui
 from ..inputs import (
-    CATEGORY,
+    SOURCES_CATEGORY,
     aliases,
     distance_along_input,
     focal_length_inputs,
@@ -41,7 +41,7 @@ class SpatialFusionImageToDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionImageToDepth",
             display_name="Image to Metric Depth",
-            category=CATEGORY,
+            category=SOURCES_CATEGORY,
             description=(
                 "Turns the depth picture of any preprocessor into metric geometry. You say how many metres white and "
                 "black are, or that the values are metres. An image of one grey becomes a wall at one distance."

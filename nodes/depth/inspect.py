@@ -6,11 +6,11 @@ from typing import Any
 
 from comfy_api.v0_0_2 import io
 
-from ..host.geometry import connected_depth, texture, to_geometry
+from ..host.geometry import connected_depth, passed_on
 from ..host.graph import GRAPH
 from ..host.notices import show
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, aliases, geometry_input, geometry_output
+from ..inputs import LOOK_CATEGORY, PASSED_ON, aliases, geometry_input, geometry_output
 
 
 class SpatialFusionInspectDepth(io.ComfyNode):
@@ -19,19 +19,14 @@ class SpatialFusionInspectDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionInspectDepth",
             display_name="Inspect Metric Depth",
-            category=CATEGORY,
+            category=LOOK_CATEGORY,
             description=(
                 "Shows the depth with a scale bar in metres, a histogram and statistics. Hover to read a pixel's "
                 "metres; click two points for the distance between them in space. The geometry passes through as it is."
             ),
             search_aliases=aliases("preview depth", "view depth", "depth viewer", "measure", "histogram"),
             inputs=[geometry_input()],
-            outputs=[
-                geometry_output(
-                    "The same geometry, so that the node can stand between two others. One from Depth Anything 3 comes "
-                    "out as MOGE_GEOMETRY."
-                )
-            ],
+            outputs=[geometry_output(PASSED_ON)],
             hidden=[*GRAPH],
             is_output_node=True,
         )
@@ -39,5 +34,5 @@ class SpatialFusionInspectDepth(io.ComfyNode):
     @classmethod
     def execute(cls, geometry: dict[str, Any]) -> io.NodeOutput:
         depth, notice = connected_depth(cls, geometry)
-        passed = to_geometry(depth, texture(geometry, depth)) if "mode" in geometry else geometry
-        return io.NodeOutput(passed, ui=depth_preview_ui(depth, cls, whole=True) | (show(cls, notice) or {}))
+        shown = depth_preview_ui(depth, cls, whole=True) | (show(cls, notice) or {})
+        return io.NodeOutput(passed_on(geometry, depth), ui=shown)

@@ -27,7 +27,7 @@ from ..host.images import depth_colours, to_host
 from ..host.notices import Notice, show
 from ..host.preview import depth_preview_ui
 from ..inputs import (
-    CATEGORY,
+    SOURCES_CATEGORY,
     aliases,
     distance_along_input,
     focal_length_inputs,
@@ -45,7 +45,7 @@ class SpatialFusionLoadDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionLoadDepth",
             display_name="Load Metric Depth",
-            category=CATEGORY,
+            category=SOURCES_CATEGORY,
             description=(
                 "Loads metric depth from a file, or from numbered files: EXR (a Z pass of Blender, or by Save Metric "
                 "Depth), grey PNG or TIFF of 16 bits, TIFF or PFM of floats, NPY or NPZ. Zero, infinite and NaN "

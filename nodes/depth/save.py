@@ -11,12 +11,12 @@ from comfy_api.v0_0_2 import io, ui
 
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.files.writing import exr_bytes, npz_bytes, png_bytes
-from ..host.geometry import connected_depth
+from ..host.geometry import connected_depth, passed_on
 from ..host.graph import GRAPH
 from ..host.images import depth_colours
 from ..host.notices import show
 from ..host.preview import viewer_ui
-from ..inputs import CATEGORY, aliases, geometry_input
+from ..inputs import PASSED_ON, SOURCES_CATEGORY, aliases, geometry_input, geometry_output
 
 # By the name of a format: what ends the file's name, after the name of the picture, and what makes its bytes.
 FORMATS: dict[str, tuple[str, Callable[[MetricDepth, int], bytes]]] = {
@@ -32,11 +32,11 @@ class SpatialFusionSaveDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionSaveDepth",
             display_name="Save Metric Depth",
-            category=CATEGORY,
+            category=SOURCES_CATEGORY,
             description=(
                 "Writes the depth to the output folder: a .png (bright 0.5 m, dark 100 m, grey no surface) and, under "
                 "the same name, the metres and the camera as .npz for NumPy, as 32-bit .exr, or as 16-bit .png in "
-                "millimetres. Load Metric Depth reads them back."
+                "millimetres. Load Metric Depth reads them back. The geometry passes through as it is."
             ),
             search_aliases=aliases(
                 "save depth",
@@ -66,7 +66,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
                     "no surface, without the confidence.",
                 ),
             ],
-            outputs=[],
+            outputs=[geometry_output(PASSED_ON)],
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, *GRAPH],
             is_output_node=True,
         )
@@ -83,7 +83,7 @@ class SpatialFusionSaveDepth(io.ComfyNode):
         )
         saved = [_save_beside(picture, ending, content) for picture, content in zip(pictures, contents)]
         shown = {"images": pictures, "metric_depth": saved, **viewer_ui(depth), **(show(cls, notice) or {})}
-        return io.NodeOutput(ui=shown)
+        return io.NodeOutput(passed_on(geometry, depth), ui=shown)
 
 
 def _save_beside(picture: ui.SavedResult, ending: str, content: bytes) -> ui.SavedResult:

@@ -11,7 +11,7 @@ from ..host.geometry import connected_depth, measured_normals
 from ..host.graph import GRAPH
 from ..host.images import to_host
 from ..host.notices import show
-from ..inputs import CATEGORY, aliases, geometry_input, metres_input
+from ..inputs import CHANGE_CATEGORY, aliases, geometry_input, metres_input
 
 WHOLE_BATCH, EACH_IMAGE = "whole batch", "each image"
 
@@ -22,7 +22,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionDepthToImages",
             display_name="Metric Depth to Images",
-            category=CATEGORY,
+            category=CHANGE_CATEGORY,
             description=(
                 "Turns metric depth into what other nodes read: a depth picture for depth ControlNets (near is white), "
                 "a mask of everything between two distances, and a normal map."
@@ -49,6 +49,7 @@ class SpatialFusionDepthToImages(io.ComfyNode):
                     "normal_convention",
                     options=list(NORMAL_SIGNS),
                     default="opengl",
+                    advanced=True,
                     tooltip="Green is up in opengl (Blender, Unity), down in directx (Unreal); red is right in both. "
                     "controlnet: red is left and green up, as in NormalBae and ControlNets that were trained with it.",
                 ),

@@ -21,7 +21,7 @@ from ..host.geometry import connected_depth, texture
 from ..host.graph import GRAPH
 from ..host.images import depth_colours
 from ..host.notices import show
-from ..inputs import CATEGORY, aliases, batch_index_input, geometry_input, share_input
+from ..inputs import LOOK_CATEGORY, aliases, batch_index_input, geometry_input, share_input
 
 # Both types. Preview 3D and Save 3D Model take FILE_3D. Preview Point Cloud and Save Point Cloud, which 0.18.2 does not
 # have, take FILE_3D_PLY.
@@ -36,7 +36,7 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionDepthToMesh",
             display_name="Metric Depth to Mesh",
-            category=CATEGORY,
+            category=LOOK_CATEGORY,
             description=(
                 "Turns the depth into a mesh and a point cloud in metres, for ComfyUI's 3D viewers and savers. The "
                 "camera is at the origin and looks along -z, y is up, as in glTF."
@@ -50,6 +50,7 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
                     default=1,
                     min=1,
                     max=32,
+                    advanced=True,
                     tooltip="Takes every n-th pixel across and down: 1 takes all, 2 a quarter of them.",
                 ),
                 share_input(
@@ -62,6 +63,7 @@ class SpatialFusionDepthToMesh(io.ComfyNode):
                     "confidence_threshold",
                     "Leaves out pixels whose confidence is below this. 0 keeps all.",
                     default=0.0,
+                    advanced=True,
                 ),
                 io.Float.Input(
                     "max_depth_m",

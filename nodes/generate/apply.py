@@ -14,7 +14,7 @@ from ...sf_model.depth.fitting import check_mask
 from ..host.geometry import connected_depth
 from ..host.graph import GRAPH
 from ..host.notices import Notice, show
-from ..inputs import CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, share_input, spatialfusion_input
+from ..inputs import GENERATE_CATEGORY, GEOMETRY_LIMITS, aliases, geometry_input, share_input, spatialfusion_input
 from ..runtime.base_revision import revision_warning
 from ..runtime.crops import told_part
 from ..runtime.depth_control import DepthControl
@@ -28,7 +28,7 @@ class SpatialFusionApplyDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionApplyDepth",
             display_name="Depth Adapter Apply",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "Adds metric depth to the diffusion model: computed once a run, then used in every step. It works "
                 "with any sampler. Several on one model add up."

@@ -15,9 +15,10 @@ from ...sf_model.backbones.revision import MLLM_WEIGHT
 from ...sf_model.checkpoint import Checkpoint, CheckpointError
 from ..host.files import files_state
 from ..host.notices import warn
-from ..inputs import CATEGORY, SpatialFusion, aliases
+from ..inputs import GENERATE_CATEGORY, SpatialFusion, aliases
 from ..runtime.base_revision import revision_warning
-from ..runtime.loaded_checkpoint import SpatialFusionModel, load_beside, read_checkpoint
+from ..runtime.kept_files import kept_beside
+from ..runtime.loaded_checkpoint import LoadedFile, SpatialFusionModel, beside, load_file, read_checkpoint
 
 FOLDER = "spatialfusion"
 BUILT_IN = "SpatialFusion-Mini (built-in)"
@@ -89,7 +90,7 @@ class SpatialFusionLoader(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionLoader",
             display_name="Load SpatialFusion MLLM+MoT",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "Loads a SpatialFusion checkpoint (spatial transformer, depth head and depth adapter) beside the text "
                 "encoder that it was trained with. Checkpoints go to models/spatialfusion."
@@ -141,8 +142,12 @@ class SpatialFusionLoader(io.ComfyNode):
     def execute(
         cls, clip: comfy.sd.CLIP, checkpoint: str, clip_vision: comfy.clip_vision.ClipVisionModel | None = None
     ) -> io.NodeOutput:
-        contents = _read_checkpoint(checkpoint)
-        loaded = load_beside(clip, contents, _checkpoint_path(checkpoint), checkpoint, clip_vision)
+        path = _checkpoint_path(checkpoint)
+
+        def load() -> LoadedFile:
+            return load_file(clip, _read_checkpoint(checkpoint), path, checkpoint)
+
+        loaded = beside(clip, kept_beside(clip, files_state([path]), load), checkpoint, clip_vision)
         _check_clip_vision(loaded, checkpoint)
         warning = revision_warning(
             "CLIP",

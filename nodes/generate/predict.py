@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import comfy.sd
 import torch
 from comfy_api.v0_0_2 import io
 
+from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from ..host.geometry import to_geometry
 from ..host.images import depth_colours, to_host
+from ..host.latents import image_size
+from ..host.live_depth import LiveDepth
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
-from ..inputs import CATEGORY, aliases, geometry_output, seed_input, size_inputs, spatialfusion_input
+from ..host.settings import shows_depth
+from ..inputs import GENERATE_CATEGORY, MAX_SEED, aliases, geometry_output, seed_input, size_inputs, spatialfusion_input
 from ..runtime.loaded_checkpoint import SpatialFusionModel
-from ..runtime.prediction import check_size, draw_sampling, predict_depth
+from ..runtime.prediction import check_batch, check_size, draw_sampling, layers, predict_depth
 from ..runtime.prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
 from ..runtime.source_features import SourceFeatures, source_features
 
 MAX_SIZE_PX = 16384
+MAX_BATCH = 64
 SAMPLED, MEAN = "sampled", "mean"
 
 
@@ -27,7 +35,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionPredictDepth",
             display_name="Predict Metric Depth",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "Reads the prompt once and predicts, in metres, the depth of the image that it describes. Connect the "
                 "geometry to Depth Adapter Apply and the conditioning to the sampler's positive input."
@@ -71,6 +79,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     options=[SAMPLED, MEAN],
                     default=SAMPLED,
                     optional=True,
+                    advanced=True,
                     tooltip=(
                         "sampled: one definite scene that fits the prompt, another one with every seed. mean: the "
                         "average of all such scenes. It is always the same, and blurred where the prompt leaves "
@@ -84,6 +93,7 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     min=1,
                     max=100,
                     optional=True,
+                    advanced=True,
                     tooltip=(
                         "Steps from noise to a sampled scene. With guidance over 1 the spatial transformer runs twice "
                         "in the first few steps, which decide the layout. Not used by mean."
@@ -96,10 +106,25 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     max=10.0,
                     step=0.1,
                     optional=True,
+                    advanced=True,
                     tooltip=(
                         "How closely a sampled scene keeps to the prompt. Higher is closer and less varied. 1 takes "
                         "about three quarters of the time. Not used by mean."
                     ),
+                ),
+                io.Latent.Input(
+                    "latent",
+                    optional=True,
+                    tooltip="The latent that the image is drawn in. Its size takes the place of width and height.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=MAX_BATCH,
+                    optional=True,
+                    tooltip="How many scenes: of seed, seed + 1 and so on. For an image of each, give the latent as "
+                    "many. Not used by mean.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -128,21 +153,47 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         seed: int = 0,
         steps: int = DEFAULT_STEPS,
         guidance: float = DEFAULT_GUIDANCE,
+        latent: dict[str, Any] | None = None,
+        batch_size: int = 1,
     ) -> io.NodeOutput:
+        if latent is not None:
+            width, height = image_size(latent, vae)
         check_size(spatialfusion, width, height)
+        check_batch(batch_size, width, height)
         encoded, features = _read_inputs(spatialfusion, prompt, width, height, source, vae)
-        sampling, notice = None, None
+        if mode == SAMPLED and spatialfusion.config.depth_flow is not None:
+            depth = _scenes(
+                spatialfusion, encoded, features, (width, height), range(seed, seed + batch_size), steps, guidance
+            )
+        else:
+            depth = predict_depth(spatialfusion, encoded, width, height, features, seed=seed)
+        notice = None
         if mode == SAMPLED and spatialfusion.config.depth_flow is None:
             notice = (
                 f"checkpoint {spatialfusion.config.name!r} was trained without a depth flow: this is the mean; set "
                 "mode to mean, or choose a checkpoint with a depth flow"
             )
-        elif mode == SAMPLED:
-            sampling = draw_sampling(spatialfusion, width, height, seed, steps, guidance)
-        depth = predict_depth(spatialfusion, encoded, width, height, features, sampling, seed)
         preview = to_host(depth_colours(depth))
         shown = depth_preview_ui(depth, cls, preview) | (warn(cls, notice) or {})
         return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, ui=shown)
+
+
+def _scenes(
+    model: SpatialFusionModel,
+    encoded: EncodedPrompt,
+    features: SourceFeatures | None,
+    size: tuple[int, int],
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+) -> MetricDepth:
+    """One scene for each seed, each as it would be alone. size: (width, height)."""
+    live = LiveDepth(layers(model, steps) * len(seeds), shows_depth())
+    scenes = []
+    for seed in seeds:
+        sampling = draw_sampling(model, *size, seed % (MAX_SEED + 1), steps, guidance, live.on_prediction)
+        scenes.append(predict_depth(model, encoded, *size, features, sampling, seed, live.on_layer))
+    return MetricDepth.joined(scenes)
 
 
 def _read_inputs(

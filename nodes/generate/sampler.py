@@ -12,8 +12,9 @@ import comfy.utils
 import latent_preview
 from comfy_api.v0_0_2 import io
 
-from ..inputs import CATEGORY, aliases, seed_input, share_input
-from ..runtime.guidance import DepthGuider
+from ..inputs import GENERATE_CATEGORY, aliases, seed_input, share_input
+from ..runtime.guidance import depth_guider
+from .guider import cfg_input, condition_inputs, depth_guidance_input
 
 
 class SpatialFusionSampler(io.ComfyNode):
@@ -22,7 +23,7 @@ class SpatialFusionSampler(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionSampler",
             display_name="SpatialFusion Sampler",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "KSampler with separate guidance scales for the text and for the depth of Depth Adapter Apply. A depth "
                 "guidance of 1 is exactly KSampler."
@@ -32,15 +33,7 @@ class SpatialFusionSampler(io.ComfyNode):
                 io.Model.Input("model", tooltip="From Depth Adapter Apply."),
                 seed_input("The random seed of the noise."),
                 io.Int.Input("steps", default=20, min=1, max=10000, tooltip="The number of denoising steps."),
-                io.Float.Input(
-                    "cfg",
-                    default=4.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="How strongly the image follows the text.",
-                ),
+                cfg_input(),
                 io.Combo.Input(
                     "sampler_name",
                     options=comfy.samplers.KSampler.SAMPLERS,
@@ -53,30 +46,10 @@ class SpatialFusionSampler(io.ComfyNode):
                     default="simple",
                     tooltip="How the noise is spread over the steps.",
                 ),
-                io.Conditioning.Input(
-                    "positive", tooltip="What the image shows, or what an edit changes. From Predict Metric Depth."
-                ),
-                io.Conditioning.Input(
-                    "negative",
-                    tooltip=(
-                        "What the image does not show. In an edit it must hold the source as reference latent too (Set "
-                        "Reference Latent). Then guidance strengthens the instruction and nothing else."
-                    ),
-                ),
+                *condition_inputs(),
                 io.Latent.Input("latent_image", tooltip="The latent to denoise."),
                 share_input("denoise", "How much of the latent is drawn again. Lower keeps more of it.", default=1.0),
-                io.Float.Input(
-                    "depth_guidance",
-                    default=1.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip=(
-                        "How strongly the image follows the depth: 1 is as trained, more exaggerates it. Values other "
-                        "than 1 and that of cfg need a third pass in each step."
-                    ),
-                ),
+                depth_guidance_input(),
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The denoised latent.")],
         )
@@ -96,9 +69,7 @@ class SpatialFusionSampler(io.ComfyNode):
         denoise: float,
         depth_guidance: float,
     ) -> io.NodeOutput:
-        guider = DepthGuider(model, depth_guidance)
-        guider.set_conds(positive, negative)
-        guider.set_cfg(cfg)
+        guider = depth_guider(model, positive, negative, cfg, depth_guidance)
         latent = comfy.sample.fix_empty_latent_channels(
             model, latent_image["samples"], latent_image.get("downscale_ratio_spacial")
         )

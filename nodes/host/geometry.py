@@ -110,6 +110,11 @@ def to_metric_depth(
         ) from error
 
 
+def passed_on(geometry: dict[str, Any], depth: MetricDepth) -> dict[str, Any]:
+    """The geometry itself; for one of Depth Anything 3, whose depth this is, the same as MOGE_GEOMETRY."""
+    return to_geometry(depth, texture(geometry, depth)) if "mode" in geometry else geometry
+
+
 def texture(geometry: dict[str, Any], depth: MetricDepth) -> torch.Tensor:
     """(B, H, W, 3) in [0, 1], of the depth's size and batch: the geometry's image, or the depth as colours."""
     count, height, width = depth.depth.shape

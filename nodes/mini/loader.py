@@ -11,7 +11,7 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.backbones.mini import DIT_FILE, MINI_DIR, SAMPLING_SHIFT, load_base_weights
-from ..inputs import CATEGORY, aliases
+from ..inputs import GENERATE_CATEGORY, aliases
 from .clip import load_mini_clip
 from .model import MiniModel
 from .pixel_graphs import take_empty_pixels_for_latents
@@ -67,7 +67,7 @@ class SpatialFusionMiniLoader(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionMiniLoader",
             display_name="Load SpatialFusion Mini",
-            category=CATEGORY,
+            category=GENERATE_CATEGORY,
             description=(
                 "Loads the small demonstration base that comes with the pack: a text encoder and a diffusion model "
                 "that draw 128x128 pixel scenes in seconds on a CPU, and edit them (template edit_mini). For real "

@@ -13,6 +13,18 @@ from .injection_run import WITHOUT_DEPTH_KEY
 
 NEGATIVE = 1
 NEGATIVE_WITHOUT_DEPTH = 2
+# What other nodes put on a MODEL to take part in guidance. They see both predictions of a step, or the guided one.
+GUIDANCE_PATCHES = ("sampler_cfg_function", "sampler_pre_cfg_function", "sampler_post_cfg_function")
+
+
+def depth_guider(
+    model: comfy.model_patcher.ModelPatcher, positive: Any, negative: Any, cfg: float, depth_guidance: float
+) -> DepthGuider:
+    """A GUIDER of the host for these conditions and scales."""
+    guider = DepthGuider(model, depth_guidance)
+    guider.set_conds(positive, negative)
+    guider.set_cfg(cfg)
+    return guider
 
 
 class DepthGuider(comfy.samplers.CFGGuider):
@@ -22,6 +34,10 @@ class DepthGuider(comfy.samplers.CFGGuider):
     for the negative prompt without depth. The formula is linear, so that it holds for the host's denoised predictions
     and for velocities. A third pass runs only where the formula needs it. With depth_guidance 1, or without a depth in
     use, this is plain guidance. Equal scales need no v(0, D), and cfg 0 needs no v(c, D).
+
+    Other nodes may have put guidance of their own on the MODEL. Their cfg function computes the text's part. Their
+    post-CFG functions get the sum of both parts, as they get the result of any guidance. They are given v(c, D) and
+    v(0, D), so that no pass is left out for them.
     """
 
     def __init__(self, model: comfy.model_patcher.ModelPatcher, depth_guidance: float) -> None:
@@ -33,10 +49,11 @@ class DepthGuider(comfy.samplers.CFGGuider):
     ) -> torch.Tensor:
         if self.depth_guidance == 1 or not depth_in_use(model_options, float(timestep[0])):
             return super().predict_noise(x, timestep, model_options, seed)
-        if self.depth_guidance == self.cfg:
+        is_alone = not any(model_options.get(name) for name in GUIDANCE_PATCHES)
+        if is_alone and self.depth_guidance == self.cfg:
             # v(0, D) cancels out: plain guidance with the negative prompt without depth.
             return super().predict_noise(x, timestep, _without_depth(model_options, NEGATIVE), seed)
-        if self.cfg == 0:
+        if is_alone and self.cfg == 0:
             # v(c, D) has no weight: guidance from the negative prompt without depth to the one with depth.
             negative = self.conds["negative"]
             options = _without_depth(model_options, NEGATIVE)
@@ -44,14 +61,19 @@ class DepthGuider(comfy.samplers.CFGGuider):
                 self.inner_model, x, timestep, negative, negative, self.depth_guidance, options, seed
             )
         recorder = _ThirdPass(self.conds["negative"], model_options)
+
+        def add_depth_guidance(arguments: dict[str, Any]) -> torch.Tensor:
+            return arguments["denoised"] + (1 - self.depth_guidance) * (recorder.without_depth - recorder.with_depth)
+
         options = {
             **model_options,
             "sampler_calc_cond_batch_function": recorder,
+            # Before those of other nodes: what these do, such as a limit of the values, holds for the result.
+            "sampler_post_cfg_function": [add_depth_guidance, *model_options.get("sampler_post_cfg_function", [])],
             # Without this the host leaves out v(0, D) at cfg 1.
             "disable_cfg1_optimization": True,
         }
-        guided = super().predict_noise(x, timestep, options, seed)
-        return guided + (1 - self.depth_guidance) * (recorder.without_depth - recorder.with_depth)
+        return super().predict_noise(x, timestep, options, seed)
 
 
 class _ThirdPass:

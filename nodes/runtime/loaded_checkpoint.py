@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +48,16 @@ class SpatialFusionModel:
     base_fingerprint: dict[str, str]
 
 
+@dataclass(frozen=True)
+class LoadedFile:
+    """A checkpoint's file, loaded. It may be beside any CLIP of its base."""
+
+    # Without the tensors.
+    contents: Checkpoint
+    predictor: comfy.model_patcher.ModelPatcher
+    adapter: comfy.model_patcher.ModelPatcher
+
+
 def load_beside(
     clip: comfy.sd.CLIP,
     checkpoint: Checkpoint,
@@ -55,24 +65,40 @@ def load_beside(
     name: str,
     clip_vision: comfy.clip_vision.ClipVisionModel | None = None,
 ) -> SpatialFusionModel:
-    """The contents of the file `path`, which the user knows as `name`, beside this CLIP.
+    """`load_file` and `beside` in one."""
+    return beside(clip, load_file(clip, checkpoint, path, name), name, clip_vision)
 
-    ValueError, with the remedy, where the CLIP is not the checkpoint's. This is the one place that looks up the base.
+
+def load_file(clip: comfy.sd.CLIP, checkpoint: Checkpoint, path: Path, name: str) -> LoadedFile:
+    """The contents of the file `path`, which the user knows as `name`.
+
+    ValueError, with the remedy, where the CLIP is not the checkpoint's: before anything is built.
     """
-    backbone = get_backbone(checkpoint.config.backbone)
-    decoder_path = find_decoder(clip, checkpoint.config, backbone, name)
+    find_decoder(clip, checkpoint.config, get_backbone(checkpoint.config.backbone), name)
     predictor, adapter = build_patchers(path, checkpoint)
+    return LoadedFile(replace(checkpoint, state_dict={}), predictor, adapter)
+
+
+def beside(
+    clip: comfy.sd.CLIP,
+    loaded: LoadedFile,
+    name: str,
+    clip_vision: comfy.clip_vision.ClipVisionModel | None = None,
+) -> SpatialFusionModel:
+    """A loaded file, which the user knows as `name`, beside this CLIP. ValueError where the CLIP is not its base's."""
+    contents = loaded.contents
+    backbone = get_backbone(contents.config.backbone)
     return SpatialFusionModel(
-        config=checkpoint.config,
+        config=contents.config,
         backbone=backbone,
         clip=clip,
-        decoder_path=decoder_path,
-        predictor=predictor,
-        adapter=adapter,
+        decoder_path=find_decoder(clip, contents.config, backbone, name),
+        predictor=loaded.predictor,
+        adapter=loaded.adapter,
         clip_vision=clip_vision,
-        source_patch_px=own_patch_px(checkpoint.config),
-        base_revision=checkpoint.base_revision,
-        base_fingerprint=checkpoint.base_fingerprint,
+        source_patch_px=own_patch_px(contents.config),
+        base_revision=contents.base_revision,
+        base_fingerprint=contents.base_fingerprint,
     )
 
 

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import comfy.model_management
-import comfy.utils
 import torch
 
 from ...sf_model.config import SpatialFusionConfig
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.models.depth_flow import DepthSampling, draw_noise
 from ...sf_model.models.depth_head import UPSCALE
+from ...sf_model.models.depth_prediction import DepthPrediction
 from ...sf_model.models.expert_inputs import ExpertInputs, SourceFeatures
 from ...sf_model.models.layout_predictor import LayoutSampling, layout_noise
+from ..host.live_depth import LiveDepth
 from .loaded_checkpoint import SpatialFusionModel
 from .prompt_capture import EncodedPrompt
 
@@ -24,6 +25,9 @@ FLOAT_BYTES = 4
 # 9 GB at most (float32, with guidance). No model is trained on so many queries, and a smaller depth serves a large
 # image as well.
 MAX_QUERIES = 16384
+MAX_RESULT_BYTES = 2 * 2**30
+# Numbers a pixel of a geometry: depth, confidence, mask, points and picture.
+PLANES = 9
 
 
 def check_size(model: SpatialFusionModel, width: int, height: int) -> None:
@@ -39,11 +43,32 @@ def check_size(model: SpatialFusionModel, width: int, height: int) -> None:
         )
 
 
+def check_batch(batch: int, width: int, height: int) -> None:
+    """ValueError, with the remedy, for a batch of depths that would take too much memory. One always fits."""
+    size = 4 * PLANES * batch * width * height
+    if batch > 1 and size > MAX_RESULT_BYTES:
+        raise ValueError(
+            f"set batch_size to at most {max(1, MAX_RESULT_BYTES * batch // size)}, or width and height smaller: Depth "
+            f"Adapter Apply resizes the depth. {batch} depths of {width}x{height} pixels take {size / 2**30:.1f} GiB; "
+            f"the limit is {MAX_RESULT_BYTES // 2**30}"
+        )
+
+
 def draw_sampling(
-    model: SpatialFusionModel, width: int, height: int, seed: int, steps: int, guidance: float
+    model: SpatialFusionModel,
+    width: int,
+    height: int,
+    seed: int,
+    steps: int,
+    guidance: float,
+    on_prediction: Callable[[DepthPrediction], None] | None = None,
 ) -> DepthSampling:
-    """How one scene is sampled: the seed's noise for an image of this size, steps and guidance."""
-    return DepthSampling(draw_noise(model.predictor.model.noise_shape(1, height, width), seed), steps, guidance)
+    """How one scene is sampled: the seed's noise for an image of this size, steps and guidance.
+
+    on_prediction: is called with what each step predicts.
+    """
+    noise = draw_noise(model.predictor.model.noise_shape(1, height, width), seed)
+    return DepthSampling(noise, steps, guidance, on_prediction=on_prediction)
 
 
 def predict_depth(
@@ -54,11 +79,13 @@ def predict_depth(
     features: SourceFeatures | None = None,
     sampling: DepthSampling | None = None,
     seed: int = 0,
+    on_layer: Callable[[], None] | None = None,
 ) -> MetricDepth:
     """The depth (1, height, width) of the image that the prompt describes, on the predictor's device.
 
     features: of the source image of an edit. sampling: without it the result is the mean of all scenes that fit. seed:
-    of the layout, for a checkpoint that draws one first.
+    of the layout, for a checkpoint that draws one first. on_layer: is called after each layer of each step; without it
+    the node's progress bar moves.
     """
     device = model.predictor.load_device
     dtype = computing_dtype(device)
@@ -76,7 +103,7 @@ def predict_depth(
         source=None if features is None else SourceFeatures(features.tokens.to(device), features.grid),
         dtype=dtype,
         out_dtype=torch.float32,
-        on_layer=_progress(steps * model.config.spatial_transformer.num_layers),
+        on_layer=on_layer or LiveDepth(layers(model, steps), shows_pictures=False).on_layer,
     )
     predictor = model.predictor.model
     if predictor.layout is not None:
@@ -102,15 +129,9 @@ def _check_numbers(depth: MetricDepth, checkpoint_name: str) -> None:
         )
 
 
-def _progress(layers: int) -> Callable[[], None]:
-    """A function to call after each of `layers` layers. It moves the progress bar, and stops if the user cancels."""
-    progress = comfy.utils.ProgressBar(layers)
-
-    def on_layer() -> None:
-        comfy.model_management.throw_exception_if_processing_interrupted()
-        progress.update(1)
-
-    return on_layer
+def layers(model: SpatialFusionModel, steps: int) -> int:
+    """How many layers run for one scene: those of every step."""
+    return steps * model.config.spatial_transformer.num_layers
 
 
 def computing_dtype(device: torch.device) -> torch.dtype:

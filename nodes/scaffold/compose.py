@@ -21,7 +21,7 @@ from ..host.images import to_host
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..inputs import (
-    SCAFFOLD_CATEGORY,
+    BUILD_CATEGORY,
     ScaffoldObjects,
     aliases,
     focal_length_inputs,
@@ -44,7 +44,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionComposeDepth",
             display_name="Compose Depth Scaffold",
-            category=SCAFFOLD_CATEGORY,
+            category=BUILD_CATEGORY,
             description=(
                 "Gives the exact depth, in metres, of placed boxes, spheres, cylinders and meshes before a camera. It "
                 "is for Depth Adapter Apply, the host's geometry nodes and, by Metric Depth to Images, every depth "
@@ -86,6 +86,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     min=0.1,
                     max=1000.0,
                     step=1.0,
+                    advanced=True,
                     tooltip="The depth in metres at which the ground ends. Beyond it is no surface.",
                 ),
                 share_input(
@@ -93,17 +94,19 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "How much Depth Adapter Apply keeps to the ground: 1 as composed, 0 leaves the model free.",
                     default=1.0,
                     step=0.05,
+                    advanced=True,
                 ),
                 share_input(
                     "background_confidence",
                     "The same where nothing was placed: 1 is open sky, 0 lets the model add walls or hills.",
                     default=1.0,
                     step=0.05,
+                    advanced=True,
                 ),
                 ScaffoldObjects.Input(
                     "objects",
                     optional=True,
-                    tooltip="From Scaffold Object and Scaffold Mesh. Without it there is only the ground.",
+                    tooltip="From Place Shape and Place Mesh. Without it there is only the ground.",
                 ),
                 io.Load3DCamera.Input(
                     "camera_info",
@@ -157,8 +160,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
             cameras = [scene.camera.scaffold()]
         else:
             cameras = to_scaffold_cameras(camera_info, scene.camera.fov_y_deg)
-        planes = len(objects) + (PLANES_PER_CAMERA if len(cameras) > 1 else 0)
-        check_masks(len(objects), width, height, len(cameras), planes)
+        check_masks(len(objects), width, height, len(cameras), PLANES_PER_CAMERA if len(cameras) > 1 else 0)
         compositions = [
             compose(
                 objects,

@@ -11,7 +11,7 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.scaffold.layout import Layout, compose_layout, unique_names
 from ...sf_model.scaffold.layout_words import camera_words
 from ..host.images import to_host
-from ..inputs import SCAFFOLD_CATEGORY, aliases, size_inputs
+from ..inputs import BUILD_CATEGORY, aliases, size_inputs
 from .inputs import check_masks, given_layout, layout_input
 
 MAX_SIZE_PX = 4096
@@ -24,7 +24,7 @@ class SpatialFusionLayoutConditioning(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionLayoutConditioning",
             display_name="Layout Conditioning",
-            category=SCAFFOLD_CATEGORY,
+            category=BUILD_CATEGORY,
             description=(
                 "Encodes a prompt for the whole image, and the words of each object of a layout for the place where it "
                 "is seen. So a red car and a blue chair keep their colours. Every visible object costs one more run of "

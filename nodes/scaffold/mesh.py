@@ -1,4 +1,4 @@
-"""Scaffold Mesh: adds a mesh or a 3D file of the host, at a size and a place in metres, to a list of objects."""
+"""Place Mesh: adds a mesh or a 3D file of the host, at a size and a place in metres, to a list of objects."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from comfy_api.v0_0_2 import Types, io
 
 from ...sf_model.scaffold import MESH_FORMATS, SIZE_AXES, Pose, ScaffoldObject, prepare_mesh, read_mesh
 from ..host.files import contents_digest, folder_digest, input_file, is_input_file, offered_files, read_file
-from ..inputs import SCAFFOLD_CATEGORY, aliases, batch_index_input, metres_input
+from ..inputs import BUILD_CATEGORY, aliases, batch_index_input, metres_input
 from .inputs import MAX_SIZE_M, objects_input, objects_output, pose_inputs
 
 NO_FILE = "none"
@@ -25,13 +25,14 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="SpatialFusionScaffoldMesh",
-            display_name="Scaffold Mesh",
-            category=SCAFFOLD_CATEGORY,
+            display_name="Place Mesh",
+            category=BUILD_CATEGORY,
             description=(
                 "A mesh with a size and a place in metres, for Compose Depth Scaffold. It comes from any node that "
                 "makes meshes, from Load 3D, or from a .glb, .gltf, .obj or .stl file in the input folder."
             ),
             search_aliases=aliases(
+                "scaffold mesh",
                 "mesh",
                 "glb",
                 "gltf",
@@ -49,8 +50,8 @@ class SpatialFusionScaffoldMesh(io.ComfyNode):
                     "model_file",
                     options=[NO_FILE, *offered_files(MESH_ENDINGS, MESH_ENDINGS)],
                     default=NO_FILE,
-                    tooltip="A .glb, .gltf, .obj or .stl file in ComfyUI's input folder. '<name> [output]' is one in "
-                    "the output folder. Set it to none where a mesh is connected.",
+                    tooltip="A .glb, .gltf, .obj or .stl file in ComfyUI's input folder; the button uploads one. "
+                    "'<name> [output]' is one in the output folder. Set it to none where a mesh is connected.",
                 ),
                 metres_input(
                     "size_m",

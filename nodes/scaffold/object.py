@@ -1,11 +1,11 @@
-"""Scaffold Object: adds a box, sphere or cylinder at a place in metres to a list of objects."""
+"""Place Shape: adds a box, sphere or cylinder at a place in metres to a list of objects."""
 
 from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.scaffold import SHAPES, Pose, ScaffoldObject, ScaffoldSolid
-from ..inputs import SCAFFOLD_CATEGORY, aliases, metres_input
+from ..inputs import BUILD_CATEGORY, aliases, metres_input
 from .inputs import MAX_SIZE_M, objects_input, objects_output, pose_inputs
 
 
@@ -15,13 +15,14 @@ class SpatialFusionScaffoldObject(io.ComfyNode):
         size = {"default": 1.0, "minimum": 0.01, "maximum": MAX_SIZE_M}
         return io.Schema(
             node_id="SpatialFusionScaffoldObject",
-            display_name="Scaffold Object",
-            category=SCAFFOLD_CATEGORY,
+            display_name="Place Shape",
+            category=BUILD_CATEGORY,
             description=(
                 "A box, sphere or cylinder with a size and a place in metres, for Compose Depth Scaffold. Chain "
                 "several of these nodes by their objects."
             ),
             search_aliases=aliases(
+                "scaffold object",
                 "box",
                 "cube",
                 "sphere",

@@ -10,7 +10,7 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.scaffold.layout_reading import read_layout
 from ...sf_model.scaffold.planning import Plan, correct_layout, plan_layout
 from ..host.notices import warn
-from ..inputs import SCAFFOLD_CATEGORY, ScaffoldLayout, aliases, seed_input, size_inputs
+from ..inputs import BUILD_CATEGORY, ScaffoldLayout, aliases, seed_input, size_inputs
 from ..runtime.text_generation import check_can_generate, generate_text, own_request, sees_images
 
 MAX_SIZE_PX = 16384
@@ -22,7 +22,7 @@ class SpatialFusionPlanLayout(io.ComfyNode):
         return io.Schema(
             node_id="SpatialFusionPlanLayout",
             display_name="Plan Scene Layout",
-            category=SCAFFOLD_CATEGORY,
+            category=BUILD_CATEGORY,
             description=(
                 "Turns a prompt into a scene in metres: a camera, and things with names, shapes, sizes, places and "
                 "headings. The language model of your text encoder writes it, and distances, sizes and relations that "

@@ -135,6 +135,13 @@ class DepthSampling:
     guidance: float = DEFAULT_GUIDANCE
     # Spends more of the steps near the noise.
     shift: float = DEPTH_SHIFT
+    # Called with what each step predicts for the scenes, at the state's size: noise first, the result last.
+    on_prediction: Callable[[DepthPrediction], None] | None = None
+
+    def report(self, prediction: DepthPrediction) -> None:
+        """Call `on_prediction`. Of a doubled batch, with the half that has the prompt."""
+        if self.on_prediction is not None:
+            self.on_prediction(prediction.first(len(self.noise)))
 
     @property
     def times(self) -> list[float]:
@@ -179,6 +186,7 @@ def sample_depth(
         guided = number < guided_steps
         prediction = predict(_at(now, state, guided, mean_first and number == 0), guided)
         first = first or prediction
+        sampling.report(prediction)
         data = predicted_state(prediction)
         if guided:
             # One batch: a GPU is not full of one image's queries.
@@ -186,6 +194,7 @@ def sample_depth(
             data = _bounded(without + sampling.guidance * (data - without))
         state = state + (after - now) / (1 - now) * (data - state)
     last = predict(_at(times[-1], state, False, mean_first and first is None), False)
+    sampling.report(last)
     if not mean_first or first is None:
         return last
     return replace(last, confidence_logit=first.confidence_logit[: len(state)])

@@ -24,6 +24,11 @@ class DepthPrediction:
     # (B,) vertical field of view in degrees.
     fov_y_deg: torch.Tensor
 
+    def first(self, count: int) -> DepthPrediction:
+        """The first `count` of the batch."""
+        maps = self.log_depth[:count], self.validity_logit[:count], self.confidence_logit[:count]
+        return DepthPrediction(*maps, self.fov_y_deg[:count])
+
     def resized(self, height: int, width: int) -> DepthPrediction:
         """The maps at height x width. Edges of objects stay sharp."""
         if self.log_depth.shape[-2:] == (height, width):

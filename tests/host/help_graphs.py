@@ -99,6 +99,19 @@ def drawn(sampler_type: str) -> Graph:
     return {**PREDICTED, **STILL, "apply": apply, **sampler(sampler_type, APPLIED, CONDITIONING), **SHOWN}
 
 
+def guided() -> Graph:
+    """`drawn` with Depth Guider and the host's own sampler."""
+    graph = drawn("KSampler")
+    scales = {"model": APPLIED, "positive": CONDITIONING, "negative": NEGATIVE, "cfg": 4.0, "depth_guidance": 2.0}
+    graph["guider"] = node("SpatialFusionGuider", **scales)
+    graph["noise"] = node("RandomNoise", noise_seed=1)
+    graph["algorithm"] = node("KSamplerSelect", sampler_name="euler")
+    graph["sigmas"] = node("BasicScheduler", model=APPLIED, scheduler="simple", steps=20, denoise=1.0)
+    links = {"noise": ["noise", 0], "guider": ["guider", 0], "sampler": ["algorithm", 0], "sigmas": ["sigmas", 0]}
+    graph["sampler"] = node("SamplerCustomAdvanced", **links, latent_image=LATENT)
+    return graph
+
+
 GRAPHS: dict[str, Graph] = {
     "SpatialFusionMiniLoader": {
         "base": node("SpatialFusionMiniLoader"),
@@ -111,6 +124,7 @@ GRAPHS: dict[str, Graph] = {
     "SpatialFusionPredictDepth": drawn("SpatialFusionSampler"),
     "SpatialFusionApplyDepth": drawn("KSampler"),
     "SpatialFusionSampler": drawn("SpatialFusionSampler"),
+    "SpatialFusionGuider": guided(),
     "SpatialFusionImageToDepth": {
         "picture": node("LoadImage", image=DEPTH_PICTURE),
         "metric": node(
@@ -147,6 +161,12 @@ GRAPHS: dict[str, Graph] = {
             "SpatialFusionBlendDepth", geometry_a=SCENE_GEOMETRY, geometry_b=["other scene", 0], mask=["other scene", 2]
         ),
         "inspect": node("SpatialFusionInspectDepth", geometry=["blend", 0]),
+    },
+    "SpatialFusionLoosenDepth": {
+        **SCENE,
+        "loosen": node("SpatialFusionLoosenDepth", geometry=SCENE_GEOMETRY, looseness=0.5),
+        "pictures": node("SpatialFusionDepthToImages", geometry=["loosen", 0]),
+        "depth": node("PreviewImage", images=["pictures", 0]),
     },
     "SpatialFusionDepthToImages": {
         **SCENE,

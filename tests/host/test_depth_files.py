@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from tests.host.browser import HostPage
+from tests.host.help_graphs import chair_obj
 from tests.host.mini_graphs import digest, node
 from tests.host.server import ComfyServer, Graph, PromptError
 
@@ -349,6 +350,34 @@ def test_a_camera_that_contradicts_the_input_and_depth_beyond_the_png(server: Co
         server.run({"load": load("far.npy", fov_y_deg=40), "save": save(["load", 0], format="png 16-bit mm")})
     assert caught.value.node_id == "save"
     assert server.run(measured() | {"save": save(MEASURED)})["save"]["images"]
+
+
+def test_the_button_of_scaffold_mesh_uploads_a_mesh_and_chooses_it(
+    page: HostPage, newest_server: ComfyServer, tmp_path: Path
+) -> None:
+    local = tmp_path / "my chair.obj"
+    local.write_text(chair_obj(), encoding="utf-8")
+    page.tab.evaluate(
+        """() => {
+            app.graph.clear();
+            for (const type of ["SpatialFusionScaffoldMesh", "SpatialFusionComposeDepth", "SpatialFusionInspectDepth"])
+                app.graph.add(LiteGraph.createNode(type));
+            const [mesh, scene, inspect] = app.graph.nodes;
+            mesh.connect(0, scene, "objects");
+            scene.connect(0, inspect, 0);
+        }"""
+    )
+    button = "app.graph.nodes[0].widgets.find((widget) => widget.name === 'upload')"
+    assert page.tab.evaluate(f"() => {button}.label") == "choose mesh file to upload"
+    with page.tab.expect_file_chooser() as chooser:
+        page.tab.evaluate(f"() => {button}.callback()")
+    chooser.value.set_files(local)
+    value = "app.graph.nodes[0].widgets.find((widget) => widget.name === 'model_file').value"
+    page.tab.wait_for_function(f"() => {value} === 'my chair.obj'")
+    assert (newest_server.base / "input" / local.name).read_bytes() == local.read_bytes()
+    outputs = page.run()
+    assert any("spatialfusion_depth" in output for output in outputs.values())
+    assert page.console_errors() == []
 
 
 def test_the_button_uploads_a_file_and_chooses_it(page: HostPage, newest_server: ComfyServer, tmp_path: Path) -> None:

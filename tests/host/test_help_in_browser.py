@@ -123,6 +123,6 @@ def test_blemishes_of_a_picture_are_found(drawing_page: HostPage) -> None:
     drawing_page.tab.wait_for_timeout(500)
     found = "\n".join(blemishes(drawing_page, node_id))
     assert "over the canvas: covered" in found
-    assert "Scaffold Object is marked as wrong" in found
+    assert "Place Shape is marked as wrong" in found
     assert "distance_moves is empty" in found
-    assert "the wire from Adjust Metric Depth to Inspect Metric Depth runs behind Scaffold Object" in found
+    assert "the wire from Adjust Metric Depth to Inspect Metric Depth runs behind Place Shape" in found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.host.server import ComfyServer
-from tools.documents.help_pages import ORDER
+from tools.documents.help_pages import GROUPS, ORDER, PREFIX
 from tools.host_process import DIRECT
 
 PACK = "ComfyUI-SpatialFusion"
@@ -69,6 +70,37 @@ def test_every_node_has_a_help_page_that_names_its_inputs_and_outputs(server: Co
             assert f"\n## {heading}\n" in page, node_id
         names = [*info["input"].get("required", {}), *info["input"].get("optional", {}), *info["output_name"]]
         assert [name for name in names if f"**{name}**" not in page] == [], node_id
+
+
+def test_the_menu_has_the_groups_of_the_readme(server: ComfyServer, repository: Path) -> None:
+    expected = {f"{PREFIX}{name}": f"{PREFIX}/{group}" for group, names in GROUPS.items() for name in names}
+    assert {node_id: info["category"] for node_id, info in our_nodes(server).items()} == expected
+    for language in LANGUAGES:
+        texts = json.loads((repository / "locales" / language / "main.json").read_text(encoding="utf-8"))
+        assert list(texts["nodeCategories"]) == list(GROUPS)
+
+
+def test_what_is_rarely_touched_is_advanced(server: ComfyServer) -> None:
+    """Only what has a value of its own may be hidden: never a socket that a graph needs."""
+    advanced = {
+        node_id.removeprefix(PREFIX): names
+        for node_id, info in our_nodes(server).items()
+        if (names := [name for name, (_, options) in all_inputs(info).items() if options.get("advanced")])
+    }
+    assert advanced == {
+        "AdjustDepth": ["min_m", "max_m"],
+        "BlendDepth": ["ignore_camera"],
+        "ComposeDepth": ["ground_extent_m", "ground_confidence", "background_confidence"],
+        "DepthToImages": ["normal_convention"],
+        "DepthToMesh": ["batch_index", "decimation", "confidence_threshold"],
+        "LayoutConditioning": ["object_prompt"],
+        "PlanLayout": ["attempts", "max_tokens", "instructions"],
+        "PredictDepth": ["mode", "steps", "guidance"],
+        "ScaffoldMesh": ["pitch_deg", "roll_deg", "batch_index"],
+        "ScaffoldObject": ["pitch_deg", "roll_deg"],
+    }
+    for info in our_nodes(server).values():
+        assert all("default" in options for _, options in all_inputs(info).values() if options.get("advanced"))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

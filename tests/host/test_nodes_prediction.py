@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from tests.host.mini_graphs import (
     CONDITIONING,
     GEOMETRY,
     PROMPT,
+    VAE,
     digest,
     host_mesh,
     node,
     predict_graph,
 )
-from tests.host.server import ComfyServer, Graph
+from tests.host.server import ComfyServer, Graph, PromptError
 
 NODE_TITLES = {
     "SpatialFusionMiniLoader": "Load SpatialFusion Mini",
@@ -40,11 +42,13 @@ NODE_TITLES = {
     "SpatialFusionDepthToImages": "Metric Depth to Images",
     "SpatialFusionInspectDepth": "Inspect Metric Depth",
     "SpatialFusionDepthToMesh": "Metric Depth to Mesh",
-    "SpatialFusionScaffoldObject": "Scaffold Object",
-    "SpatialFusionScaffoldMesh": "Scaffold Mesh",
+    "SpatialFusionScaffoldObject": "Place Shape",
+    "SpatialFusionScaffoldMesh": "Place Mesh",
     "SpatialFusionComposeDepth": "Compose Depth Scaffold",
     "SpatialFusionPlanLayout": "Plan Scene Layout",
     "SpatialFusionLayoutConditioning": "Layout Conditioning",
+    "SpatialFusionGuider": "Depth Guider",
+    "SpatialFusionLoosenDepth": "Loosen Metric Depth",
 }
 
 
@@ -129,6 +133,83 @@ def test_depth_has_exactly_the_size_asked_for(server: ComfyServer, size: tuple[i
     assert not np.isnan(arrays["depth_m"]).any()
     assert ((arrays["confidence"] >= 0) & (arrays["confidence"] <= 1)).all()
     assert 0 < arrays["fov_y_deg"] < 180
+
+
+def test_a_latent_gives_the_size(server: ComfyServer) -> None:
+    """In place of the widgets: of pixels, of cells that say their size, and of cells whose size only the VAE knows."""
+    graph = predict_graph("a tree", 16, 16)
+    graph["predict"]["inputs"]["latent"] = ["latent", 0]
+    graph["latent"] = node("EmptyChromaRadianceLatentImage", width=80, height=48, batch_size=2)
+    assert saved_depth(server, graph)[0]["depth_m"].shape == (48, 80)
+    graph["latent"] = node("EmptySD3LatentImage", width=96, height=64, batch_size=1)
+    assert saved_depth(server, graph)[0]["depth_m"].shape == (64, 96)
+    graph["picture"] = node("EmptyImage", width=72, height=40, batch_size=1, color=0)
+    graph["latent"] = node("VAEEncode", pixels=["picture", 0], vae=VAE)
+    graph["predict"]["inputs"]["vae"] = VAE
+    assert saved_depth(server, graph)[0]["depth_m"].shape == (40, 72)
+    graph["latent"] = node("EmptyLatentAudio", seconds=1.0, batch_size=1)
+    with pytest.raises(PromptError, match="connect the latent of an image"):
+        server.run(graph)
+
+
+def test_a_batch_has_a_scene_for_each_seed_as_it_would_be_alone(server: ComfyServer) -> None:
+    last = 0xFFFFFFFFFFFFFFFF  # after which the seeds begin again
+    graph = predict_graph("a red car")
+    graph["predict"]["inputs"] |= {"seed": last, "batch_size": 2}
+    graph["save"] = node("SpatialFusionSaveDepth", geometry=GEOMETRY, filename_prefix="tests/depth")
+    together = [
+        np.load(io.BytesIO(server.view(file)), allow_pickle=False) for file in server.run(graph)["save"]["metric_depth"]
+    ]
+    assert len(together) == 2
+    for scene, seed in zip(together, (last, 0)):
+        graph["predict"]["inputs"] |= {"seed": seed, "batch_size": 1}
+        alone = saved_depth(server, graph)[0]
+        assert all(np.array_equal(scene[name], alone[name]) for name in alone)
+    graph["predict"]["inputs"] |= {"mode": "mean", "batch_size": 3}
+    graph["predict"]["inputs"]["prompt"] = "a blue car"
+    assert len(server.run(graph)["save"]["metric_depth"]) == 1
+
+
+def test_a_batch_that_would_take_too_much_memory_is_refused(server: ComfyServer) -> None:
+    graph = predict_graph("a red car", 1024, 1024)
+    graph["predict"]["inputs"]["batch_size"] = 64
+    with pytest.raises(PromptError, match="set batch_size to at most 56, or width and height smaller"):
+        server.run(graph)
+
+
+@pytest.mark.parametrize("kind, output", [("moge", 0), ("da3", 1)])
+def test_saving_passes_the_geometry_on(newest_server: ComfyServer, kind: str, output: int) -> None:
+    graph = {
+        "measured": node("ProbeGeometry", kind=kind, width=48, height=32, batch=2),
+        "save": node("SpatialFusionSaveDepth", geometry=["measured", output], filename_prefix="tests/depth"),
+        "inspect": node("SpatialFusionInspectDepth", geometry=["measured", output]),
+        "saved": digest(["save", 0]),
+        "inspected": digest(["inspect", 0]),
+        "given": digest(["measured", output]),
+    }
+    outputs = newest_server.run(graph)
+    assert outputs["saved"]["digest"] == outputs["inspected"]["digest"]
+    assert (outputs["saved"]["digest"] == outputs["given"]["digest"]) == (kind == "moge")
+
+
+def test_another_clone_of_the_clip_does_not_read_the_checkpoint_again(server: ComfyServer) -> None:
+    """As a LoRA on the CLIP makes one. The file is damaged behind the host's back, at its size and its time."""
+    folder = server.base / "models" / "spatialfusion"
+    file = folder / "kept.safetensors"
+    file.write_bytes((folder / mini_checkpoints.TOKEN).read_bytes())
+    graph = predict_graph(checkpoint=file.name) | {"geometry": digest(GEOMETRY)}
+    graph["clip"] = node("CLIPSetLastLayer", clip=CLIP, stop_at_clip_layer=-1)
+    graph["loader"]["inputs"]["clip"] = ["clip", 0]
+    first = server.run(graph)["geometry"]["digest"]
+    before = file.stat()
+    file.write_bytes(bytes(before.st_size))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    graph["clip"]["inputs"]["stop_at_clip_layer"] = -2
+    outputs = server.run(graph)
+    assert "geometry" in outputs and outputs["geometry"]["digest"] == first
+    os.utime(file)
+    with pytest.raises(PromptError, match="kept.safetensors"):
+        server.run(graph)
 
 
 def test_the_empty_prompt_works(server: ComfyServer) -> None:

@@ -1,4 +1,4 @@
-"""Depth Adapter Apply and SpatialFusion Sampler in real servers."""
+"""Depth Adapter Apply, SpatialFusion Sampler and Depth Guider in real servers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from tests.host.mini_graphs import APPLIED, CONDITIONING, LATENT, MODEL, NEGATIV
 from tests.host.server import ComfyServer, Graph
 
 INJECTIONS = pytest.mark.parametrize("checkpoint", [mini_checkpoints.TOKEN, mini_checkpoints.LATENT])
+# A measured depth that no model made.
+ONCE = {"once": node("ProbeGeometry", kind="moge", width=64, height=64, batch=1)}
 # Sums of float32 predictions in another order.
 LINEAR_TOLERANCE = 1e-5
 
@@ -101,6 +103,53 @@ def test_guidance_is_the_stated_formula(server: ComfyServer, checkpoint: str) ->
     graph["sampler"]["inputs"] |= {"cfg": 0.0, "depth_guidance": depth_guidance}  # the other one
     graph["expected"]["inputs"] |= {"weight_a": 1 - depth_guidance, "weight_b": depth_guidance, "weight_c": 0.0}
     assert relative_distance(server, graph) < LINEAR_TOLERANCE
+
+
+def test_what_other_nodes_do_to_the_guided_prediction_is_done_to_both_parts(server: ComfyServer) -> None:
+    """A post-CFG function that halves gives half of the whole formula, also where a pass could have been saved."""
+    one = {"steps": 1, "cfg": 1.0, "depth_guidance": 1.0}
+    graph = apply_graph(checkpoint=mini_checkpoints.TOKEN)
+    graph["halved"] = node("ProbeHalveGuided", model=APPLIED)
+    add_sampler(graph, model=MODEL, name="v00", **one, positive=NEGATIVE)
+    add_sampler(graph, name="v0D", **one, positive=NEGATIVE)
+    add_sampler(graph, name="vcD", **one, positive=CONDITIONING)
+    add_distance(graph, "sampler", "expected")
+    for cfg, depth_guidance in ((3.0, 2.0), (3.0, 3.0), (0.0, 2.0)):
+        add_sampler(graph, model=["halved", 0], name="sampler", steps=1, cfg=cfg, depth_guidance=depth_guidance)
+        weights = {"weight_a": 1 - depth_guidance, "weight_b": depth_guidance - cfg, "weight_c": cfg}
+        halves = {name: weight / 2 for name, weight in weights.items()}
+        graph["expected"] = node("ProbeCombine", a=["v00", 0], b=["v0D", 0], c=["vcD", 0], **halves)
+        assert relative_distance(server, graph) < LINEAR_TOLERANCE, (cfg, depth_guidance)
+
+
+def add_custom_sampler(graph: Graph, guider: dict[str, Any]) -> Graph:
+    """SamplerCustomAdvanced with this node as its guider, set as `add_sampler` sets the others."""
+    inputs = graph["sampler"]["inputs"]
+    graph["noise"] = node("RandomNoise", noise_seed=inputs["seed"])
+    graph["algorithm"] = node("KSamplerSelect", sampler_name=inputs["sampler_name"])
+    schedule = {name: inputs[name] for name in ("model", "scheduler", "steps", "denoise")}
+    graph["sigmas"] = node("BasicScheduler", **schedule)
+    graph["guider"] = guider
+    links = {"noise": ["noise", 0], "sampler": ["algorithm", 0], "sigmas": ["sigmas", 0], "guider": ["guider", 0]}
+    graph["custom"] = node("SamplerCustomAdvanced", **links, latent_image=LATENT)
+    graph["custom digest"] = node("ProbeDigest", value=["custom", 0])
+    return graph
+
+
+@pytest.mark.parametrize("depth_guidance", [1.0, 2.0])
+def test_depth_guider_is_the_sampler_s_guidance(server: ComfyServer, depth_guidance: float) -> None:
+    """Twice: the host keeps the guider, and runs it again with other noise."""
+    graph = add_sampler(apply_graph(checkpoint=mini_checkpoints.TOKEN), depth_guidance=depth_guidance)
+    scales = {"model": APPLIED, "positive": CONDITIONING, "negative": NEGATIVE, "cfg": 4.0}
+    for seed in (7, 8):
+        graph["sampler"]["inputs"]["seed"] = seed
+        add_custom_sampler(graph, node("SpatialFusionGuider", **scales, depth_guidance=depth_guidance))
+        outputs = server.run(graph)
+        assert outputs["custom digest"]["digest"] == outputs["sampler digest"]["digest"]
+    stock = node("CFGGuider", **scales)
+    outputs = server.run(add_custom_sampler(graph, stock))
+    same = outputs["custom digest"]["digest"] == outputs["sampler digest"]["digest"]
+    assert same == (depth_guidance == 1.0)
 
 
 @pytest.mark.parametrize(
@@ -200,6 +249,22 @@ def test_a_batch_of_geometries_goes_one_to_one_with_the_latents(server: ComfySer
     add_sampler(graph, batch_size=2, name="other", model=["apply twice", 0])
     add_distance(graph, "sampler", "other")
     assert relative_distance(server, graph) < LINEAR_TOLERANCE
+
+
+def test_a_loose_depth_ends_when_it_says(server: ComfyServer) -> None:
+    """Loosen Metric Depth with both outputs on Depth Adapter Apply: at 0 nothing changes, at 1 both outputs count."""
+    tight = latent_digest(server, add_sampler(apply_graph(geometry=["once", 0]) | ONCE))
+    digests = {}
+    for looseness, linked in ((0.0, True), (1.0, True), (1.0, False)):
+        graph = apply_graph(geometry=["loosen", 0]) | ONCE
+        graph["loosen"] = node("SpatialFusionLoosenDepth", geometry=["once", 0], looseness=looseness)
+        if linked:
+            graph["apply"]["inputs"]["end_percent"] = ["loosen", 1]
+        digests[looseness, linked] = latent_digest(server, add_sampler(graph))
+    assert digests[0.0, True] == tight
+    assert len(set(digests.values())) == 3
+    graph["apply"]["inputs"]["end_percent"] = 0.4
+    assert latent_digest(server, graph) == digests[1.0, True]
 
 
 @INJECTIONS

@@ -1,4 +1,4 @@
-"""Scaffold Object, Scaffold Mesh and Compose Depth Scaffold in real servers, with the nodes that they plug into."""
+"""Place Shape, Place Mesh and Compose Depth Scaffold in real servers, with the nodes that they plug into."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ WIDGETS: list[tuple[Any, str]] = [
     ({"fov_y_deg": math.inf}, "set or connect fov_y_deg to a number from 1 to 170"),
     ({"fov_y_deg": "50"}, "set or connect fov_y_deg to a number from 1 to 170"),
     ({"ground": 1}, "set or connect ground to on or off"),
-    ({"objects": (object(),)}, "connect objects of Scaffold Object or Scaffold Mesh to objects: .*tuple"),
+    ({"objects": (object(),)}, "connect objects of Place Shape or Place Mesh to objects: .*tuple"),
 ]
 
 

@@ -330,3 +330,25 @@ def test_a_checkpoint_from_before_the_flow_has_only_the_mean() -> None:
     sampling = DepthSampling(draw_noise(predictor.noise_shape(2, 32, 32), 0))
     with pytest.raises(ValueError, match="set mode to mean: checkpoint 'dummy' was trained without a depth flow"):
         predictor.sample(inputs(32, 32), sampling)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("steps", [1, 4])
+def test_every_step_reports_what_it_predicts_with_the_prompt(steps: int, guidance: float) -> None:
+    """The half without the prompt predicts other metres. The last report is the result."""
+    reports: list[DepthPrediction] = []
+
+    def predict(noisy: NoisyDepth, guided: bool) -> DepthPrediction:
+        values = noisy.state[:, 0].clone()
+        if guided:
+            values[len(values) // 2 :] += 1000
+        zero = torch.zeros_like(values)
+        return DepthPrediction(values, zero + 4, zero, torch.full((len(values),), 50.0))
+
+    sampling = DepthSampling(torch.zeros(2, 2, 8, 8), steps, guidance, on_prediction=reports.append)
+    result = sample_depth(predict, sampling, mean_first=False)
+    assert [report.log_depth.shape for report in reports] == steps * [(2, 8, 8)]
+    assert [report.fov_y_deg.shape for report in reports] == steps * [(2,)]
+    assert all(report.log_depth.max() < 100 for report in reports)
+    assert torch.equal(reports[-1].log_depth, result.log_depth)
+    assert sampling.guided_steps == 0 or guidance > 1

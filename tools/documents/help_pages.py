@@ -13,10 +13,10 @@ from pathlib import Path
 GRAPH = "A minimal graph"
 
 GROUPS = {
-    "From words to depth to image": ("MiniLoader", "Loader", "PredictDepth", "ApplyDepth", "Sampler"),
+    "From words to depth to image": ("MiniLoader", "Loader", "PredictDepth", "ApplyDepth", "Sampler", "Guider"),
     "Depth from elsewhere": ("ImageToDepth", "LoadDepth", "SaveDepth"),
     "Look at it": ("InspectDepth", "DepthToMesh"),
-    "Change and mix it": ("AdjustDepth", "BlendDepth", "DepthToImages"),
+    "Change and mix it": ("AdjustDepth", "BlendDepth", "LoosenDepth", "DepthToImages"),
     "Build it": ("PlanLayout", "ScaffoldObject", "ScaffoldMesh", "ComposeDepth", "LayoutConditioning"),
 }
 PREFIX = "SpatialFusion"

@@ -8,6 +8,7 @@ import { language } from "./host.js";
 /** The same as in locales/en/main.json. */
 const ENGLISH = {
   chooseFile: "choose depth file to upload",
+  chooseMesh: "choose mesh file to upload",
   empty: "Run the workflow to see the depth.",
   hint: "Point to read, click two points to measure.",
   noSurface: "no surface",

@@ -284,6 +284,22 @@ class ProbeEpsModel(io.ComfyNode):
         return io.NodeOutput(model)
 
 
+class ProbeHalveGuided(io.ComfyNode):
+    """A MODEL with a post-CFG function that halves the guided prediction."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "ProbeHalveGuided", category=CATEGORY, inputs=[io.Model.Input("model")], outputs=[io.Model.Output()]
+        )
+
+    @classmethod
+    def execute(cls, model: Any) -> io.NodeOutput:
+        model = model.clone()
+        model.set_model_sampler_post_cfg_function(lambda arguments: 0.5 * arguments["denoised"])
+        return io.NodeOutput(model)
+
+
 class ProbeGeometry(io.ComfyNode):
     """A slanted plane, 2 m away at the left and 6 m at the right, as one of the host's geometries; or a broken one."""
 
@@ -399,6 +415,7 @@ class ProbeExtension(ComfyExtension):
             ProbeHoldPrediction,
             ProbeOutOfMemory,
             ProbeEpsModel,
+            ProbeHalveGuided,
             ProbeGeometry,
             ProbeClipVision,
             ProbeMemory,

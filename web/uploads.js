@@ -1,6 +1,6 @@
 /**
- * The upload button of Load Metric Depth. The host's upload widget only takes pictures that browsers can show. This one
- * sends any depth file through the same route and selects it in the combo.
+ * The upload buttons of the nodes that read files. The host's upload widgets only take pictures that browsers can show,
+ * and meshes for its own 3D viewer. These send any file through the same route and select it in the combo.
  */
 
 import { app } from "../../scripts/app.js";
@@ -8,11 +8,22 @@ import { api } from "../../scripts/api.js";
 import { chooseValue, showError } from "./js/host.js";
 import { text } from "./js/texts.js";
 
-const NODE = "SpatialFusionLoadDepth";
-const SUFFIXES = [".exr", ".png", ".npy", ".npz", ".tif", ".tiff", ".pfm"];
+/** By node: the combo with the files, the endings of their names, and the text of the button. */
+const UPLOADS = {
+  SpatialFusionLoadDepth: {
+    widget: "file",
+    suffixes: [".exr", ".png", ".npy", ".npz", ".tif", ".tiff", ".pfm"],
+    label: () => text("chooseFile"),
+  },
+  SpatialFusionScaffoldMesh: {
+    widget: "model_file",
+    suffixes: [".glb", ".gltf", ".obj", ".stl"],
+    label: () => text("chooseMesh"),
+  },
+};
 
-function isDepthFile(file) {
-  return SUFFIXES.some((suffix) => file.name.toLowerCase().endsWith(suffix));
+function isWanted(file, suffixes) {
+  return suffixes.some((suffix) => file.name.toLowerCase().endsWith(suffix));
 }
 
 /** Put a file into the host's input folder. Returns its name there. */
@@ -29,7 +40,7 @@ async function upload(file) {
 async function choose(node, file) {
   try {
     const name = await upload(file);
-    chooseValue(node.widgets.find((widget) => widget.name === "file"), name);
+    chooseValue(node.widgets.find((widget) => widget.name === UPLOADS[node.comfyClass].widget), name);
     node.setDirtyCanvas?.(true, true);
   } catch (error) {
     showError(app, node.title, `${text("notUploaded")} ${file.name} (${error.message})`);
@@ -39,7 +50,7 @@ async function choose(node, file) {
 function openDialog(node) {
   const input = document.createElement("input");
   input.type = "file";
-  input.accept = SUFFIXES.join(",");
+  input.accept = UPLOADS[node.comfyClass].suffixes.join(",");
   input.addEventListener("change", () => {
     if (input.files.length) choose(node, input.files[0]);
   });
@@ -47,15 +58,16 @@ function openDialog(node) {
 }
 
 app.registerExtension({
-  name: "SpatialFusion.LoadDepth",
+  name: "SpatialFusion.Uploads",
 
   nodeCreated(node) {
-    if (node.comfyClass !== NODE) return;
+    const wanted = UPLOADS[node.comfyClass];
+    if (!wanted) return;
     const button = node.addWidget("button", "upload", null, () => openDialog(node), { serialize: false });
-    button.label = text("chooseFile");
+    button.label = wanted.label();
     node.onDragOver = (event) => [...(event?.dataTransfer?.items ?? [])].some((item) => item.kind === "file");
     node.onDragDrop = (event) => {
-      const file = [...event.dataTransfer.files].find(isDepthFile);
+      const file = [...event.dataTransfer.files].find((dropped) => isWanted(dropped, wanted.suffixes));
       if (file) choose(node, file);
       return Boolean(file);
     };
