@@ -12,6 +12,7 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.scaffold import ScaffoldCamera, ScaffoldObject, compose
+from ...sf_model.scaffold.layout import Layout
 from ..host.camera import to_scaffold_cameras
 from ..host.geometry import to_geometry
 from ..host.images import to_host
@@ -26,6 +27,7 @@ from ..inputs import (
     share_input,
     size_inputs,
 )
+from .composed_layout import composed_layout, layout_inputs, layout_ui
 
 MAX_SIZE_PX = 4096
 MAX_RESULT_BYTES = 2 * 2**30
@@ -107,6 +109,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z. "
                     "Several cameras give a batch.",
                 ),
+                *layout_inputs(),
             ],
             outputs=[
                 geometry_output(),
@@ -131,11 +134,18 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
+        layout: Layout | None = None,
+        edited_layout: str = "",
     ) -> io.NodeOutput:
-        if camera_info is None:
-            cameras = [ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)]
-        else:
-            cameras = to_scaffold_cameras(camera_info, fov_y_deg)
+        composed = composed_layout(layout, edited_layout)
+        camera = ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)
+        confidence = [1.0] * len(objects)
+        if composed is not None:
+            scene = composed.layout
+            camera, ground = scene.camera.scaffold(), scene.ground
+            objects = (*objects, *(thing.scaffold() for thing in scene.objects))
+            confidence += [thing.confidence for thing in scene.objects]
+        cameras = [camera] if camera_info is None else to_scaffold_cameras(camera_info, camera.fov_y_deg)
         _check_memory(len(objects), len(cameras), width, height)
         compositions = [
             compose(
@@ -147,13 +157,15 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                 ground_confidence,
                 background_confidence,
                 _progress(index, len(cameras)),
+                confidence,
             )
             for index, camera in enumerate(cameras)
         ]
         depth = MetricDepth.joined([composition.depth for composition in compositions])
         picture = to_host(torch.stack([composition.picture for composition in compositions]))
         masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
-        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=depth_preview_ui(depth, cls))
+        shown = depth_preview_ui(depth, cls) | layout_ui(layout, composed)
+        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=shown)
 
 
 def _progress(index: int, cameras: int) -> Callable[[int, int], None]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from . import figures, nodes
 from .blocks import Maker, Page, filled
+from .editor_data import editor_data
 from .help_pages import translations
 
 # Pages with generated parts.
@@ -33,7 +34,7 @@ MAKERS: dict[str, Maker] = {
 def generated(root: Path) -> dict[Path, str]:
     """{file: its new text}."""
     pages = {root / name: filled(Page(root, root / name), MAKERS) for name in PAGES}
-    return pages | translations(root)
+    return pages | translations(root) | editor_data(root)
 
 
 def outdated(texts: dict[Path, str]) -> list[Path]:
