@@ -2,8 +2,8 @@
 
 SPATIALFUSION carries a `runtime.loaded_checkpoint.SpatialFusionModel`. SPATIALFUSION_OBJECTS carries a tuple of the
 frozen `sf_model.scaffold` objects, in the order in which they were placed. SPATIALFUSION_LAYOUT carries a frozen
-`sf_model.scaffold.layout.Layout`. Geometry travels as the host's MOGE_GEOMETRY dict, so that the host's own nodes render and mesh it. Geometry inputs also take the host's DA3_GEOMETRY.
-`host/geometry.py` describes both dicts.
+`sf_model.scaffold.layout.Layout`. Geometry travels as the host's MOGE_GEOMETRY dict, so that the host's own nodes
+render and mesh it. Geometry inputs also take the host's DA3_GEOMETRY. `host/geometry.py` describes both dicts.
 """
 
 from __future__ import annotations
