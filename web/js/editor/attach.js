@@ -34,6 +34,7 @@ export class NodeEditor {
     const widget = widgetOf(node, LAYOUT);
     if (widget) hideWidget(widget);
     this.button = node.addWidget("button", "edit_scene", null, () => this.open(), { serialize: false });
+    this.button.serialize = false; // not in the saved workflow either
     this.button.label = text("editScene");
     this.#followWidgets();
   }

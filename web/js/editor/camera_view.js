@@ -46,6 +46,9 @@ export class CameraView {
       { class: "sfe-stage sfe-camera", tabindex: "0", role: "application", "aria-label": text("cameraView") },
       this.frame,
     );
+    /** The shown size in pixels. To ask the element while drawing would make the browser lay out the page each time. */
+    this.shown = [0, 0];
+    new ResizeObserver(() => this.#resize()).observe(this.frame);
     this.drags = listenToDrags(this.overlay, { onPress: (event) => this.#press(event) });
     this.overlay.addEventListener("dblclick", (event) => {
       const place = this.#onGround(event);
@@ -71,6 +74,11 @@ export class CameraView {
     return [Math.max(Math.round(width), 1), Math.max(Math.round(height), 1)];
   }
 
+  #resize() {
+    this.shown = [this.frame.clientWidth, this.frame.clientHeight];
+    if (this.camera) this.draw();
+  }
+
   draw() {
     const moving = this.scene.inGesture;
     const share = moving && this.#lastMs > SLOW_MS ? 0.5 : 1;
@@ -85,8 +93,8 @@ export class CameraView {
   }
 
   #refine() {
-    const shown = Math.max(this.frame.clientWidth, this.frame.clientHeight) * (globalThis.devicePixelRatio ?? 1);
-    const size = this.#sizeWithin(Math.min(Math.round(shown), REFINED_PX));
+    const screenPx = Math.max(...this.shown) * (globalThis.devicePixelRatio ?? 1);
+    const size = this.#sizeWithin(Math.min(Math.round(screenPx), REFINED_PX));
     if (this.element.isConnected && size[0] > this.caster.width && !this.scene.inGesture) this.#drawPicture(size, false);
   }
 
@@ -117,7 +125,7 @@ export class CameraView {
     const [width, height] = this.size;
     const scale = this.camera.width / width;
     this.overlay.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const unit = width / Math.max(this.overlay.clientWidth, 1);
+    const unit = width / Math.max(this.shown[0], 1);
     const at = (point) => this.camera.toPicture(point).map((value) => value / scale);
     const parts = [];
     const { layout, selected } = this.scene;

@@ -64,6 +64,7 @@ export class SceneEditor {
       html("div", { class: "sfe-foot" }, this.readout, this.spoken),
       this.palette.element,
     );
+    this.setPhoto(null);
     listenToKeys(this.element, this);
     this.#keepFromHost();
     this.scene.listen(({ saved }) => {

@@ -20,7 +20,7 @@ export function isolated(content, style) {
 /** Take a widget out of the node's face. It keeps its value, and the workflow keeps saving it. */
 export function hideWidget(widget) {
   widget.hidden = true; // for the classic rendering
-  widget.options = { ...widget.options, hidden: true }; // for the Vue rendering
+  if (widget.options) widget.options.hidden = true; // for the Vue rendering
 }
 
 export const widgetOf = (node, name) => node.widgets?.find((widget) => widget.name === name) ?? null;

@@ -49,8 +49,7 @@ export class PlanDrags {
         isMoved ||= !this.#isClick(event, moved);
         if (!isMoved) return;
         const now = plan.toWorld(moved.clientX, moved.clientY);
-        plan.middle = plan.middle.map((value, axis) => value + grabbed[axis] - now[axis]);
-        plan.draw();
+        plan.pan(grabbed[0] - now[0], grabbed[1] - now[1]);
       },
       end: () => {
         if (!isMoved) this.#scene.select(-1);

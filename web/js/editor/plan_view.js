@@ -17,9 +17,13 @@ const GRID_M = [0.1, 0.25, 0.5, 1, 2, 5, 10, 25, 50, 100, 250, 500];
 const GRID_PX = 34;
 const HANDLE_PX = 9;
 const TURN_PX = 26;
+/** Half of a side that is longer than this has room for a handle in its middle. */
+const ROOM_PX = 22;
 
 export class PlanView {
+  /** The view follows the scene until the user moves it. */
   #isFitted = false;
+  #isOwn = false;
   /** The lines on which the dragged object snapped. */
   guides = [];
 
@@ -52,11 +56,15 @@ export class PlanView {
     });
     this.surface.addEventListener("dblclick", (event) => events.onAdd(this.toWorld(event.clientX, event.clientY), event));
     this.element.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
-    new ResizeObserver(() => this.draw()).observe(this.element);
+    /** In pixels. To ask the element while drawing would make the browser lay out the page each time. */
+    this.size = [0, 0];
+    new ResizeObserver(() => this.#resize()).observe(this.surface);
   }
 
-  get size() {
-    return [this.surface.clientWidth, this.surface.clientHeight];
+  #resize() {
+    this.size = [this.surface.clientWidth, this.surface.clientHeight];
+    if (this.#isOwn) this.draw();
+    else this.fit();
   }
 
   /** Where a point of the ground is in the plan, in pixels. */
@@ -73,11 +81,6 @@ export class PlanView {
     const px = ((clientX - box.left) / box.width) * width;
     const py = ((clientY - box.top) / box.height) * height;
     return [this.middle[0] + (px - width / 2) / this.scale, this.middle[1] - (py - height / 2) / this.scale];
-  }
-
-  /** Pixels of the plan for a pixel of the window. */
-  get zoomOfPage() {
-    return this.size[0] / Math.max(this.surface.getBoundingClientRect().width, 1);
   }
 
   /** Show the camera and every object. */
@@ -98,6 +101,7 @@ export class PlanView {
     this.scale = clamp(scale, SCALES);
     this.middle = [(left + right) / 2, (near + far) / 2];
     this.#isFitted = true;
+    this.#isOwn = false;
     this.draw();
   }
 
@@ -106,6 +110,14 @@ export class PlanView {
     this.scale = clamp(before * factor, SCALES);
     const share = before / this.scale;
     this.middle = this.middle.map((value, axis) => around[axis] + (value - around[axis]) * share);
+    this.#isOwn = true;
+    this.draw();
+  }
+
+  /** Move the view by metres to the right and ahead. */
+  pan(right, ahead) {
+    this.middle = [this.middle[0] + right, this.middle[1] + ahead];
+    this.#isOwn = true;
     this.draw();
   }
 
@@ -227,10 +239,11 @@ export class PlanView {
     const [x, , z] = thing.position_m;
     const [px, py] = this.toPlan(x, z);
     const [halfWidth, halfLength] = [(thing.size_m[0] / 2) * this.scale, (thing.size_m[2] / 2) * this.scale];
-    // Small objects keep their handles apart.
+    // Small objects keep their handles apart, and have none at their sides.
     const [w, l] = [Math.max(halfWidth, 14), Math.max(halfLength, 14)];
+    const isShown = ({ aside, ahead }) => (ahead || l > ROOM_PX) && (aside || w > ROOM_PX);
     const at = (aside, ahead) => [px + right[0] * aside + front[0] * ahead, py - right[1] * aside - front[1] * ahead];
-    const places = HANDLES.map(({ name, aside, ahead }) => ({ name, at: at(aside * w, ahead * l) }));
+    const places = HANDLES.filter(isShown).map(({ name, aside, ahead }) => ({ name, at: at(aside * w, ahead * l) }));
     return { places, turn: at(0, l + TURN_PX), from: at(0, l) };
   }
 
@@ -267,8 +280,7 @@ export class PlanView {
     const around = this.toWorld(...middle(from));
     this.zoom(apart(to) / apart(from), around);
     const now = this.toWorld(...middle(to));
-    this.middle = this.middle.map((value, axis) => value + around[axis] - now[axis]);
-    this.draw();
+    this.pan(around[0] - now[0], around[1] - now[1]);
   }
 }
 
