@@ -33,16 +33,16 @@ def layout_inputs() -> list[io.Input]:
         SceneLayout.Input(
             "layout",
             optional=True,
-            tooltip="A layout, as Plan Scene Layout gives it. Its objects come after those of objects, and its camera "
-            "and ground replace the widgets'.",
+            tooltip="A planned scene. Its things come after the connected objects, and its camera and its ground take the "
+            "place of this node's.",
         ),
         io.String.Input(
             "edited_layout",
             default="",
             optional=True,
             socketless=True,
-            tooltip="The layout that was edited by hand, as JSON: what the scene editor of this node writes. It takes "
-            "the place of layout. Empty: nothing was edited.",
+            tooltip="The scene that was edited by hand, as JSON. The scene editor of this node writes it. It takes the "
+            "place of the connected layout. Empty: nothing was edited.",
         ),
     ]
 

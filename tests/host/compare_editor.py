@@ -39,8 +39,8 @@ def main() -> int:
             server.stop()
     pixels = given.count * given.width * given.height
     sys.stdout.write(
-        f"{given.count} layouts at {given.width}x{given.height}: largest difference {largest:.2e}; {others} of {pixels} "
-        f"pixels show another surface; {failed} layouts with an edge farther away than 1 pixel\n"
+        f"{given.count} layouts at {given.width}x{given.height}: largest difference {largest:.2e}; {others} of "
+        f"{pixels} pixels show another surface; {failed} layouts with an edge farther away than 1 pixel\n"
     )
     return 1 if failed else 0
 

@@ -1,8 +1,8 @@
 /** What buttons and keys do with a scene. */
 
 import { freeName, withObject } from "./layout.js";
-import { restHeight } from "./snapping.js";
-import { headingAxes } from "./space.js";
+import { halfExtents, restHeight } from "./snapping.js";
+import { headingAxes, radians } from "./space.js";
 
 /** Degrees of one press of a key, and with Shift. */
 const TURN_DEG = { fine: 1, coarse: 15 };
@@ -28,11 +28,27 @@ export class Actions {
     return scene.add({ ...thing, position_m: [x, height, z] });
   }
 
-  /** A free place for a new thing: some metres ahead, beside what is there. */
-  placeAhead() {
-    const ends = this.scene.layout.objects.map(({ position_m, size_m }) => position_m[0] + size_m[0] / 2);
-    const middle = this.scene.layout.objects.map(({ position_m }) => position_m[2]);
-    return ends.length ? [Math.max(...ends) + 1, Math.max(middle[0], 1)] : [0, 4];
+  /** A free place on the ground for a new thing, in the middle of what the camera sees, or as near to that as can be. */
+  placeAhead({ size_m }, aspect) {
+    const { camera, objects } = this.scene.layout;
+    const [halfX, halfZ] = [size_m[0] / 2, size_m[2] / 2];
+    const isFree = (x, z) =>
+      objects.every((other) => {
+        const [otherX, otherZ] = halfExtents(other);
+        const [ox, , oz] = other.position_m;
+        return Math.abs(ox - x) > otherX + halfX || Math.abs(oz - z) > otherZ + halfZ;
+      });
+    const slope = aspect * Math.tan(radians(camera.fov_y_deg) / 2);
+    const nearest = Math.max(4, 1.5 * Math.max(...size_m));
+    for (const factor of [1, 1.25, 1.5, 0.75, 2, 3]) {
+      const z = nearest * factor;
+      const room = slope * (z * Math.cos(radians(camera.pitch_deg)) - halfZ) - halfX;
+      const step = Math.max(halfX, 0.3);
+      for (let aside = 0; aside <= room; aside += step) {
+        for (const x of [aside, -aside]) if (isFree(x, z)) return [x, z];
+      }
+    }
+    return [0, nearest];
   }
 
   /** A copy to the right of the selected object. */

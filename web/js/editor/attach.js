@@ -58,8 +58,10 @@ export class NodeEditor {
   /** Show what the node has now: after a run, an undo of the host or a change of a widget. */
   refresh() {
     if (!this.#editor || !this.dialog.open) return;
-    const { layout, readOnly, notice } = this.#state();
     const shown = this.#editor.scene;
+    // What is being dragged is not in the node yet. The end of the drag comes here again.
+    if (shown.inGesture) return;
+    const { layout, readOnly, notice } = this.#state();
     this.#editor.setPicture(this.#picture());
     if (shown.readOnly !== readOnly || layoutJson(shown.layout) !== layoutJson(layout)) this.#editor.open(layout, readOnly);
     this.#editor.setNotice(notice);
@@ -89,6 +91,10 @@ export class NodeEditor {
     });
     this.dialog = html("dialog", { class: "sfe-dialog", "aria-label": text("editor") }, isolated(editor.element, STYLE));
     this.dialog.addEventListener("close", () => this.dialog.remove());
+    // A press beside the dialog would take the focus out of it, and the keys would go to the host.
+    this.dialog.addEventListener("mousedown", (event) => {
+      if (event.target === this.dialog) event.preventDefault();
+    });
     return editor;
   }
 

@@ -57,7 +57,8 @@ export class SceneEditor {
     this.panel.element.append(this.#makePhotoFields(onPhoto), keyList());
     this.element = html(
       "div",
-      { class: "sfe", role: "group", "aria-label": text("editor") },
+      // With a place for the focus, so that a press beside its parts does not take the focus, and the keys, elsewhere.
+      { class: "sfe", role: "group", tabindex: "-1", "aria-label": text("editor") },
       this.#makeBar(onClose),
       this.notice,
       html("div", { class: "sfe-body" }, this.#framed(this.camera, []), this.#framed(this.plan, this.#planButtons()), this.panel.element),
@@ -130,7 +131,8 @@ export class SceneEditor {
   openPalette(place, at) {
     if (this.scene.readOnly) return;
     this.palette.open((entry) => {
-      this.actions.add(entry, place ?? this.actions.placeAhead());
+      this.actions.add(entry, place ?? this.actions.placeAhead(entry, this.plan.aspect));
+      this.plan.reveal(this.scene.thing);
       this.plan.element.focus({ preventScroll: true });
     }, at ?? null);
   }

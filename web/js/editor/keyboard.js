@@ -31,7 +31,8 @@ export function listenToKeys(root, editor) {
   for (const type of ["keyup", "keypress"]) root.addEventListener(type, (event) => event.stopPropagation());
 }
 
-const isStage = (element) => element instanceof Element && element.classList.contains("sfe-stage");
+/** A view, or the editor itself after a press beside its parts. */
+const isStage = (element) => element instanceof Element && element.matches(".sfe, .sfe-stage");
 
 /** @returns {boolean} whether the key was used */
 function withControl(event, { scene, actions }) {

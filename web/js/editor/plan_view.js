@@ -105,6 +105,14 @@ export class PlanView {
     this.draw();
   }
 
+  /** Show everything, if an object is not in the plan. */
+  reveal(thing) {
+    if (!thing) return;
+    const [px, py] = this.toPlan(thing.position_m[0], thing.position_m[2]);
+    const [width, height] = this.size;
+    if (px < 0 || py < 0 || px > width || py > height) this.fit();
+  }
+
   zoom(factor, around = this.middle) {
     const before = this.scale;
     this.scale = clamp(before * factor, SCALES);

@@ -7,10 +7,8 @@ const ENGLISH = {
   editScene: "Edit scene",
   editor: "Scene editor",
   tools: "Tools",
-  cameraView:
-    "View of the camera. Arrow keys move the selected object, Page Up and Page Down lift and lower it, comma and full stop turn it, N selects the next one.",
-  planView:
-    "Plan from above. Arrow keys move the selected object, Page Up and Page Down lift and lower it, comma and full stop turn it, N selects the next one.",
+  cameraView: "View of the camera. The list of keys tells how to move things.",
+  planView: "Plan from above. The list of keys tells how to move things.",
   camera: "Camera",
   plan: "Plan",
   add: "Add",
@@ -73,12 +71,11 @@ const ENGLISH = {
   overInput: "Your scene takes the place of the connected layout.",
   newerInput: "A new layout has arrived. Your scene still takes its place.",
   useInput: "Use the connected layout",
-  unreadable: "The text in edited_layout is no layout that can be edited here. The node still reads it when the workflow runs.",
+  unreadable: "The saved text is no layout that can be edited here. The node still tries to read it when the workflow runs.",
   startNew: "Start a new scene",
-  cameraConnected: "The connected camera_info takes the place of this camera when the workflow runs.",
+  cameraConnected: "The connected camera takes the place of this one when the workflow runs.",
   notUploaded: "The photograph was not uploaded:",
   notLoaded: "The shapes could not be loaded. Reload the page.",
-  sceneIsEmpty: "Nothing placed yet",
 };
 
 /** @param {keyof typeof ENGLISH} key @returns {string} the text in the front end's language */
