@@ -33,8 +33,8 @@ def layout_inputs() -> list[io.Input]:
         SceneLayout.Input(
             "layout",
             optional=True,
-            tooltip="A planned scene. Its things come after the connected objects, and its camera and its ground take the "
-            "place of this node's.",
+            tooltip="A planned scene. Its things come after the connected objects, and its camera and its ground take "
+            "the place of this node's.",
         ),
         io.String.Input(
             "edited_layout",
