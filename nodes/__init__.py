@@ -18,8 +18,10 @@ from .generate.predict import SpatialFusionPredictDepth
 from .generate.sampler import SpatialFusionSampler
 from .mini.loader import SpatialFusionMiniLoader
 from .scaffold.compose import SpatialFusionComposeDepth
+from .scaffold.condition import SpatialFusionLayoutConditioning
 from .scaffold.mesh import SpatialFusionScaffoldMesh
 from .scaffold.object import SpatialFusionScaffoldObject
+from .scaffold.plan import SpatialFusionPlanLayout
 
 NODES: list[type[io.ComfyNode]] = [
     SpatialFusionMiniLoader,
@@ -38,6 +40,8 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionScaffoldObject,
     SpatialFusionScaffoldMesh,
     SpatialFusionComposeDepth,
+    SpatialFusionPlanLayout,
+    SpatialFusionLayoutConditioning,
 ]
 
 

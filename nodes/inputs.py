@@ -2,8 +2,9 @@
 
 SPATIALFUSION carries a `runtime.loaded_checkpoint.SpatialFusionModel`. SPATIALFUSION_OBJECTS carries a tuple of the
 frozen `sf_model.scaffold` objects, in the order in which they were placed. SPATIALFUSION_LAYOUT carries a frozen
-`sf_model.scaffold.layout.Layout`. Geometry travels as the host's MOGE_GEOMETRY dict, so that the host's own nodes
-render and mesh it. Geometry inputs also take the host's DA3_GEOMETRY. `host/geometry.py` describes both dicts.
+`sf_model.scaffold.layout.Layout`; inputs for it also take its JSON as a STRING. Geometry travels as the host's
+MOGE_GEOMETRY dict, so that the host's own nodes render and mesh it. Geometry inputs also take the host's DA3_GEOMETRY.
+`host/geometry.py` describes both dicts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ SpatialFusion = io.Custom("SPATIALFUSION")
 MoGeGeometry = io.Custom("MOGE_GEOMETRY")
 DA3Geometry = io.Custom("DA3_GEOMETRY")
 ScaffoldObjects = io.Custom("SPATIALFUSION_OBJECTS")
-SceneLayout = io.Custom("SPATIALFUSION_LAYOUT")
+ScaffoldLayout = io.Custom("SPATIALFUSION_LAYOUT")
 
 
 def aliases(*words: str) -> list[str]:

@@ -16,6 +16,7 @@ from ...sf_model.scaffold.layout import Layout
 from ..host.camera import to_scaffold_cameras
 from ..host.geometry import to_geometry
 from ..host.images import to_host
+from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..inputs import (
     SCAFFOLD_CATEGORY,
@@ -27,7 +28,7 @@ from ..inputs import (
     share_input,
     size_inputs,
 )
-from .composed_layout import composed_layout, layout_inputs, layout_ui
+from .node_layouts import NodeLayouts, layout_inputs
 
 MAX_SIZE_PX = 4096
 MAX_RESULT_BYTES = 2 * 2**30
@@ -111,6 +112,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                 ),
                 *layout_inputs(),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 geometry_output(),
                 io.Image.Output(display_name="preview", tooltip="The scene, shaded, one colour for each object."),
@@ -134,17 +136,17 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
-        layout: Layout | None = None,
+        layout: Layout | str | None = None,
         edited_layout: str = "",
     ) -> io.NodeOutput:
-        composed = composed_layout(layout, edited_layout)
+        layouts = NodeLayouts.of(layout, edited_layout)
         camera = ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)
         confidence = [1.0] * len(objects)
-        if composed is not None:
-            scene = composed.layout
+        if layouts.composed is not None:
+            scene = layouts.composed.layout
             camera, ground = scene.camera.scaffold(), scene.ground
-            objects = (*objects, *(thing.scaffold() for thing in scene.objects))
-            confidence += [thing.confidence for thing in scene.objects]
+            objects = (*(thing.scaffold() for thing in scene.objects), *objects)
+            confidence = [thing.confidence for thing in scene.objects] + confidence
         cameras = [camera] if camera_info is None else to_scaffold_cameras(camera_info, camera.fov_y_deg)
         _check_memory(len(objects), len(cameras), width, height)
         compositions = [
@@ -164,7 +166,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         depth = MetricDepth.joined([composition.depth for composition in compositions])
         picture = to_host(torch.stack([composition.picture for composition in compositions]))
         masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
-        shown = depth_preview_ui(depth, cls) | layout_ui(layout, composed)
+        shown = depth_preview_ui(depth, cls) | layouts.ui() | (warn(cls, layouts.notice) or {})
         return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=shown)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ..inputs import ScaffoldObjects, metres_input
+from ...sf_model.scaffold.layout import Layout
+from ...sf_model.scaffold.layout_reading import ReadLayout, read_layout
+from ..inputs import ScaffoldLayout, ScaffoldObjects, metres_input
 
 MAX_POSITION_M = 1000.0
 MAX_SIZE_M = 1000.0
+MAX_MASK_BYTES = 2 * 2**30
 
 
 def objects_input() -> io.Input:
@@ -44,3 +47,24 @@ def _position(name: str, tooltip: str, default: float = 0.0) -> io.Input:
 
 def _angle(name: str, tooltip: str) -> io.Input:
     return io.Float.Input(name, default=0.0, min=-360.0, max=360.0, step=1.0, tooltip=tooltip)
+
+
+def layout_input(tooltip: str, *, optional: bool = False) -> io.MultiType.Input:
+    """An input for a layout, or for its JSON as text."""
+    return io.MultiType.Input("layout", types=[ScaffoldLayout, io.String], optional=optional, tooltip=tooltip)
+
+
+def given_layout(value: Layout | str) -> ReadLayout:
+    """The layout of such an input, with notes on what was assumed. ValueError for a text that is none."""
+    return read_layout(value) if isinstance(value, str) else ReadLayout(value, ())
+
+
+def check_masks(count: int, width: int, height: int) -> None:
+    """ValueError, with the remedy, where the masks of `count` objects would take too much memory."""
+    size = 4 * count * width * height
+    if size > MAX_MASK_BYTES:
+        raise ValueError(
+            "set width and height smaller: Depth Adapter Apply resizes the depth. The masks of "
+            f"{count} objects at {width}x{height} pixels take {size / 2**30:.1f} GiB; the limit is "
+            f"{MAX_MASK_BYTES // 2**30}"
+        )

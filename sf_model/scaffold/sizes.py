@@ -54,11 +54,12 @@ def size_table() -> tuple[TypicalSize, ...]:
 
 @functools.cache
 def _by_words() -> dict[str, TypicalSize]:
-    return {_plain(words): row for row in size_table() for words in (row.name, *row.synonyms)}
+    return {plain_name(words): row for row in size_table() for words in (row.name, *row.synonyms)}
 
 
-def _plain(name: str) -> str:
-    return re.sub(r"[_\-\s]+", " ", name.lower()).strip()
+def plain_name(text: str, keep_lines: bool = False) -> str:
+    """Small letters, with single spaces for hyphens, underscores and other spaces. keep_lines: ends of lines stay."""
+    return re.sub(r"[_\- \t\r\f\v]+" if keep_lines else r"[_\-\s]+", " ", text.lower()).strip()
 
 
 def typical_size(name: str) -> TypicalSize | None:
@@ -67,7 +68,7 @@ def typical_size(name: str) -> TypicalSize | None:
     The longest group of words that ends the name is taken, without what follows a comma or a word such as "with". A
     name with "of" ("cup of coffee") is what stands before it.
     """
-    text = re.sub(r"^(?:an?|the|one|some|my|his|her)\s", "", _plain(name[:200]))
+    text = re.sub(r"^(?:an?|the|one|some|my|his|her)\s", "", plain_name(name[:200]))
     if text in _by_words():
         return _by_words()[text]
     head = _TAIL.sub("", text).strip()

@@ -31,6 +31,14 @@ CAR = {
         heading_deg=30.0,
     )
 }
+# What a language model would write.
+LAYOUT_TEXT = """{"camera": {"height_m": 1.6, "pitch_deg": 8, "fov_y_deg": 40},
+ "objects": [
+  {"name": "red car", "position_m": [-1, 9], "heading_deg": 30},
+  {"name": "woman", "position_m": [1.2, 5]},
+  {"name": "oak tree", "position_m": [3, 16]}
+]}"""
+LAYOUT = {"layout": node("PrimitiveStringMultiline", value=LAYOUT_TEXT)}
 PERSON = {
     "person": node(
         "SpatialFusionScaffoldObject",
@@ -157,6 +165,31 @@ GRAPHS: dict[str, Graph] = {
         "person": node("SpatialFusionScaffoldObject", **PERSON["person"]["inputs"], objects=["car", 0]),
         **scene("person"),
         "image": node("PreviewImage", images=["scene", 1]),
+    },
+    "SpatialFusionPlanLayout": {
+        **LAYOUT,
+        "plan": node(
+            "SpatialFusionPlanLayout",
+            text=["layout", 0],
+            prompt="a red car, a woman 5 m away, a tree behind the car",
+            seed=0,
+            width=512,
+            height=512,
+        ),
+        "scene": node("SpatialFusionComposeDepth", layout=["plan", 0], width=512, height=512),
+        "image": node("PreviewImage", images=["scene", 1]),
+    },
+    "SpatialFusionLayoutConditioning": {
+        **LAYOUT,
+        "base": node("SpatialFusionMiniLoader"),
+        "words": node(
+            "SpatialFusionLayoutConditioning",
+            **{"clip": CLIP, "layout": ["layout", 0], "prompt": "on the grass on a clear day"},
+            **{"width": 64, "height": 64, "camera_words": False, "object_strength": 1.0},
+        ),
+        **STILL,
+        **sampler("KSampler", MODEL, ["words", 0]),
+        **SHOWN,
     },
 }
 

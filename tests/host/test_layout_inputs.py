@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sf_model.scaffold.layout import Layout, LayoutCamera, LayoutObject, compose_layout
 from tests.host.mini_graphs import node
@@ -37,7 +39,7 @@ def is_composed(arrays: dict[str, np.ndarray], layout: Layout) -> None:
 def test_a_connected_layout_is_composed_with_its_camera_and_ground(server: ComfyServer) -> None:
     outputs, arrays = outputs_of(server, connected(SCENE.to_json()))
     is_composed(arrays, SCENE)
-    assert outputs["compose"]["spatialfusion_layout"] == [{"layout": SCENE.to_dict(), "notes": []}]
+    assert outputs["compose"]["spatialfusion_layout"] == [{"layout": SCENE.to_dict()}]
 
 
 def test_an_edited_layout_takes_the_place_of_the_connected_one(server: ComfyServer) -> None:
@@ -47,7 +49,7 @@ def test_an_edited_layout_takes_the_place_of_the_connected_one(server: ComfyServ
     assert outputs["compose"]["spatialfusion_layout"][0]["layout"] == SCENE.to_dict()
     alone, arrays = outputs_of(server, {"compose": compose(edited_layout=EDITED.to_json())})
     is_composed(arrays, EDITED)
-    assert alone["compose"]["spatialfusion_layout"] == [{"layout": None, "notes": []}]
+    assert alone["compose"]["spatialfusion_layout"] == [{"layout": None}]
 
 
 def test_without_a_layout_nothing_is_different(newest_server: ComfyServer) -> None:
@@ -57,14 +59,15 @@ def test_without_a_layout_nothing_is_different(newest_server: ComfyServer) -> No
     np.testing.assert_array_equal(plain["depth_m"], empty["depth_m"])
 
 
-def test_wired_objects_come_before_those_of_the_layout(newest_server: ComfyServer) -> None:
-    """A box of 1 m at 4 m hides what is behind it. Its mask is the first of three."""
+def test_wired_objects_come_after_those_of_the_layout(newest_server: ComfyServer) -> None:
+    """A box of 1 m at 4 m, which covers the middle. Its mask is the last of three."""
     graph = {"box": solid(x_m=0.0)} | connected(SCENE.to_json(), ["box", 0])
     graph["masks"] = node("MaskToImage", mask=["compose", 2])
     graph["shown"] = node("PreviewImage", images=["masks", 0])
     outputs, arrays = outputs_of(newest_server, graph)
-    assert len(outputs["shown"]["images"]) == 3
-    assert arrays["depth_m"][32, 32] < 4.0
+    masks = [np.asarray(Image.open(io.BytesIO(newest_server.view(file)))) for file in outputs["shown"]["images"]]
+    assert [bool(mask[40, 32].any()) for mask in masks] == [False, False, True]
+    assert arrays["depth_m"][40, 32] < 4.0
     assert arrays["confidence"].min() == pytest.approx(0.5)
 
 
@@ -72,8 +75,7 @@ def test_a_text_that_was_written_by_hand_is_read_with_notes(newest_server: Comfy
     text = '{"objects": [{"name": "oak tree", "position_m": [0, 0, 9]}]}'
     outputs, arrays = outputs_of(newest_server, {"compose": compose(edited_layout=text)})
     assert np.isfinite(arrays["depth_m"]).any()
-    notes = " ".join(outputs["compose"]["spatialfusion_layout"][0]["notes"])
-    assert "size of 'oak tree' taken as" in notes
+    assert "size of 'oak tree' taken as" in " ".join(outputs["compose"]["text"])
 
 
 BAD_INPUT = {
@@ -82,7 +84,7 @@ BAD_INPUT = {
         {"compose": compose(edited_layout=json.dumps({"version": 2, "objects": []}))},
         "open the scene editor.*update ComfyUI-SpatialFusion.*version 2",
     ),
-    "other value": (connected("a cat"), "connect a layout, as Plan Scene Layout gives it.*type str"),
+    "other text": (connected("a cat"), "write a layout such as.*'a cat'"),
     "masks": (
         {"compose": compose(edited_layout=MANY.to_json(), width=4096, height=4096)},
         "set width and height smaller.*40 objects at 4096x4096",

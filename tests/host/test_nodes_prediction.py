@@ -43,6 +43,8 @@ NODE_TITLES = {
     "SpatialFusionScaffoldObject": "Scaffold Object",
     "SpatialFusionScaffoldMesh": "Scaffold Mesh",
     "SpatialFusionComposeDepth": "Compose Depth Scaffold",
+    "SpatialFusionPlanLayout": "Plan Scene Layout",
+    "SpatialFusionLayoutConditioning": "Layout Conditioning",
 }
 
 

@@ -208,3 +208,13 @@ def test_equal_names_get_numbers_that_nothing_else_has() -> None:
     names = ["chair", "chair 2", "chair", "chair", "table"]
     things = tuple(LayoutObject(name, "box", (0, 0, 3), 0.0, (1, 1, 1)) for name in names)
     assert unique_names(Layout(objects=things)) == ["chair", "chair 2", "chair 3", "chair 4", "table"]
+
+
+def test_the_page_shows_a_layout_that_keeps_to_the_schema() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "layouts.md").read_text(encoding="utf-8")
+    example = re.search(r"```json\n(.*?)```", page, re.DOTALL)
+    assert example is not None
+    assert faults(json.loads(example.group(1)), SCHEMA) == []
+    assert read_layout(example.group(1)).notes == ()
+    for name in (*SCHEMA["properties"], *SCHEMA["properties"]["objects"]["items"]["properties"]):
+        assert f"`{name}`" in page or f"`{name}." in page or name == "objects"

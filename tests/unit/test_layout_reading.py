@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import time
 
 import pytest
 
@@ -305,10 +304,8 @@ def test_colours_become_part_of_the_name_and_unknown_fields_are_said() -> None:
     ],
 )
 def test_no_layout(text: str) -> None:
-    started = time.perf_counter()
     with pytest.raises(ValueError, match="write a layout such as .* there is none in this text: '") as error:
         read_layout(text)
-    assert time.perf_counter() - started < 5
     assert len(str(error.value)) < 500
 
 

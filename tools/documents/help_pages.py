@@ -17,7 +17,7 @@ GROUPS = {
     "Depth from elsewhere": ("ImageToDepth", "LoadDepth", "SaveDepth"),
     "Look at it": ("InspectDepth", "DepthToMesh"),
     "Change and mix it": ("AdjustDepth", "BlendDepth", "DepthToImages"),
-    "Build it": ("ScaffoldObject", "ScaffoldMesh", "ComposeDepth"),
+    "Build it": ("PlanLayout", "ScaffoldObject", "ScaffoldMesh", "ComposeDepth", "LayoutConditioning"),
 }
 PREFIX = "SpatialFusion"
 ORDER = [f"{PREFIX}{name}" for names in GROUPS.values() for name in names]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from . import figures, nodes
+from . import figures, layouts, nodes
 from .blocks import Maker, Page, filled
 from .editor_data import editor_data
 from .help_pages import translations
@@ -13,6 +13,7 @@ from .help_pages import translations
 PAGES = (
     "README.md",
     "docs/nodes.md",
+    "docs/layouts.md",
     "docs/training.md",
     "docs/adding_a_base.md",
     "sf_model/mini/MODEL_CARD.md",
@@ -28,6 +29,9 @@ MAKERS: dict[str, Maker] = {
     "made-with": figures.made_with,
     "reports": figures.reports,
     "weight-files": figures.weight_files,
+    "shape-table": layouts.shape_table,
+    "size-table": layouts.size_rows,
+    "size-counts": layouts.size_counts,
 }
 
 

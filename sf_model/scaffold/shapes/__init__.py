@@ -63,7 +63,7 @@ def _from_parts(parts: Sequence[Part]) -> Group:
 
 def _drawn(name: str, group: Group) -> NamedShape:
     low, high = extent(group)
-    return NamedShape(name, tuple((high - low).round(4).tolist()), in_unit_box(group))
+    return NamedShape(name, tuple(float(f"{side:.3g}") for side in high - low), in_unit_box(group))
 
 
 @functools.cache

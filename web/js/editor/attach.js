@@ -9,7 +9,7 @@ import { loadShapes } from "./shapes.js";
 import { text } from "./texts.js";
 
 export const NODE = "SpatialFusionComposeDepth";
-/** The key of nodes/scaffold/composed_layout.py in a node's results. */
+/** The key of nodes/scaffold/node_layouts.py in a node's results. */
 const UI_KEY = "spatialfusion_layout";
 const STYLE = new URL("../../scene_editor.css", import.meta.url).href;
 const LAYOUT = "edited_layout";
