@@ -120,6 +120,8 @@ class ScenePage:
 
     def drag(self, place: Locator, dx: float, dy: float) -> None:
         """Press in the middle of an element, move and let go."""
+        # What was changed before is drawn in the next frame.
+        self.tab.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
         box = place.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         self.tab.mouse.move(x, y)

@@ -4,7 +4,7 @@ import { html } from "../elements.js";
 import { nodeOfLocator, nodeOutputs, rootGraph, showError } from "../host.js";
 import { SceneEditor } from "./editor.js";
 import { hideWidget, isLinked, isolated, noteChange, resultOf, setValue, valueOf, widgetOf } from "./host_graph.js";
-import { layoutJson, parseLayout, readLayout, tidyCamera } from "./layout.js";
+import { layoutJson, parseLayout, readLayout, tidyCamera, withCamera } from "./layout.js";
 import { loadShapes } from "./shapes.js";
 import { text } from "./texts.js";
 
@@ -183,9 +183,11 @@ export class NodeEditor {
 
   /** The camera's widgets and the scene's camera are one: whoever changes one changes the other. */
   #followWidgets() {
-    for (const name of [...Object.values(CAMERA_WIDGETS), "ground", ...PICTURE_WIDGETS]) {
-      this.#follow(name, () => this.#takeWidgets());
+    for (const [name, widget] of Object.entries(CAMERA_WIDGETS)) {
+      this.#follow(widget, () => this.#change((layout) => withCamera(layout, { [name]: Number(valueOf(this.node, widget, 0)) })));
     }
+    this.#follow("ground", () => this.#change((layout) => ({ ...layout, ground: Boolean(valueOf(this.node, "ground", true)) })));
+    for (const name of PICTURE_WIDGETS) this.#follow(name, () => this.refresh());
     this.#follow(LAYOUT, () => this.#takeText());
   }
 
@@ -199,14 +201,14 @@ export class NodeEditor {
     };
   }
 
-  async #takeWidgets() {
+  /** The user has changed a widget. @param {(layout: object) => object} change the same for the edited scene */
+  async #change(change) {
     if (this.#isWriting) return;
     const written = String(valueOf(this.node, LAYOUT, ""));
     if (written.trim()) {
       this.#shapes ??= await loadShapes();
       const edited = parseLayout(written, this.#shapes);
-      const { camera, ground } = this.#empty();
-      if (edited) this.#put(LAYOUT, layoutJson({ ...edited, camera, ground }));
+      if (edited) this.#put(LAYOUT, layoutJson(change(edited)));
     }
     this.refresh();
   }

@@ -16,7 +16,7 @@ import { html } from "../elements.js";
 import { Actions } from "./actions.js";
 import { CameraView } from "./camera_view.js";
 import { choiceField, sliderField } from "./fields.js";
-import { iconButton, iconToggle } from "./icons.js";
+import { enable, iconButton, iconToggle } from "./icons.js";
 import { keyList } from "./key_list.js";
 import { listenToKeys } from "./keyboard.js";
 import { Palette } from "./palette.js";
@@ -92,7 +92,10 @@ export class SceneEditor {
     if (!notice) return;
     const buttons = notice.actions.map(({ label, run }) => {
       const button = html("button", { type: "button", class: "sfe-action" }, label);
-      button.addEventListener("click", run);
+      button.addEventListener("click", () => {
+        run();
+        this.plan.element.focus({ preventScroll: true });
+      });
       return button;
     });
     this.notice.replaceChildren(html("span", { dir: "auto" }, notice.words), ...buttons);
@@ -125,6 +128,8 @@ export class SceneEditor {
     this.panel.draw();
     this.#drawBar();
     this.#drawReadout();
+    // What had the focus may be gone. Without it the keys would go to the host.
+    if (this.element.isConnected && !this.element.matches(":focus-within")) this.element.focus({ preventScroll: true });
   }
 
   /** Ask for a thing and add it at (x, z). @param {number[]} [place] @param {[number, number]} [at] in the window */
@@ -217,10 +222,10 @@ export class SceneEditor {
 
   #drawBar() {
     const { scene, buttons } = this;
-    buttons.add.disabled = scene.readOnly;
-    for (const name of ["duplicate", "remove", "setDown"]) buttons[name].disabled = !scene.thing || scene.readOnly;
-    buttons.undo.disabled = !scene.canUndo;
-    buttons.redo.disabled = !scene.canRedo;
+    enable(buttons.add, !scene.readOnly);
+    for (const name of ["duplicate", "remove", "setDown"]) enable(buttons[name], scene.thing && !scene.readOnly);
+    enable(buttons.undo, scene.canUndo);
+    enable(buttons.redo, scene.canRedo);
   }
 
   #drawReadout() {

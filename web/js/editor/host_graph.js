@@ -39,6 +39,7 @@ export function setValue(app, node, name, value) {
   if (!widget || widget.value === value) return;
   widget.value = value;
   widget.callback?.(value, app.canvas, node);
+  widget.value = value; // the host's callback rounds it to the widget's step
 }
 
 /** Let the host notice a change of the graph, for its undo and for the mark of unsaved workflows. */

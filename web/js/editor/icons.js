@@ -32,8 +32,15 @@ export function icon(name) {
 export function iconButton(name, label, onClick, isWordShown = false) {
   const button = html("button", { type: "button", class: `sfe-button sfe-do-${name}`, "aria-label": label, title: label }, icon(name));
   if (isWordShown) button.append(html("span", { class: "sfe-word" }, label));
-  button.addEventListener("click", onClick);
+  button.addEventListener("click", () => {
+    if (button.getAttribute("aria-disabled") !== "true") onClick();
+  });
   return button;
+}
+
+/** Switch a button on or off. It keeps the focus, which a disabled element would lose. */
+export function enable(button, isOn) {
+  button.setAttribute("aria-disabled", String(!isOn));
 }
 
 /** The same, which stays pressed. @param {(isOn: boolean) => void} onChange */
