@@ -54,7 +54,8 @@ def test_a_connected_layout_is_taken_over_dragged_and_composed(
     page, server = host_page
     set_setting(page, "Comfy.VueNodes.Enabled", rendering == "vue")
     scene = ScenePage(page, rendering)
-    scene.load(scene_graph(SCENE.to_json()))
+    # The newest host gives a node without a value the one of the last node with its id.
+    scene.load(scene_graph(SCENE.to_json(), edited_layout=""))
     if rendering == "vue":
         page.tab.wait_for_selector("[data-node-id]")
         assert page.tab.locator("[data-node-id]").get_by_text("edited_layout").count() == 0
@@ -71,10 +72,9 @@ def test_a_connected_layout_is_taken_over_dragged_and_composed(
     scene.locator(".sfe-do-snap").click()
     scene.drag(scene.locator(".sfe-thing").nth(1), 2 * metre, -3 * metre)
     assert scene.layout().objects[1].position_m == pytest.approx((3.5, 0.0, 7.0), abs=0.02)
-    scene.press("Shift+ArrowLeft", "PageUp")
-    page.tab.wait_for_timeout(100)  # the host would undo in the next frame
+    scene.press("Shift+ArrowLeft")
     moved = scene.layout()
-    assert moved.objects[1].position_m == pytest.approx((3.4, 0.01, 7.0), abs=0.02)
+    assert moved.objects[1].position_m == pytest.approx((3.4, 0.0, 7.0), abs=0.02)
     scene.press("Control+z", "Control+z")
     page.tab.wait_for_timeout(100)
     assert scene.layout() == SCENE
