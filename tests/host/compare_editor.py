@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from pathlib import Path
 
-from tests.host.browser import Browser
-from tests.host.editor_depth import browser_depth, compare, random_layout, server_depth
-from tests.host.server import ComfyServer
-from tools import hosts
+from tests.host.editor_depth import browser_depth, compare, page_without_host, random_layout, server_depth
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> int:
@@ -21,22 +19,16 @@ def main() -> int:
     parser.add_argument("--height", type=int, default=384, help="pixels")
     given = parser.parse_args()
     largest, others, failed = 0.0, 0, 0
-    with tempfile.TemporaryDirectory() as folder:
-        server = ComfyServer(Path(__file__).resolve().parents[2], hosts.NEWEST.version, Path(folder))
-        server.start()
-        try:
-            with Browser() as browser, browser.open(server) as page:
-                for seed in range(given.count):
-                    layout = random_layout(seed)
-                    ours, _ = browser_depth(page, layout, given.width, given.height)
-                    theirs, _ = server_depth(layout, given.width, given.height)
-                    found = compare(ours, theirs)
-                    largest, others = max(largest, found.largest_difference), others + found.other_surface
-                    failed += not found.edges_within_a_pixel
-                    if found.other_surface:
-                        sys.stdout.write(f"layout {seed}: {found}\n")
-        finally:
-            server.stop()
+    with page_without_host(ROOT) as (page, web):
+        for seed in range(given.count):
+            layout = random_layout(seed)
+            ours, _ = browser_depth(page, layout, given.width, given.height, web)
+            theirs, _ = server_depth(layout, given.width, given.height)
+            found = compare(ours, theirs)
+            largest, others = max(largest, found.largest_difference), others + found.other_surface
+            failed += not found.edges_within_a_pixel
+            if found.other_surface:
+                sys.stdout.write(f"layout {seed}: {found}\n")
     pixels = given.count * given.width * given.height
     sys.stdout.write(
         f"{given.count} layouts at {given.width}x{given.height}: largest difference {largest:.2e}; {others} of "

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import base64
 import random
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from playwright.sync_api import Page, sync_playwright
 
 from sf_model.scaffold.layout import Layout, LayoutCamera, LayoutObject, compose_layout
 from sf_model.scaffold.layout_reading import read_layout
 from sf_model.scaffold.shapes import named_shapes
-from tests.host.browser import HostPage
+from tools.chromium import require_chromium
 
+# Where the host serves the folder web/.
 WEB = "/extensions/ComfyUI-SpatialFusion"
 GROUND_EXTENT_M = 100.0
 # Depths that differ by less are the same.
@@ -71,9 +80,37 @@ def random_layout(seed: int) -> Layout:
     return read_layout(scene.to_json()).layout
 
 
-def browser_depth(page: HostPage, layout: Layout, width: int, height: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(H, W) float32 metres and (H, W) int16 object indices, as the page computes them."""
-    encoded = page.tab.evaluate(DRAW, [WEB, layout.to_json(), width, height, GROUND_EXTENT_M])
+class _Files(SimpleHTTPRequestHandler):
+    """Serves the folder web/ and says nothing."""
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@contextmanager
+def page_without_host(repository: Path) -> Iterator[tuple[Page, str]]:
+    """A page of a headless Chromium without a ComfyUI, and the address of the folder web/ in it."""
+    files = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Files, directory=str(repository / "web")))
+    threading.Thread(target=files.serve_forever, daemon=True).start()
+    try:
+        with sync_playwright() as playwright:
+            path = str(require_chromium(Path(sys.executable)))
+            chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+            page = chromium.new_page(viewport={"width": 1600, "height": 1000})
+            address = f"http://127.0.0.1:{files.server_port}"
+            page.goto(f"{address}/editor_data.json")
+            yield page, address
+            chromium.close()
+    finally:
+        files.shutdown()
+        files.server_close()
+
+
+def browser_depth(
+    page: Page, layout: Layout, width: int, height: int, web: str = WEB
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(H, W) float32 metres and (H, W) int16 object indices, as the page computes them. web: address of web/."""
+    encoded = page.evaluate(DRAW, [web, layout.to_json(), width, height, GROUND_EXTENT_M])
     arrays = [np.frombuffer(base64.b64decode(text), kind) for text, kind in zip(encoded, ("<f4", "<i2"))]
     return arrays[0].reshape(height, width), arrays[1].reshape(height, width)
 

@@ -85,7 +85,7 @@ def test_a_connected_layout_is_taken_over_dragged_and_composed(
     saved = next(value for value in outputs.values() if "metric_depth" in value)["metric_depth"][0]
     depth = np.load(io.BytesIO(server.view(saved)))["depth_m"]
     np.testing.assert_array_equal(depth, compose_layout(moved, 96, 64).depth.depth[0].numpy())
-    ours, _ = browser_depth(page, moved, 96, 64)
+    ours, _ = browser_depth(page.tab, moved, 96, 64)
     assert compare(ours, depth).largest_difference < 1e-3
     assert page.console_errors() == []
 
@@ -94,7 +94,7 @@ def test_the_browsers_depth_is_the_servers(page: HostPage) -> None:
     """Twelve of the 200 layouts of `python -m tests.host.compare_editor`."""
     for seed in range(12):
         layout = random_layout(seed)
-        ours, theirs = browser_depth(page, layout, 160, 120), server_depth(layout, 160, 120)
+        ours, theirs = browser_depth(page.tab, layout, 160, 120), server_depth(layout, 160, 120)
         found = compare(ours[0], theirs[0])
         assert found.largest_difference < 0.01
         assert found.edges_within_a_pixel

@@ -204,10 +204,10 @@ export class NodeEditor {
   /** The user has changed a widget. @param {(layout: object) => object} change the same for the edited scene */
   async #change(change) {
     if (this.#isWriting) return;
-    const written = String(valueOf(this.node, LAYOUT, ""));
-    if (written.trim()) {
+    if (String(valueOf(this.node, LAYOUT, "")).trim()) {
       this.#shapes ??= await loadShapes();
-      const edited = parseLayout(written, this.#shapes);
+      // Read only now: while the shapes were loaded, the host may have given the node another text.
+      const edited = parseLayout(String(valueOf(this.node, LAYOUT, "")), this.#shapes);
       if (edited) this.#put(LAYOUT, layoutJson(change(edited)));
     }
     this.refresh();
