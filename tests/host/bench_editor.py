@@ -90,8 +90,8 @@ def main() -> int:
             busy_ms = 1000 * (busy_s(session) - before) / frames
             load = os.getloadavg()[0]
             sys.stdout.write(
-                f"scene {seed} as {colours}, {found['width']} pixels: {found['wall']:.1f} ms a frame at load {load:.1f}; "
-                f"the page's thread worked {busy_ms:.1f} ms of it, which allows {1000 / busy_ms:.0f} frames a second\n"
+                f"scene {seed} as {colours}, {found['width']} px: {found['wall']:.1f} ms a frame at load {load:.1f}. "
+                f"The page's thread worked {busy_ms:.1f} ms, which allows {1000 / busy_ms:.0f} frames a second.\n"
             )
             sys.stdout.flush()
     return 0

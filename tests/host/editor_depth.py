@@ -54,7 +54,7 @@ class Comparison:
     largest_difference: float
     # Pixels that show another surface.
     other_surface: int
-    # Whether each of those has the surface in one of its eight neighbours.
+    # Whether each of those has a depth that the other picture has there or in one of the eight neighbours.
     edges_within_a_pixel: bool
 
 
@@ -134,10 +134,12 @@ def compare(ours: NDArray[Any], theirs: NDArray[Any]) -> Comparison:
 
 
 def _is_near(image: NDArray[Any], reference: NDArray[Any], places: NDArray[Any]) -> bool:
-    """Whether each depth at these places is in the reference there or in a neighbour."""
+    """Whether each depth at these places is among those of the reference there and in the eight neighbours.
+
+    On a surface that the ray only grazes, it is between two of them.
+    """
     height, width = image.shape
-    padded = np.pad(reference, 1, constant_values=np.nan)
+    padded = np.pad(reference, 1, mode="edge")
     windows = np.stack([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)])
-    with np.errstate(invalid="ignore"):
-        same = (abs(windows / image - 1) <= SAME) | (np.isinf(windows) & np.isinf(image))
-    return bool(same.any(axis=0)[places].all())
+    low, high = windows.min(axis=0) * (1 - SAME), windows.max(axis=0) * (1 + SAME)
+    return bool(((image >= low) & (image <= high))[places].all())

@@ -13,7 +13,7 @@ from PIL import Image
 
 from sf_model.scaffold.layout import Layout, LayoutCamera, LayoutObject, compose_layout
 from tests.host.browser import Browser, HostPage
-from tests.host.editor_depth import browser_depth, compare, random_layout, server_depth
+from tests.host.editor_depth import Comparison, browser_depth, compare, random_layout, server_depth
 from tests.host.scene_editor_page import ScenePage, scene_graph
 from tests.host.server import ComfyServer
 from tests.host.test_inspect_viewer import set_setting
@@ -292,3 +292,17 @@ def test_two_fingers_zoom_the_plan_and_one_moves_an_object(scene: ScenePage) -> 
     scene.settle()
     assert scene.metre_px() == pytest.approx(2 * before, rel=0.02)
     assert json.loads(scene.text()) == SCENE.to_dict()
+
+
+def test_the_comparison_sees_an_edge_that_is_two_pixels_off() -> None:
+    """By hand: a wall at 2 m before one at 8 m, whose edge is one and two pixels farther; a wall that is 2% farther."""
+    picture = np.full((4, 8), 8.0)
+    picture[:, :3] = 2.0
+    one, two = picture.copy(), picture.copy()
+    one[:, 3], two[:, 3:5] = 2.0, 2.0
+    assert compare(one, picture) == Comparison(0.0, 4, True)
+    assert compare(two, picture) == Comparison(0.0, 8, False)
+    assert not compare(1.02 * picture, np.full((4, 8), 8.0)).edges_within_a_pixel
+    assert compare(1.005 * picture, picture).largest_difference == pytest.approx(0.005)
+    sky = np.where(picture == 8.0, np.inf, picture)
+    assert compare(sky, picture) == Comparison(0.0, 20, False)
