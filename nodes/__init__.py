@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import ComfyExtension, io
 
+from .checks.inputs import check_inputs
 from .depth.adjust import SpatialFusionAdjustDepth
 from .depth.blend import SpatialFusionBlendDepth
 from .depth.from_image import SpatialFusionImageToDepth
@@ -43,6 +44,9 @@ NODES: list[type[io.ComfyNode]] = [
     SpatialFusionPlanLayout,
     SpatialFusionLayoutConditioning,
 ]
+
+for _node in NODES:
+    check_inputs(_node)
 
 
 class SpatialFusionExtension(ComfyExtension):

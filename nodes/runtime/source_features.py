@@ -27,8 +27,8 @@ def source_features(
         if not needed:
             return None
         raise ValueError(
-            f"checkpoint {model.config.name!r} was trained without source images; disconnect source, or choose a "
-            "checkpoint trained for editing"
+            "disconnect source, or choose a checkpoint trained for editing: checkpoint "
+            f"{model.config.name!r} was trained without source images"
         )
     if model.source_patch_px is not None:
         image = source[..., :3].movedim(-1, 1).float()

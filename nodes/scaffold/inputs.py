@@ -55,8 +55,13 @@ def layout_input(tooltip: str, *, optional: bool = False) -> io.MultiType.Input:
 
 
 def given_layout(value: Layout | str) -> ReadLayout:
-    """The layout of such an input, with notes on what was assumed. ValueError for a text that is none."""
-    return read_layout(value) if isinstance(value, str) else ReadLayout(value, ())
+    """The layout of such an input, with notes on what was assumed. ValueError for anything else."""
+    if isinstance(value, str):
+        return read_layout(value)
+    if isinstance(value, Layout):
+        return ReadLayout(value, ())
+    kind = type(value).__name__
+    raise ValueError(f"connect Plan Scene Layout, or a layout as text, to layout: a value of type {kind} is connected")
 
 
 def check_masks(count: int, width: int, height: int) -> None:

@@ -69,7 +69,7 @@ BLEMISHES = """count => {
     const { graph } = window.app, found = [], context = document.createElement('canvas').getContext('2d');
     const named = id => graph.getNodeById(id).title;
     const visible = selector => [...document.querySelectorAll(selector)].filter(item => item.checkVisibility());
-    for (const item of visible('.p-toast-message, [data-testid="error-overlay"], .p-dialog'))
+    for (const item of visible('.p-toast-message, [data-toast-kind], [data-testid="error-overlay"], .p-dialog'))
         found.push(`over the canvas: ${item.textContent.trim()}`);
     for (const node of graph.nodes) {
         if (node.has_errors || node.last_errors?.length) found.push(`${node.title} is marked as wrong`);
@@ -129,6 +129,13 @@ def numbered(graph: Graph, start: int) -> Graph:
     }
 
 
+# The front ends have different names for it.
+CLOSE_MESSAGES = """() => {
+    const { toast } = window.app.extensionManager;
+    (toast.removeAll ?? toast.dismissAll).call(toast);
+}"""
+
+
 def show(page: HostPage, node_id: str) -> tuple[float, float]:
     """Load the graph of a node's page, run it, and lay it out from CORNER on; returns its width and height there."""
     # Numbers of their own: the front end keeps results of the graph before by number, and marks of missing models.
@@ -137,8 +144,8 @@ def show(page: HostPage, node_id: str) -> tuple[float, float]:
     page.tab.evaluate(LAY_OUT, [*CORNER, *SPACE])  # a node out of sight loads no picture
     page.run()
     page.tab.wait_for_function(SHOWN, timeout=60_000)
-    page.tab.evaluate("() => window.app.extensionManager.toast.removeAll()")
-    page.tab.wait_for_function("() => !document.querySelector('.p-toast-message')")
+    page.tab.evaluate(CLOSE_MESSAGES)
+    page.tab.wait_for_function("() => !document.querySelector('.p-toast-message, [data-toast-kind]')")
     page.tab.mouse.move(5, VIEWPORT["height"] - 5)
     width, height = page.tab.evaluate(LAY_OUT, [*CORNER, *SPACE])
     page.tab.wait_for_timeout(500)  # the canvas draws in its own time

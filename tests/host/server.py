@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import urllib.error
@@ -68,7 +69,7 @@ class ComfyServer:
             self.base,
             folder / "server.log",
             packages=packages,
-            arguments=["--cpu"],
+            arguments=["--cpu", *_front_end()],
         )
 
     @property
@@ -156,6 +157,12 @@ class ComfyServer:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"})
         return DIRECT.open(request, timeout=60)
+
+
+def _front_end() -> list[str]:
+    """Another front end than the host's own, for browser tests by hand: FRONT_END_FOR_TESTS is its static folder."""
+    folder = os.environ.get("FRONT_END_FOR_TESTS")
+    return ["--front-end-root", folder] if folder else []
 
 
 def _validation_error(answer: dict[str, Any]) -> PromptError:

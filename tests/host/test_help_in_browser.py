@@ -119,7 +119,7 @@ def test_blemishes_of_a_picture_are_found(drawing_page: HostPage) -> None:
             canvas.setDirty(true, true);
         }"""
     )
-    drawing_page.tab.wait_for_selector(".p-toast-message")
+    drawing_page.tab.wait_for_selector(".p-toast-message, [data-toast-kind]")
     drawing_page.tab.wait_for_timeout(500)
     found = "\n".join(blemishes(drawing_page, node_id))
     assert "over the canvas: covered" in found

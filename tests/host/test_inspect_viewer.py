@@ -247,14 +247,20 @@ def test_it_follows_the_theme(viewer: Viewer) -> None:
     looks = {}
     for palette in ("dark", "light"):
         set_setting(viewer.page, "Comfy.ColorPalette", palette)
-        viewer.tab.wait_for_function(
-            "dark => !!document.querySelector('html.dark-theme, body.dark-theme') === dark", arg=palette == "dark"
-        )
+        viewer.tab.wait_for_function(BACKGROUND_IS, arg=palette == "dark")
         looks[palette] = viewer.tab.evaluate(LOOK)
         assert looks[palette]["text"] == looks[palette]["themeText"]
     assert all(looks["dark"][name] != looks["light"][name] for name in looks["dark"])
 
 
+# Whether the theme's background is dark: the front ends have no other mark of it in common.
+BACKGROUND_IS = """dark => {
+    const probe = document.body.appendChild(document.createElement("i"));
+    probe.style.color = "var(--bg-color)";
+    const [red] = getComputedStyle(probe).color.match(/\\d+/g);
+    probe.remove();
+    return (red < 128) === dark;
+}"""
 # The viewer's text and the theme's, and the bars of the histogram.
 LOOK = """() => {
     const text = getComputedStyle(document.querySelector(".sf-viewer")).color;

@@ -242,7 +242,17 @@ def test_nothing_runs_at_install() -> None:
 
 
 # The rooms of nodes/: a file imports from its own room and from rooms on lower floors.
-FLOORS = {"inputs": 0, "host": 1, "runtime": 2, "generate": 3, "depth": 3, "scaffold": 3, "mini": 3, "__init__": 4}
+FLOORS = {
+    "inputs": 0,
+    "host": 1,
+    "runtime": 2,
+    "generate": 3,
+    "depth": 3,
+    "scaffold": 3,
+    "mini": 3,
+    "checks": 3,
+    "__init__": 4,
+}
 
 
 def room(path: Path) -> str:

@@ -77,6 +77,7 @@ export function hideHostPreview(node, output) {
 export function showError(app, summary, detail) {
   const { toast } = app.extensionManager ?? {};
   if (toast?.add) toast.add({ severity: "error", summary, detail });
+  else if (toast?.error) toast.error(summary, { description: detail });
   else console.error(`${summary}: ${detail}`);
 }
 

@@ -79,7 +79,8 @@ export class DepthViewer {
   show(files) {
     const isSame = JSON.stringify(files) === JSON.stringify(this.#files);
     if (isSame && !this.#canRetry) return;
-    this.#files = files;
+    // Copies: the host may give another object each time that it is asked for the same one.
+    this.#files = files.map((file) => ({ ...file }));
     this.#kept.clear();
     this.#open(Math.min(this.#index, files.length - 1));
   }

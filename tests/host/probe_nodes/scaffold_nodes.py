@@ -104,7 +104,7 @@ class ProbeCamera(io.ComfyNode):
 
 
 class ProbeLayout(io.ComfyNode):
-    """A SPATIALFUSION_LAYOUT from its text, as the pack reads it. Text that is no layout is passed on as it is."""
+    """A SPATIALFUSION_LAYOUT from its text, as the pack reads it. Other JSON and other text are passed on as such."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -117,6 +117,8 @@ class ProbeLayout(io.ComfyNode):
 
     @classmethod
     def execute(cls, text: str) -> io.NodeOutput:
+        if text.startswith("["):
+            return io.NodeOutput(json.loads(text))
         (reading,) = (module for name, module in sys.modules.items() if name.endswith("scaffold.layout_reading"))
         return io.NodeOutput(reading.read_layout(text).layout if text.startswith("{") else text)
 
