@@ -12,9 +12,8 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.lens import stated_fov_y
 from ...sf_model.depth.metric_depth import MetricDepth
-from ...sf_model.scaffold import ScaffoldObject, compose
-from ...sf_model.scaffold.layout import Layout, LayoutCamera
-from ...sf_model.scaffold.layout_reading import ReadLayout
+from ...sf_model.scaffold import ScaffoldCamera, ScaffoldObject, compose
+from ...sf_model.scaffold.layout import Layout
 from ..host.camera import to_scaffold_cameras
 from ..host.geometry import to_geometry
 from ..host.images import to_host
@@ -31,7 +30,8 @@ from ..inputs import (
     share_input,
     size_inputs,
 )
-from .inputs import check_masks, given_layout, layout_input
+from .inputs import check_masks
+from .node_layouts import NodeLayouts, connected_layout_input, edited_layout_input
 
 MAX_SIZE_PX = 4096
 # Depth, confidence, mask, points and picture of one camera, beside a mask for each object.
@@ -115,12 +115,9 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                     "fov_y_deg where it has its own. A unit is a metre, the floor is the ground, forward is -z. "
                     "Several cameras give a batch.",
                 ),
-                layout_input(
-                    "A scene from Plan Scene Layout, or a layout as text. Its camera and its ground replace those of "
-                    "the widgets, and its objects come before objects.",
-                    optional=True,
-                ),
+                connected_layout_input(),
                 *focal_length_inputs(),
+                edited_layout_input(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -149,17 +146,18 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         layout: Layout | str | None = None,
         focal_length_mm: float = 0.0,
         focal_length_px: float = 0.0,
+        edited_layout: str = "",
     ) -> io.NodeOutput:
         fov_y_deg = stated_fov_y(fov_y_deg, focal_length_mm, focal_length_px, height, width)
-        camera = LayoutCamera(camera_height_m, camera_pitch_deg, fov_y_deg)
-        read = ReadLayout(Layout(camera, ground), ()) if layout is None else given_layout(layout)
-        scene = read.layout
-        confidence = [thing.confidence for thing in scene.objects] + [1.0] * len(objects)
-        objects = (*(thing.scaffold() for thing in scene.objects), *objects)
-        if camera_info is None:
-            cameras = [scene.camera.scaffold()]
-        else:
-            cameras = to_scaffold_cameras(camera_info, scene.camera.fov_y_deg)
+        layouts = NodeLayouts.of(layout, edited_layout)
+        camera = ScaffoldCamera.level(camera_height_m, camera_pitch_deg, fov_y_deg)
+        confidence = [1.0] * len(objects)
+        if layouts.composed is not None:
+            scene = layouts.composed.layout
+            camera, ground = scene.camera.scaffold(), scene.ground
+            objects = (*(thing.scaffold() for thing in scene.objects), *objects)
+            confidence = [thing.confidence for thing in scene.objects] + confidence
+        cameras = [camera] if camera_info is None else to_scaffold_cameras(camera_info, camera.fov_y_deg)
         check_masks(len(objects), width, height, len(cameras), PLANES_PER_CAMERA if len(cameras) > 1 else 0)
         compositions = [
             compose(
@@ -167,7 +165,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                 view,
                 width,
                 height,
-                ground_extent_m if scene.ground else None,
+                ground_extent_m if ground else None,
                 ground_confidence,
                 background_confidence,
                 _progress(index, len(cameras)),
@@ -178,7 +176,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         depth = MetricDepth.joined([composition.depth for composition in compositions])
         picture = to_host(torch.stack([composition.picture for composition in compositions]))
         masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
-        shown = depth_preview_ui(depth, cls) | (warn(cls, "\n".join(read.notes) or None) or {})
+        shown = depth_preview_ui(depth, cls) | layouts.ui() | (warn(cls, layouts.notice) or {})
         return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=shown)
 
 

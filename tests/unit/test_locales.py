@@ -105,12 +105,33 @@ def test_texts_name_nodes_and_inputs_as_they_are_shown(repository: Path, languag
     assert missed == []
 
 
-def test_the_english_texts_of_the_sources_are_those_of_the_locale(repository: Path) -> None:
-    source = (repository / "web" / "js" / "texts.js").read_text(encoding="utf-8")
+# The tables of texts in web/js, their sections in main.json, and the keys that no text("key") names.
+TABLES = {
+    "texts.js": ("spatialfusionViewer", {"min", "median", "max", "sky"}),
+    "editor/texts.js": (
+        "spatialfusionEditor",
+        {"right", "up", "ahead", "width", "length", "keyMove", "keyLift", "keyTurn", "keyGrow", "keyNext", "keyAdd"}
+        | {"keyDuplicate", "keyRemove", "keySetDown", "keyUndo", "keyFit", "keyFree", "newerInput", "overInput"},
+    ),
+}
+
+
+@pytest.mark.parametrize("file", TABLES)
+def test_the_english_texts_of_the_sources_are_those_of_the_locale(repository: Path, file: str) -> None:
+    section, named_elsewhere = TABLES[file]
+    source = (repository / "web" / "js" / file).read_text(encoding="utf-8")
     (table,) = re.findall(r"const ENGLISH = \{\n(.*?)\n\};", source, re.DOTALL)
     english = dict(re.findall(r'^  (\w+):\s+"(.*?)",$', table, re.MULTILINE))
     locale = json.loads((repository / "locales" / "en" / "main.json").read_text(encoding="utf-8"))
-    assert english == locale["spatialfusionViewer"]
+    assert english == locale[section]
+    paths, is_editor = (repository / "web").glob("**/*.js"), file.startswith("editor")
+    users = "".join(path.read_text(encoding="utf-8") for path in paths if (path.parent.name == "editor") == is_editor)
+    shown = set(re.findall(r'\btext\("(\w+)"\)', users)) | named_elsewhere
+    assert shown == set(english)
+    assert all(f'"{key}"' in users or f"{key}:" in users for key in named_elsewhere)
+
+
+def test_nothing_else_is_shown(repository: Path) -> None:
     (setting,) = json.loads((repository / "locales" / "en" / "settings.json").read_text(encoding="utf-8")).values()
     extension = (repository / "web" / "spatialfusion.js").read_text(encoding="utf-8")
     assert re.findall(r'^\s+(name|tooltip): "(.*)",$', extension, re.MULTILINE)[1:] == list(setting.items())
@@ -122,5 +143,3 @@ def test_the_english_texts_of_the_sources_are_those_of_the_locale(repository: Pa
         "`${response.status} ${response.statusText}`",
     }
     assert re.findall(r"(?:summary|detail|textContent)(?::| =) [\"'`](?!\"|\$\{|x )", used) == []
-    shown = set(re.findall(r'\btext\("(\w+)"\)', used)) | {"min", "median", "max", "sky"}
-    assert shown == set(english)

@@ -7,6 +7,7 @@ from pathlib import Path
 from . import figures, layouts, nodes
 from .blocks import Maker, Page, filled
 from .blueprints import blueprints
+from .editor_data import editor_data
 from .help_pages import translations
 
 # Pages with generated parts.
@@ -38,7 +39,7 @@ MAKERS: dict[str, Maker] = {
 def generated(root: Path) -> dict[Path, str]:
     """{file: its new text}."""
     pages = {root / name: filled(Page(root, root / name), MAKERS) for name in PAGES}
-    return pages | translations(root) | blueprints(root)
+    return pages | translations(root) | blueprints(root) | editor_data(root)
 
 
 def outdated(texts: dict[Path, str]) -> list[Path]:

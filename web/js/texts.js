@@ -37,11 +37,16 @@ const ENGLISH = {
   notUploaded: "The file was not uploaded:",
 };
 
-let translated = {};
+let translations = {};
 
 /** @param {keyof typeof ENGLISH} key @returns {string} the text in the front end's language */
 export function text(key) {
-  return translated[key] ?? ENGLISH[key];
+  return translated("spatialfusionViewer", key) ?? ENGLISH[key];
+}
+
+/** A text of a section of main.json in the front end's language. Undefined if there is none. */
+export function translated(section, key) {
+  return translations[section]?.[key];
 }
 
 /** Load the texts in the front end's language. If there are none, the texts stay English. Never throws. */
@@ -51,7 +56,7 @@ export async function loadTexts(app, api) {
     if (wanted === "en") return;
     const response = await api.fetchApi("/i18n");
     if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
-    translated = (await response.json())[wanted]?.spatialfusionViewer ?? {};
+    translations = (await response.json())[wanted] ?? {};
   } catch (error) {
     console.warn("SpatialFusion: no translations from the server, so its texts are English.", error);
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io as streams
 import json
+import sys
 
 import folder_paths
 import torch
@@ -102,4 +103,24 @@ class ProbeCamera(io.ComfyNode):
         return io.NodeOutput(json.loads(text))
 
 
-NODES = [ProbeMesh, ProbeFile3D, ProbeCamera]
+class ProbeLayout(io.ComfyNode):
+    """A SPATIALFUSION_LAYOUT from its text, as the pack reads it. Other JSON and other text are passed on as such."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            "ProbeLayout",
+            category=CATEGORY,
+            inputs=[io.String.Input("text")],
+            outputs=[io.Custom("SPATIALFUSION_LAYOUT").Output()],
+        )
+
+    @classmethod
+    def execute(cls, text: str) -> io.NodeOutput:
+        if text.startswith("["):
+            return io.NodeOutput(json.loads(text))
+        (reading,) = (module for name, module in sys.modules.items() if name.endswith("scaffold.layout_reading"))
+        return io.NodeOutput(reading.read_layout(text).layout if text.startswith("{") else text)
+
+
+NODES = [ProbeMesh, ProbeFile3D, ProbeCamera, ProbeLayout]
