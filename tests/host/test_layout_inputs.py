@@ -84,7 +84,7 @@ BAD_INPUT = {
         {"compose": compose(edited_layout=json.dumps({"version": 2, "objects": []}))},
         "open the scene editor.*update ComfyUI-SpatialFusion.*version 2",
     ),
-    "other value": (connected("[1]"), "connect Plan Scene Layout, or a layout as text.*type list"),
+    "other value": (connected("[1]"), "connect a layout of Plan Scene Layout, or a layout as text.*type list"),
     "other text": (connected("a cat"), "write a layout such as.*'a cat'"),
     "masks": (
         {"compose": compose(edited_layout=MANY.to_json(), width=4096, height=4096)},

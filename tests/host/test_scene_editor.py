@@ -241,13 +241,13 @@ def test_the_camera_is_one_in_the_widgets_and_the_scene(scene: ScenePage) -> Non
 
 
 def test_a_focal_length_in_the_widgets_is_the_scenes(scene: ScenePage) -> None:
-    """By hand: 36 mm of a picture of 1:1 on 36 mm is 53.130 degrees, and so are 256 pixels of 256."""
-    assert scene.widget("width") == scene.widget("height")
+    """By hand: 36 mm of a picture of 96 x 64 pixels are 96 pixels: 36.870 degrees. 64 pixels are 53.130."""
+    assert (scene.widget("width"), scene.widget("height")) == (96, 64)
     scene.set_widget("focal_length_mm", 36)
-    assert scene.layout().camera.fov_y_deg == pytest.approx(53.130, abs=1e-3)
+    assert scene.layout().camera.fov_y_deg == pytest.approx(36.870, abs=1e-3)
     scene.set_widget("focal_length_mm", 0)
     assert scene.layout().camera.fov_y_deg == 50
-    scene.set_widget("focal_length_px", scene.widget("height"))
+    scene.set_widget("focal_length_px", 64)
     assert scene.layout().camera.fov_y_deg == pytest.approx(53.130, abs=1e-3)
     # The editor's own change is the one that counts then.
     scene.locator(".sfe-camera-fields input[aria-label^=lens]").fill("50")
