@@ -17,6 +17,7 @@ from ...sf_model.scaffold.layout import Layout
 from ..host.camera import to_scaffold_cameras
 from ..host.geometry import to_geometry
 from ..host.images import to_host
+from ..host.layouts import NoLayout
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..inputs import (
@@ -143,7 +144,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
-        layout: Layout | str | None = None,
+        layout: Layout | NoLayout | str | None = None,
         focal_length_mm: float = 0.0,
         focal_length_px: float = 0.0,
         edited_layout: str = "",

@@ -13,7 +13,8 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.scaffold.layout import Layout
 from ...sf_model.scaffold.layout_reading import ReadLayout, read_layout
-from .inputs import given_layout, layout_input
+from ..host.layouts import NoLayout, read_given
+from ..inputs import layout_input
 
 UI_KEY = "spatialfusion_layout"
 
@@ -46,11 +47,11 @@ class NodeLayouts:
     edited: ReadLayout | None
 
     @classmethod
-    def of(cls, layout: Layout | str | None, edited_layout: str | None) -> NodeLayouts:
+    def of(cls, layout: Layout | NoLayout | str | None, edited_layout: str | None) -> NodeLayouts:
         """layout: of the socket. edited_layout: of the widget. ValueError, with the remedy, for a bad value."""
         edited = edited_layout if edited_layout and edited_layout.strip() else None
         if edited is None:
-            return cls(None if layout is None else given_layout(layout), None)
+            return cls(None if layout is None else read_given(layout), None)
         try:
             read = read_layout(edited)
         except ValueError as error:
@@ -76,9 +77,9 @@ class NodeLayouts:
         return {UI_KEY: [{"layout": None if self.connected is None else self.connected.layout.to_dict()}]}
 
 
-def _readable(layout: Layout | str | None) -> ReadLayout | None:
+def _readable(layout: Layout | NoLayout | str | None) -> ReadLayout | None:
     """A connected layout that has no say: a text that is none is no error."""
     try:
-        return None if layout is None else given_layout(layout)
+        return None if layout is None else read_given(layout)
     except ValueError:
         return None
