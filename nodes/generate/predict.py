@@ -158,8 +158,8 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                 ),
                 ScaffoldLayout.Output(
                     display_name="layout",
-                    tooltip="What stands where, in metres: drawn by the checkpoint, or what it used of the connected one. "
-                    "Of a batch it is the first scene's. Checkpoints without layouts have none.",
+                    tooltip="What stands where, in metres: as the checkpoint drew it, or what it used of the connected "
+                    "layout. Of a batch it is the first scene's. Checkpoints without layouts have none.",
                 ),
             ],
         )
