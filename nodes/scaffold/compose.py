@@ -32,7 +32,7 @@ from ..inputs import (
     size_inputs,
 )
 from .inputs import check_masks
-from .node_layouts import NodeLayouts, connected_layout_input, edited_layout_input
+from .node_layouts import NodeLayouts, composed_layout_output, connected_layout_input, edited_layout_input
 
 MAX_SIZE_PX = 4096
 # Depth, confidence, mask, points and picture of one camera, beside a mask for each object.
@@ -127,6 +127,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                 io.Mask.Output(
                     display_name="masks", tooltip="A batch: where each object is seen, in the order of placing."
                 ),
+                composed_layout_output(),
             ],
         )
 
@@ -178,7 +179,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         picture = to_host(torch.stack([composition.picture for composition in compositions]))
         masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
         shown = depth_preview_ui(depth, cls) | layouts.ui() | (warn(cls, layouts.notice) or {})
-        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=shown)
+        return io.NodeOutput(to_geometry(depth, picture), picture, masks, layouts.passed_on, ui=shown)
 
 
 def _progress(index: int, cameras: int) -> Callable[[int, int], None]:

@@ -14,9 +14,13 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.scaffold.layout import Layout
 from ...sf_model.scaffold.layout_reading import ReadLayout, read_layout
 from ..host.layouts import NoLayout, read_given
-from ..inputs import layout_input
+from ..inputs import ScaffoldLayout, layout_input
 
 UI_KEY = "spatialfusion_layout"
+NO_SCENE = NoLayout(
+    "press Edit scene on Compose Depth Scaffold and place something, or connect a layout to it: connected objects and "
+    "the camera's widgets are no layout"
+)
 
 
 def connected_layout_input() -> io.Input:
@@ -36,6 +40,14 @@ def edited_layout_input() -> io.Input:
         socketless=True,
         tooltip="The scene that was edited by hand, as JSON. The scene editor of this node writes it. It takes the "
         "place of the connected layout. Empty: nothing was edited.",
+    )
+
+
+def composed_layout_output() -> io.Output:
+    return ScaffoldLayout.Output(
+        display_name="layout",
+        tooltip="The scene of the editor, or the connected layout. For Predict Metric Depth and Layout Conditioning. "
+        "Connected objects and a connected camera_info are not in it.",
     )
 
 
@@ -61,6 +73,11 @@ class NodeLayouts:
     @property
     def composed(self) -> ReadLayout | None:
         return self.edited or self.connected
+
+    @property
+    def passed_on(self) -> Layout | NoLayout:
+        """The value of the node's layout output."""
+        return NO_SCENE if self.composed is None else self.composed.layout
 
     @property
     def notice(self) -> str | None:

@@ -112,6 +112,20 @@ def test_a_predicted_layout_is_composed(server: ComfyServer) -> None:
     assert float(arrays["fov_y_deg"]) == pytest.approx(layout.camera.fov_y_deg, abs=1e-3)
 
 
+def test_a_scene_of_the_editor_is_fed_back(server: ComfyServer) -> None:
+    """The drawn layout, changed by hand on Compose Depth Scaffold, is what the depth is predicted from."""
+    expected, text = depth_and_text(server, graph_with(GIVEN.to_json(), seed=8, steps=1))
+    graph = graph_with(seed=8, steps=1)
+    graph["drawn"] = graph.pop("predict")
+    graph["compose"] = compose(layout=["drawn", 3], edited_layout=GIVEN.to_json())
+    inputs = graph["drawn"]["inputs"] | {"layout": ["compose", 3]}
+    graph["predict"] = node("SpatialFusionPredictDepth", **inputs)
+    graph["again"] = graph.pop("shown")
+    found, shown = depth_and_text(server, graph | {"shown": node("PreviewAny", source=["compose", 3])})
+    assert shown == text == GIVEN.to_json()
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_a_given_layout_is_that_of_every_scene(newest_server: ComfyServer) -> None:
     """Drawn ones are another for every seed of a batch, also after the last seed; the first is shown."""
     graph = graph_with(seed=LAST_SEED, batch_size=2, steps=1)
@@ -149,6 +163,11 @@ def test_a_checkpoint_without_layouts_has_none(server: ComfyServer) -> None:
     with pytest.raises(PromptError, match=reason) as error:
         outputs_of(server, graph_with(checkpoint=TOKEN, steps=1) | {"compose": compose(layout=LAYOUT)})
     assert error.value.node_id == "compose"
+    with pytest.raises(PromptError, match="press Edit scene on Compose Depth Scaffold") as error:
+        alone = {"compose": compose(), "words": node("SpatialFusionComposeDepth", **compose()["inputs"])}
+        alone["words"]["inputs"]["layout"] = ["compose", 3]
+        outputs_of(server, alone | {"end": node("PreviewImage", images=["words", 1])})
+    assert error.value.node_id == "words"
     # What was edited by hand needs none.
     graph = graph_with(checkpoint=TOKEN, steps=1) | {"compose": compose(layout=LAYOUT, edited_layout=GIVEN.to_json())}
     is_composed(outputs_of(server, graph)[1], GIVEN)
