@@ -16,7 +16,7 @@ from sf_model.models.expert_inputs import ExpertInputs
 from sf_model.scaffold.layout import Layout, LayoutCamera, LayoutObject, compose_layout
 from sf_model.scaffold.layout_numbers import given_layout, scene_of
 from sf_model.scaffold.layout_reading import read_layout
-from sf_model.training.bases.mini import load_mini
+from sf_model.training.export import load_exported
 from sf_model.training.system import System
 from tests.host.mini_checkpoints import LAYOUTS, TOKEN
 from tests.host.mini_graphs import GEOMETRY, PROMPT, node, predict_graph
@@ -55,7 +55,7 @@ def depth_and_text(server: ComfyServer, graph: Graph) -> tuple[np.ndarray, str]:
 def own_system(server: ComfyServer) -> tuple[System, ExpertInputs]:
     """sf_model's system with the server's checkpoint, and its inputs for the prompt."""
     checkpoint = load_checkpoint(server.base / "models" / "spatialfusion" / LAYOUTS)
-    system = System(load_mini(MINI_DIR, checkpoint.config), checkpoint.config, seed=0)
+    system = System(load_exported(MINI_DIR).base, checkpoint.config, seed=0)
     system.predictor.load_state_dict(checkpoint.predictor_state())
     system.eval().requires_grad_(False)
     prompt = system.base.encode(*system.base.tokens.batch([PROMPT], False), None)
