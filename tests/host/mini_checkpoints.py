@@ -84,9 +84,19 @@ def _write(path: Path, config: SpatialFusionConfig, seed: int) -> None:
         if isinstance(predictor.source_encoder, PixelEncoder):
             predictor.source_encoder.monocular_depth.state_out.weight.normal_(std=0.1)
         if predictor.layout is not None:
-            predictor.layout.state_out.weight.normal_(std=0.1)
+            _make_layouts_count(predictor)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([0.0, 4.0, 0.0]))  # a surface everywhere
     save_checkpoint(path, config, predictor.state_dict(), adapter.state_dict(), "none", {}, torch.float32)
+
+
+def _make_layouts_count(predictor: DepthPredictor) -> None:
+    """An object that moves by 2 m changes the depth by percents; untrained networks hardly look at a layout."""
+    predictor.layout.state_out.weight.normal_(std=0.1)
+    predictor.layout_encoder.object_out.weight.normal_(std=0.5)
+    for weight in predictor.spatial_transformer.layers.parameters():
+        if weight.ndim == 2:
+            weight.mul_(3)
+    predictor.depth_head.out_conv2.weight.mul_(8)
 
 
 def _write_not_finite(folder: Path) -> None:

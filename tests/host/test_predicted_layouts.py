@@ -93,7 +93,7 @@ def test_a_layout_is_drawn_moved_and_fed_back(server: ComfyServer) -> None:
     objects[place] = replace(thing, position_m=(x, y, z + 2.0))
     moved = replace(found.layout, objects=tuple(objects))
     after, used = depth_and_text(server, graph_with(moved.to_json(), seed=3))
-    given = given_layout(moved, words, SIDE, SIDE)
+    given = given_layout(read_layout(moved.to_json()).layout, words, SIDE, SIDE)
     assert read_layout(used).layout == read_layout(given.layout.to_json()).layout
     np.testing.assert_allclose(after, own_depth(system, replace(inputs, layout=given.numbers), 3), rtol=TOLERANCE)
     assert np.abs(np.log(after / before)).mean() > 10 * TOLERANCE
