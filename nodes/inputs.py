@@ -2,8 +2,9 @@
 
 SPATIALFUSION carries a `runtime.loaded_checkpoint.SpatialFusionModel`. SPATIALFUSION_OBJECTS carries a tuple of the
 frozen `sf_model.scaffold` objects, in the order in which they were placed. SPATIALFUSION_LAYOUT carries a frozen
-`sf_model.scaffold.layout.Layout`; inputs for it also take its JSON as a STRING. Geometry travels as the host's
-MOGE_GEOMETRY dict, so that the host's own nodes render and mesh it. Geometry inputs also take the host's DA3_GEOMETRY.
+`sf_model.scaffold.layout.Layout`, or a `host.layouts.NoLayout`; inputs for it also take its JSON as a STRING. Geometry
+travels as the host's MOGE_GEOMETRY dict, so that the host's own nodes render and mesh it. Geometry inputs also take the
+host's DA3_GEOMETRY.
 `host/geometry.py` describes both dicts.
 """
 
@@ -64,6 +65,11 @@ def geometry_output(
     tooltip: str = "Metric depth with its camera, as the host's geometry nodes use it.",
 ) -> io.Output:
     return MoGeGeometry.Output(display_name="geometry", tooltip=tooltip)
+
+
+def layout_input(tooltip: str, *, optional: bool = False) -> io.MultiType.Input:
+    """An input for a layout, or for its JSON as text. `host.layouts.read_given` reads its values."""
+    return io.MultiType.Input("layout", types=[ScaffoldLayout, io.String], optional=optional, tooltip=tooltip)
 
 
 def seed_input(tooltip: str, *, optional: bool = False) -> io.Int.Input:

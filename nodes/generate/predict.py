@@ -11,16 +11,30 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.metric_depth import MetricDepth
 from ...sf_model.models.depth_flow import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from ...sf_model.scaffold.layout import Layout
+from ...sf_model.scaffold.layout_numbers import GivenLayout
 from ..host.geometry import to_geometry
 from ..host.images import depth_colours, to_host
 from ..host.latents import image_size
+from ..host.layouts import NoLayout
 from ..host.live_depth import LiveDepth
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..host.settings import shows_depth
-from ..inputs import GENERATE_CATEGORY, MAX_SEED, aliases, geometry_output, seed_input, size_inputs, spatialfusion_input
+from ..inputs import (
+    GENERATE_CATEGORY,
+    MAX_SEED,
+    ScaffoldLayout,
+    aliases,
+    geometry_output,
+    layout_input,
+    seed_input,
+    size_inputs,
+    spatialfusion_input,
+)
+from ..runtime.layouts import drawn_layout, layout_for
 from ..runtime.loaded_checkpoint import SpatialFusionModel
-from ..runtime.prediction import check_batch, check_size, draw_sampling, layers, predict_depth
+from ..runtime.prediction import PredictedScene, check_batch, check_size, draw_sampling, layers, predict_depth
 from ..runtime.prompt_capture import EncodedPrompt, encode_prompt, encode_prompt_with_source
 from ..runtime.source_features import SourceFeatures, source_features
 
@@ -126,6 +140,11 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                     tooltip="How many scenes: of seed, seed + 1 and so on. For an image of each, give the latent as "
                     "many. Not used by mean.",
                 ),
+                layout_input(
+                    "What stands where, in place of what the checkpoint would draw: this node's own layout after a "
+                    "change, one of Plan Scene Layout, or a layout as text. It needs a checkpoint with layouts.",
+                    optional=True,
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -136,6 +155,11 @@ class SpatialFusionPredictDepth(io.ComfyNode):
                 ),
                 io.Image.Output(
                     display_name="preview", tooltip="The depth as colours: bright 0.5 m, dark 100 m, grey no surface."
+                ),
+                ScaffoldLayout.Output(
+                    display_name="layout",
+                    tooltip="What stands where, in metres: as the checkpoint drew it, or what it used of the connected "
+                    "layout. Of a batch it is the first scene's. Checkpoints without layouts have none.",
                 ),
             ],
         )
@@ -155,27 +179,31 @@ class SpatialFusionPredictDepth(io.ComfyNode):
         guidance: float = DEFAULT_GUIDANCE,
         latent: dict[str, Any] | None = None,
         batch_size: int = 1,
+        layout: Layout | NoLayout | str | None = None,
     ) -> io.NodeOutput:
         if latent is not None:
             width, height = image_size(latent, vae)
         check_size(spatialfusion, width, height)
         check_batch(batch_size, width, height)
+        given = None if layout is None else layout_for(spatialfusion, layout, width, height)
         encoded, features = _read_inputs(spatialfusion, prompt, width, height, source, vae)
         if mode == SAMPLED and spatialfusion.config.depth_flow is not None:
-            depth = _scenes(
-                spatialfusion, encoded, features, (width, height), range(seed, seed + batch_size), steps, guidance
-            )
+            seeds = range(seed, seed + batch_size)
+            scenes = _scenes(spatialfusion, encoded, features, (width, height), seeds, steps, guidance, given)
         else:
-            depth = predict_depth(spatialfusion, encoded, width, height, features, seed=seed)
-        notice = None
+            numbers = None if given is None else given.numbers
+            scenes = [predict_depth(spatialfusion, encoded, width, height, features, seed=seed, layout=numbers)]
+        notices = [] if given is None else list(given.notes)
         if mode == SAMPLED and spatialfusion.config.depth_flow is None:
-            notice = (
+            notices.append(
                 f"checkpoint {spatialfusion.config.name!r} was trained without a depth flow: this is the mean; set "
                 "mode to mean, or choose a checkpoint with a depth flow"
             )
+        depth = MetricDepth.joined([scene.depth for scene in scenes])
+        used = drawn_layout(spatialfusion, scenes[0].layout) if given is None else given.layout
         preview = to_host(depth_colours(depth))
-        shown = depth_preview_ui(depth, cls, preview) | (warn(cls, notice) or {})
-        return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, ui=shown)
+        shown = depth_preview_ui(depth, cls, preview) | (warn(cls, "\n".join(notices) or None) or {})
+        return io.NodeOutput(to_geometry(depth, preview), encoded.conditioning, preview, used, ui=shown)
 
 
 def _scenes(
@@ -186,14 +214,17 @@ def _scenes(
     seeds: Sequence[int],
     steps: int,
     guidance: float,
-) -> MetricDepth:
+    given: GivenLayout | None,
+) -> list[PredictedScene]:
     """One scene for each seed, each as it would be alone. size: (width, height)."""
     live = LiveDepth(layers(model, steps) * len(seeds), shows_depth())
+    layout = None if given is None else given.numbers
     scenes = []
     for seed in seeds:
-        sampling = draw_sampling(model, *size, seed % (MAX_SEED + 1), steps, guidance, live.on_prediction)
-        scenes.append(predict_depth(model, encoded, *size, features, sampling, seed, live.on_layer))
-    return MetricDepth.joined(scenes)
+        seed %= MAX_SEED + 1
+        sampling = draw_sampling(model, *size, seed, steps, guidance, live.on_prediction)
+        scenes.append(predict_depth(model, encoded, *size, features, sampling, seed, live.on_layer, layout))
+    return scenes
 
 
 def _read_inputs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import comfy.model_management
 import torch
@@ -15,6 +15,7 @@ from ...sf_model.models.depth_flow import DepthSampling, draw_noise
 from ...sf_model.models.depth_head import UPSCALE
 from ...sf_model.models.depth_prediction import DepthPrediction
 from ...sf_model.models.expert_inputs import ExpertInputs, SourceFeatures
+from ...sf_model.models.layout import Layout as LayoutNumbers
 from ...sf_model.models.layout_predictor import LayoutSampling, layout_noise
 from ..host.live_depth import LiveDepth
 from .loaded_checkpoint import SpatialFusionModel
@@ -28,6 +29,16 @@ MAX_QUERIES = 16384
 MAX_RESULT_BYTES = 2 * 2**30
 # Numbers a pixel of a geometry: depth, confidence, mask, points and picture.
 PLANES = 9
+
+
+@dataclass(frozen=True)
+class PredictedScene:
+    """What was predicted for a prompt."""
+
+    # (1, height, width), on the predictor's device.
+    depth: MetricDepth
+    # That the depth was predicted from: a batch of one, given or drawn. None for a checkpoint without layouts.
+    layout: LayoutNumbers | None
 
 
 def check_size(model: SpatialFusionModel, width: int, height: int) -> None:
@@ -80,12 +91,14 @@ def predict_depth(
     sampling: DepthSampling | None = None,
     seed: int = 0,
     on_layer: Callable[[], None] | None = None,
-) -> MetricDepth:
-    """The depth (1, height, width) of the image that the prompt describes, on the predictor's device.
+    layout: LayoutNumbers | None = None,
+) -> PredictedScene:
+    """The depth (1, height, width) of the image that the prompt describes, and its layout.
 
     features: of the source image of an edit. sampling: without it the result is the mean of all scenes that fit. seed:
     of the layout, for a checkpoint that draws one first. on_layer: is called after each layer of each step; without it
-    the node's progress bar moves.
+    the node's progress bar moves. layout: a batch of one, in place of a drawn one. Raises ValueError for a layout where
+    the checkpoint has none.
     """
     device = model.predictor.load_device
     dtype = computing_dtype(device)
@@ -103,6 +116,7 @@ def predict_depth(
         source=None if features is None else SourceFeatures(features.tokens.to(device), features.grid),
         dtype=dtype,
         out_dtype=torch.float32,
+        layout=None if layout is None else layout.to(device),
         on_layer=on_layer or LiveDepth(layers(model, steps), shows_pictures=False).on_layer,
     )
     predictor = model.predictor.model
@@ -116,7 +130,7 @@ def predict_depth(
     comfy.model_management.throw_exception_if_processing_interrupted()
     depth = prediction.to_metric_depth()
     _check_numbers(depth, model.config.name)
-    return depth
+    return PredictedScene(depth, inputs.layout)
 
 
 def _check_numbers(depth: MetricDepth, checkpoint_name: str) -> None:

@@ -17,6 +17,7 @@ from ...sf_model.scaffold.layout import Layout
 from ..host.camera import to_scaffold_cameras
 from ..host.geometry import to_geometry
 from ..host.images import to_host
+from ..host.layouts import NoLayout
 from ..host.notices import warn
 from ..host.preview import depth_preview_ui
 from ..inputs import (
@@ -31,7 +32,7 @@ from ..inputs import (
     size_inputs,
 )
 from .inputs import check_masks
-from .node_layouts import NodeLayouts, connected_layout_input, edited_layout_input
+from .node_layouts import NodeLayouts, composed_layout_output, connected_layout_input, edited_layout_input
 
 MAX_SIZE_PX = 4096
 # Depth, confidence, mask, points and picture of one camera, beside a mask for each object.
@@ -126,6 +127,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
                 io.Mask.Output(
                     display_name="masks", tooltip="A batch: where each object is seen, in the order of placing."
                 ),
+                composed_layout_output(),
             ],
         )
 
@@ -143,7 +145,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         background_confidence: float,
         objects: tuple[ScaffoldObject, ...] = (),
         camera_info: dict[str, Any] | list[dict[str, Any]] | None = None,
-        layout: Layout | str | None = None,
+        layout: Layout | NoLayout | str | None = None,
         focal_length_mm: float = 0.0,
         focal_length_px: float = 0.0,
         edited_layout: str = "",
@@ -177,7 +179,7 @@ class SpatialFusionComposeDepth(io.ComfyNode):
         picture = to_host(torch.stack([composition.picture for composition in compositions]))
         masks = to_host(torch.cat([composition.masks(len(objects)) for composition in compositions]))
         shown = depth_preview_ui(depth, cls) | layouts.ui() | (warn(cls, layouts.notice) or {})
-        return io.NodeOutput(to_geometry(depth, picture), picture, masks, ui=shown)
+        return io.NodeOutput(to_geometry(depth, picture), picture, masks, layouts.passed_on, ui=shown)
 
 
 def _progress(index: int, cameras: int) -> Callable[[int, int], None]:

@@ -11,8 +11,9 @@ from comfy_api.v0_0_2 import io
 from ...sf_model.scaffold.layout import Layout, compose_layout, unique_names
 from ...sf_model.scaffold.layout_words import camera_words
 from ..host.images import to_host
-from ..inputs import BUILD_CATEGORY, aliases, size_inputs
-from .inputs import check_masks, given_layout, layout_input
+from ..host.layouts import NoLayout, read_given
+from ..inputs import BUILD_CATEGORY, aliases, layout_input, size_inputs
+from .inputs import check_masks
 
 MAX_SIZE_PX = 4096
 NAME = "{name}"
@@ -90,7 +91,7 @@ class SpatialFusionLayoutConditioning(io.ComfyNode):
     def execute(
         cls,
         clip: comfy.sd.CLIP,
-        layout: Layout | str,
+        layout: Layout | NoLayout | str,
         prompt: str,
         width: int,
         height: int,
@@ -99,7 +100,7 @@ class SpatialFusionLayoutConditioning(io.ComfyNode):
         object_prompt: str = NAME,
         masks: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        scene = given_layout(layout).layout
+        scene = read_given(layout).layout
         names = unique_names(scene)
         check_masks(len(names), width, height)
         mattes = _masks(scene, width, height) if masks is None else _given(masks, len(names))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.scaffold.layout import Layout
-from ...sf_model.scaffold.layout_reading import ReadLayout, read_layout
-from ..inputs import ScaffoldLayout, ScaffoldObjects, metres_input
+from ..inputs import ScaffoldObjects, metres_input
 
 MAX_POSITION_M = 1000.0
 MAX_SIZE_M = 1000.0
@@ -47,23 +45,6 @@ def _position(name: str, tooltip: str, default: float = 0.0) -> io.Input:
 
 def _angle(name: str, tooltip: str, advanced: bool | None = None) -> io.Input:
     return io.Float.Input(name, default=0.0, min=-360.0, max=360.0, step=1.0, tooltip=tooltip, advanced=advanced)
-
-
-def layout_input(tooltip: str, *, optional: bool = False) -> io.MultiType.Input:
-    """An input for a layout, or for its JSON as text."""
-    return io.MultiType.Input("layout", types=[ScaffoldLayout, io.String], optional=optional, tooltip=tooltip)
-
-
-def given_layout(value: Layout | str) -> ReadLayout:
-    """The layout of such an input, with notes on what was assumed. ValueError for anything else."""
-    if isinstance(value, str):
-        return read_layout(value)
-    if not isinstance(value, Layout):
-        raise ValueError(
-            "connect a layout of Plan Scene Layout, or a layout as text: a value of type "
-            f"{type(value).__name__} is connected"
-        )
-    return ReadLayout(value, ())
 
 
 def check_masks(count: int, width: int, height: int, cameras: int = 1, planes: int = 0) -> None:

@@ -13,9 +13,14 @@ from comfy_api.v0_0_2 import io
 
 from ...sf_model.scaffold.layout import Layout
 from ...sf_model.scaffold.layout_reading import ReadLayout, read_layout
-from .inputs import given_layout, layout_input
+from ..host.layouts import NoLayout, read_given
+from ..inputs import ScaffoldLayout, layout_input
 
 UI_KEY = "spatialfusion_layout"
+NO_SCENE = NoLayout(
+    "press Edit scene on Compose Depth Scaffold and place something, or connect a layout to it: connected objects and "
+    "the camera's widgets are no layout"
+)
 
 
 def connected_layout_input() -> io.Input:
@@ -38,6 +43,14 @@ def edited_layout_input() -> io.Input:
     )
 
 
+def composed_layout_output() -> io.Output:
+    return ScaffoldLayout.Output(
+        display_name="layout",
+        tooltip="The scene of the editor, or the connected layout. For Predict Metric Depth and Layout Conditioning. "
+        "Connected objects and a connected camera_info are not in it.",
+    )
+
+
 @dataclass(frozen=True)
 class NodeLayouts:
     """The layouts that a node was given, as they were read."""
@@ -46,11 +59,11 @@ class NodeLayouts:
     edited: ReadLayout | None
 
     @classmethod
-    def of(cls, layout: Layout | str | None, edited_layout: str | None) -> NodeLayouts:
+    def of(cls, layout: Layout | NoLayout | str | None, edited_layout: str | None) -> NodeLayouts:
         """layout: of the socket. edited_layout: of the widget. ValueError, with the remedy, for a bad value."""
         edited = edited_layout if edited_layout and edited_layout.strip() else None
         if edited is None:
-            return cls(None if layout is None else given_layout(layout), None)
+            return cls(None if layout is None else read_given(layout), None)
         try:
             read = read_layout(edited)
         except ValueError as error:
@@ -60,6 +73,11 @@ class NodeLayouts:
     @property
     def composed(self) -> ReadLayout | None:
         return self.edited or self.connected
+
+    @property
+    def passed_on(self) -> Layout | NoLayout:
+        """The value of the node's layout output."""
+        return NO_SCENE if self.composed is None else self.composed.layout
 
     @property
     def notice(self) -> str | None:
@@ -76,9 +94,9 @@ class NodeLayouts:
         return {UI_KEY: [{"layout": None if self.connected is None else self.connected.layout.to_dict()}]}
 
 
-def _readable(layout: Layout | str | None) -> ReadLayout | None:
+def _readable(layout: Layout | NoLayout | str | None) -> ReadLayout | None:
     """A connected layout that has no say: a text that is none is no error."""
     try:
-        return None if layout is None else given_layout(layout)
+        return None if layout is None else read_given(layout)
     except ValueError:
         return None

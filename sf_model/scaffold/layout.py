@@ -128,6 +128,10 @@ class Layout:
             "objects": [_object_dict(thing) for thing in self.objects],
         }
 
+    def __str__(self) -> str:
+        """`to_json`. ComfyUI's Preview as Text shows it."""
+        return self.to_json()
+
     def to_json(self) -> str:
         """The strict form for people: one object a line."""
         parts = self.to_dict()

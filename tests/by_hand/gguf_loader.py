@@ -141,7 +141,7 @@ def check(architecture: str, nodes: ModuleType, pack: ModuleType, tiny_bases: Mo
         encoded = nodes.runtime.prompt_capture.encode_prompt(clip, loaded.decoder_path, PROMPT)
         prediction = nodes.runtime.prediction
         sampling = prediction.DepthSampling(prediction.draw_noise(loaded.predictor.model.noise_shape(1, 96, 64), 0))
-        depth = prediction.predict_depth(loaded, encoded, 64, 96, None, sampling)
+        depth = prediction.predict_depth(loaded, encoded, 64, 96, None, sampling).depth
         nodes.generate.apply._check_model(model, loaded)
         return depth.log_depth(), sample(nodes, model, loaded, depth, encoded, architecture == "qwen_image")
 

@@ -76,7 +76,7 @@ def test_prompt_depth_and_image_agree(nodes: ModuleType, system: System) -> None
     for how, expected in ((None, system.mean_depth(inputs)), (sampling, system.predictor.sample(inputs, sampling))):
         depth = nodes.runtime.prediction.predict_depth(
             loaded, encoded, width=64, height=64, features=None, sampling=how, seed=5
-        )
+        ).depth
         expected_depth = expected.to_metric_depth()
         assert torch.equal(depth.valid, expected_depth.valid)
         assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
@@ -166,7 +166,7 @@ def test_an_edit_agrees(host_nodes: None, nodes: ModuleType, system: System) -> 
         return system.with_layout(system.inputs(prompt, 64, 64, source), [0])
 
     sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, 64, 64), seed=3))
-    depth = runtime.prediction.predict_depth(loaded, encoded, 64, 64, features, sampling)
+    depth = runtime.prediction.predict_depth(loaded, encoded, 64, 64, features, sampling).depth
     expected_depth = system.predictor.sample(laid_out(prompt, source), sampling).to_metric_depth()
     assert torch.equal(depth.valid, expected_depth.valid)
     assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-4
@@ -211,10 +211,10 @@ def test_half_precision_predicts_the_same_scene(
     noise_shape = loaded.predictor.model.noise_shape(1, 64, 64)
     for seed in range(4 if sampled else 1):
         sampling = prediction.DepthSampling(draw_noise(noise_shape, seed)) if sampled else None
-        whole = prediction.predict_depth(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
+        whole = prediction.predict_depth(loaded, encoded, 64, 64, sampling=sampling).depth
         with monkeypatch.context() as patch:
             patch.setattr(prediction.comfy.model_management, "should_use_bf16", lambda device: True)
-            half = prediction.predict_depth(loaded, encoded, width=64, height=64, features=None, sampling=sampling)
+            half = prediction.predict_depth(loaded, encoded, 64, 64, sampling=sampling).depth
         both = whole.valid & half.valid
         assert (whole.valid == half.valid).float().mean() > 0.995
         error = (whole.log_depth() - half.log_depth())[both].abs()

@@ -71,10 +71,10 @@ def test_offloaded_weights_give_the_same_depth_and_image(
         encoded = nodes.runtime.prompt_capture.encode_prompt(clip, loaded.decoder_path, PROMPT)
         noise = draw_noise(loaded.predictor.model.noise_shape(1, 96, 64), seed=3)
         sampling = nodes.runtime.prediction.DepthSampling(noise, steps=2, guidance=2.0)
-        depth = nodes.runtime.prediction.predict_depth(loaded, encoded, 64, 96, None, sampling)
+        depth = nodes.runtime.prediction.predict_depth(loaded, encoded, 64, 96, None, sampling).depth
         with monkeypatch.context() as patch:
             patch.setattr(comfy.model_management, "should_use_bf16", lambda *_, **__: True)
-            half = nodes.runtime.prediction.predict_depth(loaded, encoded, 64, 96, None, sampling)
+            half = nodes.runtime.prediction.predict_depth(loaded, encoded, 64, 96, None, sampling).depth
         error = (half.log_depth() - depth.log_depth())[depth.valid & half.valid].abs().mean()
         assert 0 < error < 0.005
         control = nodes.runtime.depth_control.DepthControl(depth, None, 1.0, start_percent=0.0, end_percent=1.0)

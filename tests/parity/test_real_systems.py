@@ -200,14 +200,14 @@ def test_prompt_depth_and_image_agree(
     sampling = DepthSampling(draw_noise(system.predictor.noise_shape(1, HEIGHT, WIDTH), seed=3), steps=3, guidance=2)
     for how, expected in ((None, system.mean_depth(inputs)), (sampling, system.predictor.sample(inputs, sampling))):
         depth, expected_depth = (
-            nodes.runtime.prediction.predict_depth(loaded, encoded, WIDTH, HEIGHT, features, how),
+            nodes.runtime.prediction.predict_depth(loaded, encoded, WIDTH, HEIGHT, features, how).depth,
             expected.to_metric_depth(),
         )
         assert torch.equal(depth.valid, expected_depth.valid)
         assert relative_error(depth.log_depth(), expected_depth.log_depth()) < 1e-3
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(comfy.model_management, "should_use_bf16", lambda *_, **__: True)
-            half = nodes.runtime.prediction.predict_depth(loaded, encoded, WIDTH, HEIGHT, features, how)
+            half = nodes.runtime.prediction.predict_depth(loaded, encoded, WIDTH, HEIGHT, features, how).depth
         both = depth.valid & half.valid
         assert (depth.valid == half.valid).float().mean() > 0.99
         assert 0 < relative_error(half.log_depth()[both], depth.log_depth()[both]) < 2e-3

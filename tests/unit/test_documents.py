@@ -140,6 +140,16 @@ def test_pages_quote_messages_that_exist(repository: Path, node_id: str, message
     assert [quote for quote in quotes if not any(quote in message for message in messages)] == []
 
 
+@pytest.mark.parametrize("node_id", ORDER)
+def test_a_page_has_one_row_for_each_input_and_output(repository: Path, node_id: str) -> None:
+    """A merge can keep both versions of a row."""
+    page = read_page(repository, node_id)
+    for heading in ("Inputs", "Outputs"):
+        names = page.names(heading)
+        assert [name for name in names if names.count(name) > 1] == [], heading
+        assert "|\n\n|" not in page.sections[heading], "an empty line ends a table"
+
+
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md"])
 def test_links_and_pictures_of_pages_exist(repository: Path, page: str) -> None:
     path = repository / page
