@@ -21,8 +21,8 @@ from ...sf_model.backbones.mini import (
     MLLM_FILE,
     PAD_TOKEN_ID,
     TOKENIZER_DIR,
-    load_base_weights,
 )
+from .weights import read_base_weights
 
 NAME = "spatialfusion_mini"
 MAX_TOKENS = 99999999
@@ -161,7 +161,7 @@ class _Target:
 def load_mini_clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
     """Build the CLIP from the built-in files. ValueError if they are missing or damaged."""
     path = MINI_DIR / MLLM_FILE
-    weights = load_base_weights(path)
+    weights = read_base_weights(path)
     dtype = comfy.utils.weight_dtype(weights.state_dict)
     # Decoders with registers were trained to write the layout after them.
     writes = CAMERA_REGISTER in weights.prompt_template

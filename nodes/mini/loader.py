@@ -10,12 +10,13 @@ import comfy.utils
 import torch
 from comfy_api.v0_0_2 import io
 
-from ...sf_model.backbones.mini import DIT_FILE, MINI_DIR, SAMPLING_SHIFT, load_base_weights
+from ...sf_model.backbones.mini import DIT_FILE, MINI_DIR, SAMPLING_SHIFT
 from ..inputs import GENERATE_CATEGORY, aliases
 from .clip import load_mini_clip
 from .model import MiniModel
 from .pixel_graphs import take_empty_pixels_for_latents
 from .vae import MiniLatents, load_mini_vae
+from .weights import read_base_weights
 
 PIXEL_CHANNELS = 3
 
@@ -23,7 +24,7 @@ PIXEL_CHANNELS = 3
 def load_mini_model(disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """The host's OmniGen2 in pixel space, with the built-in weights. ValueError if they are missing or damaged."""
     path = MINI_DIR / DIT_FILE
-    weights = load_base_weights(path)
+    weights = read_base_weights(path)
     config = comfy.supported_models.Omnigen2({"image_model": "omnigen2", **weights.config})
     channels = weights.config["in_channels"]
     is_pixels = channels == PIXEL_CHANNELS

@@ -11,9 +11,10 @@ import comfy.ops
 import comfy.sd
 import torch
 
-from ...sf_model.backbones.mini import VAE_FILE, load_base_weights
+from ...sf_model.backbones.mini import VAE_FILE
 from ...sf_model.config import dataclass_from_dict
 from ...sf_model.models.autoencoder import DOWNSCALE, Autoencoder, AutoencoderConfig
+from .weights import read_base_weights
 
 # Values of all maps that are alive at once, for each pixel of the image.
 _VALUES_PER_PIXEL = 96
@@ -57,7 +58,7 @@ def load_mini_vae(folder: Path) -> comfy.sd.VAE:
     path = folder / VAE_FILE
     if not path.is_file():
         return comfy.sd.VAE(sd={"pixel_space_vae": torch.tensor(1.0)})
-    weights = load_base_weights(path)
+    weights = read_base_weights(path)
     config = dataclass_from_dict(AutoencoderConfig, weights.config, VAE_FILE)
     autoencoder = Autoencoder(config, comfy.ops.disable_weight_init)
     try:

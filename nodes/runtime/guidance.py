@@ -10,6 +10,7 @@ import torch
 
 from .injection import depth_in_use
 from .injection_run import WITHOUT_DEPTH_KEY
+from .run_inputs import prepare_run
 
 NEGATIVE = 1
 NEGATIVE_WITHOUT_DEPTH = 2
@@ -43,6 +44,18 @@ class DepthGuider(comfy.samplers.CFGGuider):
     def __init__(self, model: comfy.model_patcher.ModelPatcher, depth_guidance: float) -> None:
         super().__init__(model)
         self.depth_guidance = depth_guidance
+
+    def outer_sample(
+        self,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        sampler: comfy.samplers.Sampler,
+        sigmas: torch.Tensor,
+        *arguments: Any,
+        **options: Any,
+    ) -> torch.Tensor:
+        prepare_run(self, sigmas)
+        return super().outer_sample(noise, latent_image, sampler, sigmas, *arguments, **options)
 
     def predict_noise(
         self, x: torch.Tensor, timestep: torch.Tensor, model_options: dict[str, Any], seed: int | None = None

@@ -26,6 +26,7 @@ from .crops import part_of_run
 from .depth_control import DepthControl, check_latent
 from .injection_place import LatentPlace, TokenEmbedder, TokenPlace
 from .injection_run import InjectionRun
+from .run_inputs import prepare_run
 
 KEY = "spatialfusion"
 # In the transformer_options of a run: its InjectionRun for every injection.
@@ -77,9 +78,19 @@ class DepthInjection:
         """Extensions copy a run's options as a whole. The copy must find the same run under the same injection."""
         return self
 
-    def outer_sample(self, executor: Any, noise: torch.Tensor, *arguments: Any, **options: Any) -> torch.Tensor:
-        """Wraps a whole run: checks the latent, and keeps an InjectionRun in the run's options until it ends."""
+    def outer_sample(
+        self,
+        executor: Any,
+        noise: torch.Tensor,
+        latent_image: torch.Tensor,
+        sampler: Any,
+        sigmas: torch.Tensor,
+        *arguments: Any,
+        **options: Any,
+    ) -> torch.Tensor:
+        """Wraps a whole run: checks what it is given, and keeps an InjectionRun in its options until it ends."""
         guider = executor.class_obj
+        prepare_run(guider, sigmas)
         transformer_options = guider.model_options["transformer_options"]
         part = part_of_run(transformer_options, self.control.part)
         check_latent(noise.shape, self.control, part)
@@ -90,7 +101,7 @@ class DepthInjection:
         # Another dict, not a changed one: options that were copied before share the old one.
         transformer_options[RUNS_KEY] = {**others, self: run}
         try:
-            return executor(noise, *arguments, **options)
+            return executor(noise, latent_image, sampler, sigmas, *arguments, **options)
         finally:
             transformer_options[RUNS_KEY] = others
 

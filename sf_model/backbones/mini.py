@@ -89,12 +89,17 @@ def velocity_from_data(latent: torch.Tensor, data: torch.Tensor, noise_level: to
     return (data - latent) / sigma
 
 
-def load_base_weights(path: Path) -> BaseWeights:
-    """Read one of the base's files. ValueError if it is not one."""
+def load_base_weights(path: Path, mmap: bool = True) -> BaseWeights:
+    """Read one of the base's files. ValueError if it is not one.
+
+    mmap: keeps the weights in the file until they are needed. Off: they are read into memory at once.
+    """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state_dict = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if not mmap:
+            state_dict = {name: value.clone() for name, value in state_dict.items()}
         size = metadata.get("image_size")
         return BaseWeights(
             json.loads(metadata["config"]),

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
 
@@ -19,6 +21,11 @@ import numpy as np
 
 MAX_ELEMENTS = 2**28
 Shapes = dict[str, tuple[int, ...]]
+# What the zipfile module raises for damaged archives, beside ValueError.
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, OSError, LookupError),
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,9 @@ def read_npz(data: bytes, names: tuple[str, ...], check: Callable[[Shapes], None
     Raises ValueError for a file that cannot be read.
     """
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with _zip_faults():
+            opened = zipfile.ZipFile(io.BytesIO(data))
+        with opened as archive:
             members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
             wanted = list(members) if len(members) == 1 else [name for name in names if name in members]
             headers = {}
@@ -62,21 +71,33 @@ def read_npz(data: bytes, names: tuple[str, ...], check: Callable[[Shapes], None
                     headers[name] = _read_header(stream)
             check({name: header.shape for name, header in headers.items()})
             return {name: _read_member(archive, members[name]) for name in wanted}
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError) as error:
+    except _ZIP_ERRORS as error:
         raise ValueError(f"save it again, because it is not a complete NPZ file ({error})") from error
+
+
+@contextmanager
+def _zip_faults() -> Iterator[None]:
+    """Gives the zipfile module's own ValueErrors (for places before the file's beginning) the remedy of the others."""
+    try:
+        yield
+    except ValueError as error:
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def _open(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
     if archive.getinfo(name).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         # Other methods unpack pieces of any size, and NumPy does not write them.
         raise ValueError("save it with numpy.savez or numpy.savez_compressed, because its compression is not NumPy's")
-    return archive.open(name)
+    with _zip_faults():
+        return archive.open(name)
 
 
 def _read_member(archive: zipfile.ZipFile, name: str) -> np.ndarray:
     with _open(archive, name) as stream:
         header = _read_header(stream)
-        return header.array(stream.read(header.byte_count))
+        with _zip_faults():
+            content = stream.read(header.byte_count)
+        return header.array(content)
 
 
 def _read_header(stream: IO[bytes]) -> _Header:

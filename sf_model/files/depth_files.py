@@ -105,9 +105,21 @@ def _metric(stored: StoredDepth, stated: Statements) -> MetricDepth:
     metres = torch.from_numpy((np.where(stored.surface, values, np.inf) * scale).astype(np.float32))
     confidence = torch.ones_like(metres)
     if stored.confidence is not None:
-        confidence = torch.from_numpy(stored.confidence.astype(np.float32))
+        confidence = _confidence(stored.confidence)
     depth = MetricDepth.checked(depth=metres, confidence=confidence, fov_y_deg=fov_y_deg)
     return replace(depth, depth=depth_of_rays(depth.depth, fov_y_deg)) if stated.distance == RAY else depth
+
+
+def _confidence(stored: np.ndarray) -> torch.Tensor:
+    """float32. ValueError, with the remedy, for values outside of [0, 1] and for NaN."""
+    values = stored.astype(np.float32)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(
+            "save its confidence as numbers from 0 to 1, or leave it out, because it has values that are not: the "
+            f"lowest is {np.nanmin(values, initial=np.inf):g}, the highest {np.nanmax(values, initial=-np.inf):g}, "
+            f"{int(np.isnan(values).sum())} are NaN"
+        )
+    return torch.from_numpy(values)
 
 
 def _read(data: bytes, suffix: str, layer: str) -> StoredDepth:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageSequence
+from PIL import Image
 
 from .exr_parts import MAX_PIXELS
 from .shapes import batched
@@ -22,18 +25,31 @@ _PFM_HEADER = re.compile(rb"(PF|Pf)\s+(\d{1,9})\s+(\d{1,9})\s+([-+0-9.eE]{1,20})
 
 def read_png(data: bytes) -> StoredDepth:
     """The depth of a grey PNG of 16 bits. ValueError, with the remedy, for others."""
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-            _check_size(*picture.size)
-            if picture.mode not in ("I;16", "I;16B", "I"):
-                raise ValueError(
-                    f"{OTHER_WAY}, because it has no metres: a picture ({picture.mode}), not a grey PNG of 16 bits"
-                )
-            values = np.asarray(picture).astype(np.uint16)
-            text = picture.text.get(PNG_CHUNK)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"save it again, because it is not a complete PNG file ({error})") from error
+    remedy = "save it again, because it is not a complete PNG file"
+    with _decoding(remedy):
+        picture = Image.open(io.BytesIO(data), formats=["PNG"])
+    _check_size(*picture.size)
+    if picture.mode not in ("I;16", "I;16B", "I"):
+        raise ValueError(
+            f"{OTHER_WAY}, because it has no metres: a picture ({picture.mode}), not a grey PNG of 16 bits"
+        )
+    with _decoding(remedy):
+        values = np.asarray(picture).astype(np.uint16)
+        text = picture.text.get(PNG_CHUNK)
     return StoredDepth(values=values[None], **({} if text is None else _png_facts(text)))
+
+
+@contextmanager
+def _decoding(remedy: str) -> Iterator[None]:
+    """Turns what Pillow raises for a damaged file into a ValueError that begins with the remedy."""
+    try:
+        yield
+    # Pillow has no error of its own for all damage: ValueError and struct.error are among what it raises.
+    except (
+        *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, OverflowError, AttributeError),
+        *(struct.error, Image.DecompressionBombError),
+    ) as error:
+        raise ValueError(f"{remedy} ({error})") from error
 
 
 def _png_facts(text: str) -> dict[str, Any]:
@@ -51,26 +67,27 @@ def _png_facts(text: str) -> dict[str, Any]:
 
 def read_tiff(data: bytes) -> StoredDepth:
     """The depth of a grey TIFF of 16-bit or 32-bit integers or 32-bit floats; of several pages, a batch. ValueError."""
-    try:
-        with Image.open(io.BytesIO(data), formats=["TIFF"]) as picture:
-            _check_size(*picture.size, getattr(picture, "n_frames", 1))
-            pages = [_tiff_page(page) for page in ImageSequence.Iterator(picture)]
-    except (OSError, SyntaxError, Image.DecompressionBombError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(
-            "save it again as a grey TIFF of 32-bit floats or 16 bits, because it is not a complete one that can be "
-            f"read ({error})"
-        ) from error
-    if any(page.shape != pages[0].shape for page in pages):
-        raise ValueError("save one picture, or pages of one size, because its pages have different sizes")
+    remedy = (
+        "save it again as a grey TIFF of 32-bit floats or 16 bits, because it is not a complete one that can be read"
+    )
+    with _decoding(remedy):
+        picture = Image.open(io.BytesIO(data), formats=["TIFF"])
+        count = getattr(picture, "n_frames", 1)
+    size, pages = picture.size, []
+    _check_size(*size, count)
+    for index in range(count):
+        with _decoding(remedy):
+            picture.seek(index)
+        # Before it is decoded: Pillow checks the size of the first page only.
+        if picture.size != size:
+            raise ValueError("save one picture, or pages of one size, because its pages have different sizes")
+        if picture.mode not in _TIFF_MODES:
+            raise ValueError(
+                f"{OTHER_WAY}, because it has no metres: a picture ({picture.mode}), not a grey TIFF of 16 or 32 bits"
+            )
+        with _decoding(remedy):
+            pages.append(np.asarray(picture).astype(_TIFF_MODES[picture.mode]))
     return StoredDepth(values=np.stack(pages))
-
-
-def _tiff_page(page: Image.Image) -> np.ndarray:
-    if page.mode not in _TIFF_MODES:
-        raise ValueError(
-            f"{OTHER_WAY}, because it has no metres: a picture ({page.mode}), not a grey TIFF of 16 or 32 bits"
-        )
-    return np.asarray(page).astype(_TIFF_MODES[page.mode])
 
 
 def read_pfm(data: bytes) -> StoredDepth:

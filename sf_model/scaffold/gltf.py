@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .gltf_accessors import Accessors
-from .gltf_container import Document, ReadBeside, buffers_of, open_glb, parse_document
+from .gltf_container import UNCOMPRESSED, Document, GltfError, ReadBeside, buffers_of, open_glb, parse_document
 from .objects import MAX_FACES
 
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
@@ -45,16 +45,14 @@ def _read(
     try:
         for name in document.get("extensionsRequired", []):
             if not name.startswith(_HARMLESS):
-                raise ValueError(
-                    "export it without compression (in Blender: Compression off; with gltf-transform: no draco, no "
-                    f"meshopt), because it needs {name}"
-                )
+                raise GltfError(f"{UNCOMPRESSED}, because it needs {name}")
         accessors = Accessors(document, buffers_of(document, binary, read_beside))
         return _Scene(document, accessors).triangles(check_cancel or (lambda: None))
-    except (KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
-        raise ValueError(f"export the glTF file again: it is damaged ({type(error).__name__}: {error})") from error
-    except ValueError as error:
-        raise ValueError(f"the glTF file cannot be read: {error}") from error
+    except GltfError:
+        raise
+    # What broken values of the JSON lead to, in Python and NumPy.
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise GltfError(f"export the glTF file again: it is damaged ({type(error).__name__}: {error})") from error
 
 
 class _Scene:
@@ -80,7 +78,7 @@ class _Scene:
                 count += len(positions)
                 face_count += len(corners)
                 if face_count > MAX_FACES:
-                    raise ValueError(f"decimate the mesh, because it has more than {MAX_FACES} triangles")
+                    raise GltfError(f"decimate the mesh, because it has more than {MAX_FACES} triangles")
         return np.concatenate(vertices), np.concatenate(faces)
 
     def _world_matrices(self) -> list[np.ndarray]:
@@ -89,13 +87,13 @@ class _Scene:
         for parent, node in enumerate(self.nodes):
             for child in node.get("children", []):
                 if parents.setdefault(child, parent) != parent or not 0 <= child < len(self.nodes):
-                    raise ValueError(f"export it again, because node {child} has several parents")
+                    raise GltfError(f"export it again, because node {child} has several parents")
         matrices: list[np.ndarray | None] = [None] * len(self.nodes)
         for start in range(len(self.nodes)):
             chain = [start]
             while matrices[chain[-1]] is None and chain[-1] in parents:
                 if parents[chain[-1]] in chain:
-                    raise ValueError(f"export it again, because node {start} has several parents, in a circle")
+                    raise GltfError(f"export it again, because node {start} has several parents, in a circle")
                 chain.append(parents[chain[-1]])
             for index in reversed(chain):
                 if matrices[index] is None:
@@ -108,7 +106,7 @@ class _Scene:
         local = _local_matrix(self.nodes[index])
         # With larger values the product of a few nested nodes could overflow.
         if not (np.abs(local) < 1e12).all():
-            raise ValueError(f"export it again, because the transform of node {index} is not a usable matrix")
+            raise GltfError(f"export it again, because the transform of node {index} is not a usable matrix")
         return local
 
     def _shown(self) -> Iterator[int]:
@@ -122,7 +120,7 @@ class _Scene:
         while stack:
             index = stack.pop()
             if index in seen:
-                raise ValueError(f"export it again, because node {index} has several parents")
+                raise GltfError(f"export it again, because node {index} has several parents")
             seen.add(index)
             yield index
             stack += self.nodes[index].get("children", [])
@@ -148,7 +146,7 @@ class _Scene:
             bones = self.accessors.indices(attributes[f"JOINTS_{group}"], "VEC4")
             weights = self.accessors.numbers(attributes[f"WEIGHTS_{group}"], "VEC4")
             if len(bones) != len(positions) or len(weights) != len(positions) or bones.max(initial=0) >= len(joints):
-                raise ValueError("export it again, because its skin names joints or vertices that there are not")
+                raise GltfError("export it again, because its skin names joints or vertices that there are not")
             for bone, weight in zip(bones.T, weights.T):
                 for joint in np.unique(bone[weight > 0]):
                     rows = (bone == joint) & (weight > 0)
@@ -162,14 +160,14 @@ class _Scene:
 
     def _primitive(self, primitive: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         if "KHR_draco_mesh_compression" in primitive.get("extensions", {}):
-            raise ValueError("export it without Draco compression, because its triangles are compressed")
+            raise GltfError(f"{UNCOMPRESSED}, because its triangles are compressed with Draco")
         positions = self.accessors.numbers(primitive["attributes"]["POSITION"], "VEC3")
         if "indices" in primitive:
             indices = self.accessors.indices(primitive["indices"])[:, 0]
         else:
             indices = np.arange(len(positions))
         if len(indices) and indices.max() >= len(positions):
-            raise ValueError(f"export it again, because a face names vertex {indices.max()} of {len(positions)}")
+            raise GltfError(f"export it again, because a face names vertex {indices.max()} of {len(positions)}")
         return positions, _corners(indices, primitive.get("mode", _TRIANGLES))
 
 
@@ -185,7 +183,7 @@ def _corners(indices: np.ndarray, mode: int) -> np.ndarray:
     if mode == _FAN:
         return np.stack([np.broadcast_to(indices[0], len(indices) - 2), indices[1:-1], indices[2:]], axis=1)
     if len(indices) % 3:
-        raise ValueError(f"export it again, because {len(indices)} indices do not make triangles")
+        raise GltfError(f"export it again, because {len(indices)} indices do not make triangles")
     return indices.reshape(-1, 3)
 
 

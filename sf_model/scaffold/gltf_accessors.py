@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .gltf_container import Document
+from .gltf_container import UNCOMPRESSED, Document, GltfError
 
 MAX_VALUES = 300_000_000
 # Several nodes may show one mesh. But a small file that expands to gigabytes is damaged, or an attack.
@@ -44,12 +44,12 @@ class Accessors:
         accessor = self._document["accessors"][index]
         values = self._array(accessor, kind)
         if values.dtype.kind != "u":
-            raise ValueError("export it again, because its indices are not unsigned integers")
+            raise GltfError("export it again, because its indices are not unsigned integers")
         return values.astype(np.int64)
 
     def _array(self, accessor: dict[str, Any], kind: str) -> np.ndarray:
         if accessor["type"] != kind or accessor["componentType"] not in _TYPES:
-            raise ValueError(
+            raise GltfError(
                 f"export it again, because it has {accessor['type']} of kind {accessor['componentType']} where {kind} "
                 "belong"
             )
@@ -66,11 +66,11 @@ class Accessors:
         count = int(sparse["count"])
         rows, replacements = sparse["indices"], sparse["values"]
         if rows["componentType"] not in _TYPES or _TYPES[rows["componentType"]].kind != "u":
-            raise ValueError("export it again, because its sparse indices are not unsigned integers")
+            raise GltfError("export it again, because its sparse indices are not unsigned integers")
         self._count(count * (values.shape[1] + 1))
         places = self._view(rows, count, _TYPES[rows["componentType"]], 1)[:, 0].astype(np.int64)
         if count and places.max() >= len(values):
-            raise ValueError(f"export it again, because a sparse value is for row {places.max()} of {len(values)}")
+            raise GltfError(f"export it again, because a sparse value is for row {places.max()} of {len(values)}")
         values = values.copy()
         values[places] = self._view(replacements, count, values.dtype, values.shape[1])
         return values
@@ -84,14 +84,16 @@ class Accessors:
         start = int(view.get("byteOffset", 0)) + int(place.get("byteOffset", 0))
         last = start + (count - 1) * stride + item if count > 0 else start
         if count < 0 or start < 0 or stride < item or last > len(buffer):
-            raise ValueError("export it again, because an accessor reaches beyond the data")
+            if any(name.endswith("meshopt_compression") for name in view.get("extensions", {})):
+                raise GltfError(f"{UNCOMPRESSED}, because its data is compressed with meshopt")
+            raise GltfError("export it again, because an accessor reaches beyond the data")
         return np.ndarray((count, columns), dtype, buffer, start, (stride, dtype.itemsize))
 
     def _count(self, values: int) -> None:
         """ValueError where all arrays together become too many numbers."""
         self._values += values
         if self._values > self._allowed_values:
-            raise ValueError(
+            raise GltfError(
                 "decimate the mesh, or place fewer copies of it, because it expands to more than "
                 f"{self._allowed_values} numbers, from {sum(map(len, self._buffers))} bytes of data"
             )
