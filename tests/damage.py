@@ -99,7 +99,8 @@ def saved(save: Callable[..., None], *arrays: np.ndarray, **named: np.ndarray) -
 
 
 def _arrays() -> dict[str, bytes]:
-    matrix = np.array([[40.0, 0, WIDTH / 2], [0, 40, HEIGHT / 2], [0, 0, 1]])
+    focal_px = 0.5 * HEIGHT / np.tan(np.radians(20))  # the 40 degrees that `end_of` states
+    matrix = np.array([[focal_px, 0, WIDTH / 2], [0, focal_px, HEIGHT / 2], [0, 0, 1]])
     return {
         "floats.npy": saved(np.save, PLANE),
         "batch.npy": saved(np.save, np.stack([(1000 * PLANE).astype(np.uint16)] * 2)),

@@ -93,7 +93,7 @@ def with_json(change: bytes, by: bytes) -> bytes:
         (b'"scale": [1, 2, 1]', b'"scale": [1, 2]'),
         (b'"rotation": [0, 0, 0, 1]', b'"rotation": [0, 0, 1]'),
         (b'"rotation": [0, 0, 0, 1]', b'"rotation": "a turn"'),
-        (b'"componentType": 5123, "count": 4', b'"componentType": 5123, "count":"a"'),
+        (b'"componentType": 5123, "count": 4', b'"componentType":5123, "count":"a"'),
         (b'"mode": 5', b'"mode":{}'),
     ],
 )

@@ -254,7 +254,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "no depth": ("a.npz", npz(a=PLANE, b=PLANE), "save the depth as depth_m or depth, because it has no array"),
     "only a camera": ("a.npz", npz(K=K_WRONG), "save the depth as depth_m or depth"),
     "confidence size": ("a.npz", npz(depth_m=PLANE, confidence=PLANE[1:]), "differ in shape"),
-    "confidence range": ("a.npz", npz(depth_m=PLANE, confidence=PLANE), "confidence must lie"),
+    "confidence range": ("a.npz", npz(depth_m=PLANE, confidence=PLANE), "save its confidence as numbers from 0 to 1"),
     "intrinsics": ("a.npz", npz(depth=PLANE, K=K_WRONG), "focal length that is not positive"),
     "fields of view": ("a.npz", npz(depth=PLANE, fov_y_deg=np.ones(5)), "5 for 1 images"),
     "impossible view": ("a.npz", npz(depth=PLANE, fov_y_deg=np.array(np.nan)), "between 0 and 180"),
