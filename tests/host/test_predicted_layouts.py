@@ -30,10 +30,12 @@ from tools import hosts
 from tools.host_process import PACK_FOLDER, link_folder
 
 SIDE = 64
+# Of a scene with two objects in the picture.
+SEED = 4
 LAYOUT = ["predict", 3]
 LAST_SEED = 0xFFFFFFFFFFFFFFFF
 # Relative: the host's attention adds up in another order.
-TOLERANCE = 1e-3
+TOLERANCE = 2e-4
 CAR = LayoutObject("red car", "car", (0.5, 0.0, 8.0), 60.0, (1.8, 1.5, 4.2))
 GIVEN = Layout(LayoutCamera(1.4, 6.0, 55.0), True, (CAR,))
 
@@ -72,7 +74,7 @@ class LayoutHost:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Mini with layouts that was never trained. An object that moves by 2 m changes its depth by percents."""
+    """A Mini with layouts that was never trained. An object that moves by 2 m changes its depth by parts of a percent."""
     folder = tmp_path_factory.mktemp("exported")
     system = untrained_system(folder, DUMMY)
     predictor = system.predictor
@@ -83,7 +85,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for weight in predictor.spatial_transformer.layers.parameters():
             if weight.ndim == 2:
                 weight.mul_(3)
-        predictor.depth_head.out_conv2.weight.mul_(8)
+        predictor.depth_head.out_conv2.weight.mul_(4)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([0.0, 4.0, 0.0]))  # a surface everywhere
     export_mini(system, folder / TOKENIZER_DIR, folder, "base-0", {}, dtype=torch.float32)
     return folder
@@ -118,19 +120,19 @@ def test_a_layout_is_drawn_moved_and_fed_back(host: LayoutHost) -> None:
     """By its text. The depth is that of sf_model's own system with the same layouts."""
     server, system, inputs = host.server, host.system, host.inputs()
     words = system.config.layout
-    drawn_inputs = system.with_layout(inputs, [3])
+    drawn_inputs = system.with_layout(inputs, [SEED])
     drawn = scene_of(drawn_inputs.layout, words)
     seen = given_layout(drawn, words, SIDE, SIDE).layout.objects
     assert len(seen) >= 2
 
-    before, text = depth_and_text(server, graph_with(seed=3))
+    before, text = depth_and_text(server, graph_with(seed=SEED))
     found = read_layout(text)
     assert found.notes == ()
     assert [(thing.name, thing.shape) for thing in found.layout.objects] == [(o.name, o.shape) for o in drawn.objects]
     for thing, expected in zip(found.layout.objects, drawn.objects):
         assert thing.position_m == pytest.approx(expected.position_m, rel=1e-3, abs=1e-3)
         assert thing.size_m == pytest.approx(expected.size_m, rel=1e-3, abs=1e-3)
-    np.testing.assert_allclose(before, own_depth(system, drawn_inputs, 3), rtol=TOLERANCE)
+    np.testing.assert_allclose(before, own_depth(system, drawn_inputs, SEED), rtol=TOLERANCE)
 
     place = found.layout.objects.index(next(thing for thing in found.layout.objects if thing.name == seen[0].name))
     thing = found.layout.objects[place]
@@ -138,10 +140,10 @@ def test_a_layout_is_drawn_moved_and_fed_back(host: LayoutHost) -> None:
     objects = list(found.layout.objects)
     objects[place] = replace(thing, position_m=(x, y, z + 2.0))
     moved = replace(found.layout, objects=tuple(objects))
-    after, used = depth_and_text(server, graph_with(moved.to_json(), seed=3))
+    after, used = depth_and_text(server, graph_with(moved.to_json(), seed=SEED))
     given = given_layout(read_layout(moved.to_json()).layout, words, SIDE, SIDE)
     assert read_layout(used).layout == read_layout(given.layout.to_json()).layout
-    np.testing.assert_allclose(after, own_depth(system, replace(inputs, layout=given.numbers), 3), rtol=TOLERANCE)
+    np.testing.assert_allclose(after, own_depth(system, replace(inputs, layout=given.numbers), SEED), rtol=TOLERANCE)
     assert np.abs(np.log(after / before)).mean() > 10 * TOLERANCE
 
 

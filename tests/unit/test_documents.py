@@ -45,9 +45,9 @@ def parameters(function: ast.FunctionDef) -> set[str]:
 def told(sources: Iterable[str]) -> list[str]:
     """The strings of Python sources that can be part of what a user is told.
 
-    They stand in a `raise`, a call of `warn`, a `Notice`, a `NoLayout` or among `notes`; in what a function returns that
-    returns a text; or they get there by a variable, or by a parameter that a `raise` uses. Docstrings, tooltips and log
-    lines do not count.
+    They stand in a `raise`, a call of `warn`, a `Notice`, a `NoLayout` or among `notes`; in what a function with a text
+    as its result returns; or they get there by a variable, or by a parameter that a `raise` uses. Docstrings, tooltips
+    and log lines do not count.
     """
     parts = [part for source in sources for part in ast.walk(ast.parse(source))]
     functions = [part for part in parts if isinstance(part, ast.FunctionDef)]
