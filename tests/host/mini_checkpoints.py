@@ -15,12 +15,10 @@ from sf_model.config import MINI, SpatialFusionConfig
 from sf_model.models.depth_adapter import DepthAdapter
 from sf_model.models.depth_predictor import DepthPredictor
 from sf_model.models.pixel_encoder import PixelEncoder, source_patch_dim
-from sf_model.training.bases.sizes import smoke_sizes
 
 TOKEN, LATENT, EDITING = "token.safetensors", "latent.safetensors", "editing.safetensors"
 PATCHES = "editing_from_patches.safetensors"
 MEAN_ONLY = "mean_only.safetensors"
-LAYOUTS = "layouts.safetensors"
 OTHER_LAYERS, OTHER_HEADS = "other_layers.safetensors", "other_heads.safetensors"
 OTHER_CHANNELS, OTHER_WIDTH = "other_channels.safetensors", "other_width.safetensors"
 NOT_FINITE = "not_finite.safetensors"
@@ -57,7 +55,6 @@ _CONFIGS: dict[str, SpatialFusionConfig] = {
     OTHER_HEADS: replace(_SMALL, mllm=replace(MINI.mllm, num_attention_heads=8, num_kv_heads=4)),
     OTHER_CHANNELS: replace(_SMALL, depth_adapter=replace(_LATENT_ADAPTER, out_channels=16)),
     OTHER_WIDTH: replace(_SMALL, depth_adapter=replace(MINI.depth_adapter, out_channels=320)),
-    LAYOUTS: replace(_SMALL, layout=smoke_sizes().spatialfusion.layout),
 }
 
 
@@ -83,20 +80,8 @@ def _write(path: Path, config: SpatialFusionConfig, seed: int) -> None:
             predictor.source_encoder.at_queries.weight.normal_(std=0.3)
         if isinstance(predictor.source_encoder, PixelEncoder):
             predictor.source_encoder.monocular_depth.state_out.weight.normal_(std=0.1)
-        if predictor.layout is not None:
-            _make_layouts_count(predictor)
         predictor.depth_head.out_conv2.bias.copy_(torch.tensor([0.0, 4.0, 0.0]))  # a surface everywhere
     save_checkpoint(path, config, predictor.state_dict(), adapter.state_dict(), "none", {}, torch.float32)
-
-
-def _make_layouts_count(predictor: DepthPredictor) -> None:
-    """An object that moves by 2 m changes the depth by percents; untrained networks hardly look at a layout."""
-    predictor.layout.state_out.weight.normal_(std=0.1)
-    predictor.layout_encoder.object_out.weight.normal_(std=0.5)
-    for weight in predictor.spatial_transformer.layers.parameters():
-        if weight.ndim == 2:
-            weight.mul_(3)
-    predictor.depth_head.out_conv2.weight.mul_(8)
 
 
 def _write_not_finite(folder: Path) -> None:

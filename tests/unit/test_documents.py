@@ -45,13 +45,14 @@ def parameters(function: ast.FunctionDef) -> set[str]:
 def told(sources: Iterable[str]) -> list[str]:
     """The strings of Python sources that can be part of what a user is told.
 
-    They stand in a `raise`, a call of `warn` or a `Notice`; in what a function that returns a text returns; or they get
-    there by a variable, or by a parameter that a `raise` uses. Docstrings, tooltips and log lines do not count.
+    They stand in a `raise`, a call of `warn`, a `Notice`, a `NoLayout` or among `notes`; in what a function with a text
+    as its result returns; or they get there by a variable, or by a parameter that a `raise` uses. Docstrings, tooltips
+    and log lines do not count.
     """
     parts = [part for source in sources for part in ast.walk(ast.parse(source))]
     functions = [part for part in parts if isinstance(part, ast.FunctionDef)]
     tellers = [function for function in functions if names(raised(function)) & parameters(function)]
-    telling = {"warn", "Notice"} | {function.name for function in tellers}
+    telling = {"warn", "Notice", "NoLayout", "notes"} | {function.name for function in tellers}
     found: list[ast.AST] = [part.exc for part in parts if isinstance(part, ast.Raise) and part.exc is not None]
     found += [default for function in tellers for default in function.args.defaults]
     found += [part for part in parts if isinstance(part, ast.Call) and names([part.func]) & telling]
