@@ -61,6 +61,8 @@ def ask(prompts: Sequence[PlanPrompt], answer_all: AnswerAll, attempts: int = AT
 
 def results_of(prompt: PlanPrompt, answers: Sequence[str]) -> tuple[Result, Result]:
     """As the language model wrote the layout, and as the node corrects it by the words. Both from the same answer."""
+    if not answers:
+        return Result(None, False), Result(None, False)
     try:
         plan = _plan(prompt, answers, len(answers))
     except PlanningError:
@@ -110,23 +112,29 @@ def read_answers(path: Path, prompts: Sequence[PlanPrompt]) -> Answers:
     by_number = {prompt.number: prompt for prompt in prompts}
     answers: Answers = {number: [] for number in by_number}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"write one JSON object on each line of {path.name}: line {number} is none") from error
-        prompt = by_number.get(row.get("number")) if isinstance(row, dict) else None
-        given = row.get("answers", [row.get("answer")]) if isinstance(row, dict) else None
-        if prompt is None or not isinstance(given, list) or not all(isinstance(text, str) for text in given):
-            raise ValueError(
-                f'write {{"number": a prompt\'s number, "answer": "..."}} on each line of {path.name}, and give '
-                f"--prompts and --seed as for --requests: line {number} is not so"
-            )
-        if row.get("prompt", prompt.text) != prompt.text:
-            raise ValueError(
-                f"give --seed as for --requests: line {number} of {path.name} has prompt {row['prompt'][:80]!r}, and "
-                f"prompt {prompt.number} of this seed is {prompt.text!r}"
-            )
-        answers[prompt.number] += given
+        if line.strip():
+            prompt, given = _read_line(line, f"line {number} of {path.name}", by_number)
+            answers[prompt.number] += given
     return answers
+
+
+def _read_line(line: str, label: str, by_number: Mapping[int, PlanPrompt]) -> tuple[PlanPrompt, list[str]]:
+    """The prompt and the answers of a line."""
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"write one JSON object on each line: {label} is none") from error
+    fields = row if isinstance(row, dict) else {}
+    number, given = fields.get("number"), fields.get("answers", [fields.get("answer")])
+    prompt = by_number.get(number) if type(number) is int else None
+    if prompt is None or not isinstance(given, list) or not all(isinstance(text, str) for text in given):
+        raise ValueError(
+            f'write {{"number": a prompt\'s number, "answer": "..."}} on each line, and give --prompts and --seed as '
+            f"for --requests: {label} is not so"
+        )
+    if fields.get("prompt", prompt.text) != prompt.text:
+        raise ValueError(
+            f"give --seed as for --requests: {label} has prompt {str(fields['prompt'])[:80]!r}, and prompt {number} "
+            f"of this seed is {prompt.text!r}"
+        )
+    return prompt, given

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ...scaffold.layout_reading import excerpt
 from ...scaffold.planning import MAX_TOKENS, SAMPLING
 
 DTYPES = {"own": "auto", "fp32": torch.float32, "bf16": torch.bfloat16}
@@ -54,8 +55,9 @@ class FolderModel:
             model = AutoModelForCausalLM.from_pretrained(
                 folder, use_safetensors=True, dtype=DTYPES[precision], **options
             )
-        except (OSError, KeyError) as error:
-            raise ValueError(f"give a folder that transformers can load as a language model: {error}") from error
+        except (OSError, KeyError, ValueError) as error:
+            reason = excerpt(str(error), 300)
+            raise ValueError(f"give a folder that transformers can load as a language model: {reason}") from error
         self.model = model.to(self.device).eval()
         if self.tokenizer.pad_token is None:
             # The attention mask hides it.
