@@ -121,6 +121,6 @@ def test_a_context_that_is_too_short_is_said(tmp_path: Path) -> None:
     model = FolderModel(tmp_path, seed=0, max_tokens=40, device="cpu")
     assert len(model(["x" * 40], 0)) == 1
     with pytest.raises(
-        ValueError, match="use a language model with a longer context: a request has 110 tokens, and this one reads 64"
+        ValueError, match="use a language model with a longer context: a request has 110 tokens, .* reads 64"
     ):
         model(["x" * 100], 0)
