@@ -14,13 +14,12 @@ from typing import Any
 import comfy.sd
 import torch
 
+from ...sf_model.scaffold.planning import SAMPLING
 from ..inputs import MAX_SEED
 
 THAT_GENERATE = "Z-Image (Qwen3-4B), FLUX.2 klein (Qwen3), LTX-2 (Gemma 3) or Lumina 2 (Gemma 2)"
 # Plain text that shows which template a CLIP puts around a prompt.
 _PLAIN = "a house"
-# JSON repeats itself: a penalty for repetition would break it.
-_SAMPLING = {"do_sample": True, "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def generate_text(
     """
     family = _family(clip)
     tokens = clip.tokenize(_wrapped(clip, family, request, image), **_options(clip, family, image))
-    answer = clip.generate(tokens, max_length=max_tokens, seed=seed % (MAX_SEED + 1), **_SAMPLING)
+    answer = clip.generate(tokens, max_length=max_tokens, seed=seed % (MAX_SEED + 1), **SAMPLING)
     return clip.decode(answer)
 
 

@@ -8,7 +8,7 @@ import torch
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.scaffold.layout_reading import read_layout
-from ...sf_model.scaffold.planning import Plan, correct_layout, plan_layout
+from ...sf_model.scaffold.planning import ATTEMPTS, MAX_TOKENS, Plan, correct_layout, plan_layout
 from ..host.notices import warn
 from ..inputs import BUILD_CATEGORY, ScaffoldLayout, aliases, seed_input, size_inputs
 from ..runtime.text_generation import check_can_generate, generate_text, own_request, sees_images
@@ -78,7 +78,7 @@ class SpatialFusionPlanLayout(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "attempts",
-                    default=3,
+                    default=ATTEMPTS,
                     min=1,
                     max=10,
                     optional=True,
@@ -87,7 +87,7 @@ class SpatialFusionPlanLayout(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "max_tokens",
-                    default=1536,
+                    default=MAX_TOKENS,
                     min=64,
                     max=16384,
                     optional=True,
@@ -128,8 +128,8 @@ class SpatialFusionPlanLayout(io.ComfyNode):
         clip: comfy.sd.CLIP | None = None,
         text: str | None = None,
         image: torch.Tensor | None = None,
-        attempts: int = 3,
-        max_tokens: int = 1536,
+        attempts: int = ATTEMPTS,
+        max_tokens: int = MAX_TOKENS,
         instructions: str = "",
     ) -> io.NodeOutput:
         if (clip is None) == (text is None):

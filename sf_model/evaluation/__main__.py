@@ -1,7 +1,7 @@
 """python -m sf_model.evaluation: measure a trained system on prompts and captions that no training has seen.
 
 minispace: GenSpace's nine sub-domains with controls. edit: the same for edits. layouts: the same on layouts alone,
-before any picture. depth: is the predicted depth right.
+before any picture. plan: the layouts that a language model writes. depth: is the predicted depth right.
 obedience: does the image follow the depth. confidence: is the depth better where its confidence is higher. ambiguity:
 one sampled scene against the mean of all. recognition: does the image show the caption's objects. sheet: draw samples.
 reader: measure the scene reader, which judges the images.
@@ -17,6 +17,7 @@ from ..training.processor import avoid_refused_instructions
 from . import ambiguity, confidence, depth, layouts, obedience, reader, recognition
 from .editing import command as editing_command
 from .minispace import command as minispace_command
+from .planning import command as planning_command
 from .sampling import BUILTIN, SystemSampler, weights_directory
 from .sheet import write_sheet
 
@@ -33,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         minispace_command,
         editing_command,
         layouts,
+        planning_command,
         depth,
         obedience,
         confidence,

@@ -14,14 +14,14 @@ from .bootstrap import Estimate
 
 
 def estimates_markdown(
-    heads: Sequence[str], rows: Iterable[tuple[Sequence[str], Mapping[str, Estimate | None]]]
+    heads: Sequence[str], rows: Iterable[tuple[Sequence[str], Mapping[str, Estimate | None]]], decimals: int = 3
 ) -> str:
-    """A table with three decimals, and "-" for None. rows: (names for the columns `heads`, measures)."""
+    """A table with "-" for None. rows: (names for the columns `heads`, measures)."""
     rows = list(rows)
     columns = list(dict.fromkeys(measure for _, row in rows for measure in row))
     lines = [f"| {' | '.join([*heads, *columns])} |", "|" + "---|" * (len(heads) + len(columns))]
     for names, row in rows:
-        cells = ["-" if (value := row.get(column)) is None else value.text(3) for column in columns]
+        cells = ["-" if (value := row.get(column)) is None else value.text(decimals) for column in columns]
         lines.append(f"| {' | '.join([*names, *cells])} |")
     return "\n".join(lines)
 

@@ -17,6 +17,11 @@ INSTRUCTIONS = Path(__file__).with_name("instructions.txt")
 _REPAIR = "Your last answer could not be used: {reason}\nIt began: {answer}\nAnswer again with one JSON object only.\n"
 # So much of an answer stands in the next request and in an error.
 _QUOTED = 300
+# How a language model is asked, by the node and by `evaluation plan`.
+ATTEMPTS = 3
+MAX_TOKENS = 1536
+# JSON repeats itself: a penalty for repetition would break it.
+SAMPLING = {"do_sample": True, "temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.0, "repetition_penalty": 1.0}
 
 Write = Callable[[str, int], str]
 """Takes a request and the number of the attempt, from 0 on. Returns what the language model answers."""
@@ -62,7 +67,7 @@ def plan_layout(
     write: Write,
     camera: str = "",
     aspect: float = 1.0,
-    attempts: int = 3,
+    attempts: int = ATTEMPTS,
     instructions: str = "",
 ) -> Plan:
     """Ask a language model for the layout of a prompt, at most `attempts` times, and correct it.
