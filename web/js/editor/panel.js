@@ -103,7 +103,10 @@ export class Panel {
     const last = layout.objects.length - 1;
     const to = { ArrowDown: Math.min(selected + 1, last), ArrowUp: Math.max(selected - 1, 0), Home: 0, End: last }[event.key];
     if (event.key === "Delete") this.scene.remove(selected);
-    else if (event.key === "F2" || event.key === "Enter") this.name.focus();
+    else if (event.key === "F2" || event.key === "Enter") {
+      this.#drawDetails(); // who types at once must not add to the name that was selected before
+      this.name.focus();
+    }
     else if (to === undefined) return;
     else this.scene.select(to);
     event.preventDefault();
