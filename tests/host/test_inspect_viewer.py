@@ -373,6 +373,7 @@ def test_the_old_map_is_read_until_the_new_one_is_there(viewer: Viewer) -> None:
         requests.wait(2)
         assert viewer.reading(63, 63) == pytest.approx(metres(63), rel=0.01)
     viewer.tab.wait_for_function("() => document.querySelector('.sf-picture').width === 32")
+    viewer.tab.mouse.move(0, 0)  # leaving the picture later would take the reading away
     viewer.tab.locator(".sf-stage").focus()
     viewer.tab.keyboard.press("ArrowRight")
     assert viewer.text("reading") == f"x 35, y 33: {float(f'{metres(35):.4g}'):g} m"
