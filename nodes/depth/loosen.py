@@ -8,8 +8,11 @@ import comfy.model_management
 from comfy_api.v0_0_2 import io
 
 from ...sf_model.depth.loosening import loosen
-from ..host.geometry import texture, to_geometry, to_metric_depth
+from ...sf_model.depth.normals import adjusted_normals
+from ..host.geometry import connected_depth, measured_normals, texture, to_geometry
+from ..host.graph import GRAPH
 from ..host.images import to_host
+from ..host.notices import show
 from ..host.preview import depth_preview_ui
 from ..inputs import CHANGE_CATEGORY, aliases, geometry_input, geometry_output, share_input
 
@@ -43,13 +46,17 @@ class SpatialFusionLoosenDepth(io.ComfyNode):
                     tooltip="When the depth should end: for end_percent of Apply ControlNet or Depth Adapter Apply.",
                 ),
             ],
+            hidden=[*GRAPH],
         )
 
     @classmethod
     def execute(cls, geometry: dict[str, Any], looseness: float) -> io.NodeOutput:
-        exact = to_metric_depth(geometry).to("cpu")
+        given, notice = connected_depth(cls, geometry)
+        exact = given.to("cpu")
         loose = loosen(exact, looseness, comfy.model_management.throw_exception_if_processing_interrupted)
+        shown = depth_preview_ui(loose.depth, cls) | (show(cls, notice) or {})
         picture = to_host(texture(geometry, loose.depth))
-        return io.NodeOutput(
-            to_geometry(loose.depth, picture), loose.end_percent, ui=depth_preview_ui(loose.depth, cls)
-        )
+        normals = measured_normals(geometry, exact)
+        if normals is not None:
+            normals = adjusted_normals(loose.depth, exact, normals)
+        return io.NodeOutput(to_geometry(loose.depth, picture, normals), loose.end_percent, ui=shown)

@@ -88,6 +88,15 @@ def test_the_run_is_found_in_the_prompt(nodes: ModuleType, host_nodes: None) -> 
     assert nodes.host.da3.find_run(SimpleNamespace(), "geometry") == run()  # as tests call nodes
 
 
+def test_every_node_that_reads_geometry_can_find_the_run(nodes: ModuleType) -> None:
+    """Without the run's size the metres of Depth Anything 3 are another factor in each node."""
+    schemas = [node.define_schema() for node in nodes.NODES]
+    readers = [schema for schema in schemas if any("DA3_GEOMETRY" in socket.get_io_type() for socket in schema.inputs)]
+    assert len(readers) >= 8
+    without = [schema.display_name for schema in readers if not {*nodes.host.graph.GRAPH} <= {*schema.hidden}]
+    assert without == []
+
+
 def test_the_notice_says_what_was_assumed_and_the_metres(nodes: ModuleType, host_nodes: None) -> None:
     prompt = {
         "da3": inference(1008),

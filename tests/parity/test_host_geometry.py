@@ -234,7 +234,7 @@ def test_near_is_white_as_depth_anything_renders_it(nodes: ModuleType) -> None:
     assert (ours[~surface] == 0).all() and (host[~surface] == 0).all()
 
 
-def test_measured_normals_come_through_adjust_and_blend(nodes: ModuleType) -> None:
+def test_measured_normals_come_through_adjust_blend_and_loosen(nodes: ModuleType) -> None:
     """As MoGe 2 measures them. The random ones here are no depth's, so that kept ones are seen."""
     given = torch.nn.functional.normalize(images(1) - 0.5, dim=-1)
     geometry = scene() | {"normal": given}
@@ -253,6 +253,11 @@ def test_measured_normals_come_through_adjust_and_blend(nodes: ModuleType) -> No
     blended = nodes.SpatialFusionBlendDepth.execute(geometry, other, mask, False).args[0]["normal"]
     taken = torch.where(mask.bool().unsqueeze(-1), -given, given)
     assert (blended == taken).all(dim=-1)[surface].float().mean() > 0.95
+    loose = nodes.SpatialFusionLoosenDepth.execute(geometry, 0.5).args[0]
+    untouched = (loose["depth"] == geometry["depth"]) & surface
+    assert 0.3 < untouched.float().mean() < surface.float().mean()
+    assert (loose["normal"] == given).all(dim=-1)[untouched].float().mean() > 0.95
     plain = scene()
+    assert "normal" not in nodes.SpatialFusionLoosenDepth.execute(plain, 0.5).args[0]
     assert "normal" not in nodes.SpatialFusionBlendDepth.execute(plain, plain, mask, False).args[0]
     assert "normal" not in adjust(plain, 2.0, 0.0, 0.0, "region", 0.0, 0.0).args[0]
